@@ -1,0 +1,3 @@
+"""Foundation models for cine cardiac MRI on PyTorch Lightning."""
+
+__version__ = "0.1.0"

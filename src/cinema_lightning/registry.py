@@ -1,0 +1,77 @@
+"""Named things that YAML and the command line can ask for: tasks, networks, data modules, datasets.
+
+A registry is a dict with three habits: registering is a decorator, an unknown name is answered with the names that
+exist, and packages installed beside this one may add to it through entry points (group ``cinema_lightning.plugins``:
+each entry point names a module that registers things when imported). Classes register under their own name, which is
+also the short name by which jsonargparse resolves ``class_path`` in YAML, so that there is one way to name a thing.
+"""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+from collections.abc import Callable, Iterator
+from importlib.metadata import entry_points
+from typing import Generic, TypeVar
+
+from cinema_lightning.errors import CinemaError
+
+T = TypeVar("T")
+PLUGIN_GROUP = "cinema_lightning.plugins"
+
+
+class Registry(Generic[T]):
+    """Things of one kind by name.
+
+    Args:
+        kind: What the things are, for messages ("task", "network", "dataset").
+        package: Package whose modules register themselves; imported at the first look-up.
+    """
+
+    def __init__(self, kind: str, package: str) -> None:
+        self.kind = kind
+        self.package = package
+        self._items: dict[str, T] = {}
+        self._loaded = False
+
+    def add(self, name: str, item: T) -> T:
+        """Registers ``item`` under ``name``; registering another thing under a taken name is an error."""
+        if self._items.get(name, item) is not item:
+            raise CinemaError(f"Two {self.kind}s are called '{name}'; rename one of them.")
+        self._items[name] = item
+        return item
+
+    def register(self, cls: T) -> T:
+        """Class decorator: registers a class under its own name."""
+        return self.add(cls.__name__, cls)  # type: ignore[attr-defined]
+
+    def load(self) -> None:
+        """Imports every module of the package, then the plug-ins."""
+        if self._loaded:
+            return
+        self._loaded = True
+        package = importlib.import_module(self.package)
+        for module in pkgutil.iter_modules(package.__path__):
+            importlib.import_module(f"{self.package}.{module.name}")
+        for entry in entry_points(group=PLUGIN_GROUP):
+            entry.load()
+
+    def __getitem__(self, name: str) -> T:
+        self.load()
+        try:
+            return self._items[name]
+        except KeyError:
+            raise CinemaError(f"There is no {self.kind} called '{name}'; there are {', '.join(self)}.") from None
+
+    def __iter__(self) -> Iterator[str]:
+        self.load()
+        return iter(sorted(self._items))
+
+    def __contains__(self, name: object) -> bool:
+        self.load()
+        return name in self._items
+
+
+def named(registry: Registry[T], name: str) -> Callable[[T], T]:
+    """Decorator form of :meth:`Registry.add` for things that are not classes."""
+    return lambda item: registry.add(name, item)
