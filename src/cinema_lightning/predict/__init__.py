@@ -1,1 +1,1 @@
-"""predict."""
+"""New scans in, features, pictures and measurements out."""

@@ -1,0 +1,199 @@
+"""Checkpoints that are never half written, and a clean stop on a signal.
+
+Lightning writes its own SLURM checkpoint inside the signal handler, in the middle of whatever was running, which can
+hang or tear files (Lightning issue 21406). Here a handler only sets a flag; the run stops at the next batch end.
+"""
+
+from __future__ import annotations
+
+import signal
+import sys
+import threading
+import time
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import torch
+from lightning import Callback, LightningModule, Trainer
+from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
+from lightning.pytorch.callbacks import ModelCheckpoint
+
+from cinema_lightning.errors import CinemaError
+
+STOPPED_EXIT_CODE = 75
+"""Exit code of a run that a signal stopped after it saved (EX_TEMPFAIL): a batch script may requeue on it."""
+
+
+class AtomicCheckpointIO(TorchCheckpointIO):
+    """Writes beside the target and renames; reads weights and plain values only."""
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any | None = None) -> None:
+        """Saves to ``<path>.tmp`` and renames, so that a full disk or a kill leaves the previous checkpoint.
+
+        Raises:
+            CinemaError: If the file cannot be written.
+        """
+        path = Path(path)
+        temporary = path.with_name(path.name + ".tmp")
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            torch.save(checkpoint, temporary)
+            temporary.replace(path)
+        except (OSError, RuntimeError) as error:  # torch wraps a failed write in RuntimeError
+            temporary.unlink(missing_ok=True)
+            raise CinemaError(
+                f"The checkpoint {path} could not be written ({_first_line(error)}); the previous one is intact. "
+                "Free some space, or check the folder, and resume with --ckpt_path last."
+            ) from error
+
+    def load_checkpoint(self, path: Any, map_location: Any = None, weights_only: bool | None = None) -> dict[str, Any]:
+        """Loads tensors and plain values, never code.
+
+        Raises:
+            CinemaError: If the file is missing, truncated, or holds more than that.
+        """
+        return load_checkpoint(path)
+
+
+def load_checkpoint(path: str | Path) -> dict[str, Any]:
+    """Reads a Lightning checkpoint on the CPU, tensors and plain values only.
+
+    Args:
+        path: The ``.ckpt`` file.
+
+    Returns:
+        Its content.
+
+    Raises:
+        CinemaError: If the file is missing, truncated, not a checkpoint, or holds objects that could run code.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise CinemaError(f"There is no checkpoint {path}; check the path given to --ckpt_path.")
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:
+        raise CinemaError(
+            f"{path} cannot be read as a checkpoint ({_first_line(error)}); it is truncated, of another kind, or holds "
+            "more than weights and plain values. Use another checkpoint."
+        ) from error
+    if not isinstance(content, dict) or "state_dict" not in content:
+        raise CinemaError(f"{path} holds no Lightning checkpoint (no 'state_dict'); give a .ckpt file of a run.")
+    return content
+
+
+def _first_line(error: BaseException) -> str:
+    return str(error).strip().split("\n", 1)[0][:160]
+
+
+class Checkpoints(ModelCheckpoint):
+    """Keeps two checkpoints per run: ``best.ckpt`` on the task's metric and ``last.ckpt`` for resuming.
+
+    Args:
+        every_n_epochs: Epochs between checkpoints.
+        monitor: Metric that chooses the best; None takes the task's.
+        mode: ``min`` or ``max``; None takes the task's.
+    """
+
+    CHECKPOINT_EQUALS_CHAR = "_"
+
+    def __init__(self, every_n_epochs: int = 1, monitor: str | None = None, mode: str | None = None) -> None:
+        self._task_decides = monitor is None
+        super().__init__(
+            filename="best",
+            monitor=monitor,
+            mode=mode or "min",
+            save_top_k=1,
+            save_last=True,
+            every_n_epochs=every_n_epochs,
+            save_on_train_epoch_end=True,  # the epoch is complete then: resuming from here is bit-identical
+            enable_version_counter=False,
+            auto_insert_metric_name=False,
+        )
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Takes the metric from the task where none was given."""
+        if self._task_decides:
+            self.monitor = getattr(pl_module, "monitor", None)
+            self.mode = getattr(pl_module, "monitor_mode", "min")
+            self.kth_value = torch.tensor(torch.inf if self.mode == "min" else -torch.inf)
+        super().setup(trainer, pl_module, stage)
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Saves ``last.ckpt`` each time, not only when the epoch was the best so far."""
+        super().on_train_epoch_end(trainer, pl_module)
+        due = (trainer.current_epoch + 1) % self._every_n_epochs == 0
+        if due and self._last_global_step_saved != trainer.global_step and not trainer.fast_dev_run:
+            self._save_last_checkpoint(trainer, self._monitor_candidates(trainer))
+
+
+class RunStopped(Exception):  # noqa: N818  (it is no error)
+    """A signal ended the run after its state was saved."""
+
+
+class CleanStop(Callback):
+    """Saves ``last.ckpt`` and stops at the next batch end after SIGTERM, SIGUSR2 or Ctrl-C, and now and then between.
+
+    The run then ends with exit code 75, which batch scripts can turn into a requeue. A second Ctrl-C stops at once.
+
+    Args:
+        save_every_minutes: Also save ``last.ckpt`` within an epoch this often; 0 saves at epoch ends only.
+    """
+
+    def __init__(self, save_every_minutes: float = 30.0) -> None:
+        self.save_every_minutes = save_every_minutes
+        self.signal_name: str | None = None
+        self._previous: dict[int, Any] = {}
+        self._saved_at = time.monotonic()
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Installs the handlers over Lightning's own, in the main thread only."""
+        self._saved_at = time.monotonic()
+        if threading.current_thread() is threading.main_thread():
+            for number in (signal.SIGTERM, signal.SIGUSR2, signal.SIGINT):
+                self._previous[number] = signal.signal(number, self._on_signal)
+
+    def _on_signal(self, number: int, frame: FrameType | None) -> None:
+        if self.signal_name and number == signal.SIGINT:
+            raise KeyboardInterrupt
+        self.signal_name = signal.Signals(number).name
+        sys.stderr.write(f"\n{self.signal_name} received: saving at the end of this batch, then stopping.\n")
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Saves where a signal or the clock asks for it, on all ranks alike, never within an accumulated step.
+
+        Raises:
+            RunStopped: After saving for a signal.
+        """
+        if (batch_idx + 1) % trainer.accumulate_grad_batches and batch_idx + 1 != trainer.num_training_batches:
+            return
+        due = 0 < self.save_every_minutes < (time.monotonic() - self._saved_at) / 60
+        stop = self.signal_name is not None
+        if trainer.world_size > 1:
+            stop = trainer.strategy.reduce_boolean_decision(stop, all=False)
+            due = trainer.strategy.reduce_boolean_decision(due, all=False)
+        if not (stop or due):
+            return
+        self._saved_at = time.monotonic()
+        checkpoint = trainer.checkpoint_callback
+        if isinstance(checkpoint, ModelCheckpoint) and checkpoint.dirpath:
+            trainer.save_checkpoint(Path(checkpoint.dirpath) / "last.ckpt")
+        if stop:
+            name = self.signal_name or "a signal to another rank"
+            raise RunStopped(f"Stopped by {name} in epoch {trainer.current_epoch}; resume with --ckpt_path last.")
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Gives the signals back."""
+        self._give_back()
+
+    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
+        """Gives the signals back."""
+        self._give_back()
+
+    def _give_back(self) -> None:
+        for number, handler in self._previous.items():
+            signal.signal(number, handler)
+        self._previous.clear()

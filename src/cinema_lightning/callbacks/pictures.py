@@ -1,0 +1,105 @@
+"""Pictures of a few fixed validation cases: in TensorBoard, and as PNG files in the run's folder."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from lightning import Callback, LightningModule, Trainer
+from torch import Tensor
+
+from cinema_lightning.views import get_view
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+
+def middle_slice(image: Tensor) -> Tensor:
+    """The middle slice of a stack (X, Y, Z), or the plane itself (X, Y)."""
+    return image[..., image.shape[-1] // 2] if image.ndim == 3 else image
+
+
+def draw_panels(view: str, panels: dict[str, Tensor], names: list[str], depths: list[int]) -> Figure:
+    """One row per case, one column per panel; stacks show the middle of their true depth.
+
+    Args:
+        view: View name, for the title.
+        panels: ``{title: (B, X, Y[, Z])}`` in [0, 1].
+        names: B case names.
+        depths: True number of slices of each case (padding is not shown); 1 for long-axis views.
+
+    Returns:
+        The figure; x runs to the right and y downwards, as the arrays are stored.
+    """
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(2.6 * len(panels), 2.7 * len(names) + 0.4), layout="constrained")
+    axes = figure.subplots(len(names), len(panels), squeeze=False)
+    for row, (name, depth) in enumerate(zip(names, depths, strict=True)):
+        for axis, (title, images) in zip(axes[row], panels.items(), strict=True):
+            image = images[row].float().cpu()
+            plane = middle_slice(image[..., :depth] if image.ndim == 3 else image)
+            axis.imshow(plane.T.numpy(), cmap="magma" if title == "error" else "gray", vmin=0, vmax=1)
+            axis.set_xticks([])
+            axis.set_yticks([])
+            if row == 0:
+                axis.set_title(title)
+        axes[row][0].set_ylabel(name, fontsize=8)
+    figure.suptitle(get_view(view).display)
+    return figure
+
+
+class Pictures(Callback):
+    """Draws the task's panels of the first validation batch every few epochs.
+
+    Args:
+        every_n_epochs: Validation epochs between pictures; 0 draws none. The last epoch is always drawn.
+        cases: Cases per picture.
+    """
+
+    def __init__(self, every_n_epochs: int = 5, cases: int = 3) -> None:
+        self.every_n_epochs = every_n_epochs
+        self.cases = cases
+        self._batch: dict[str, Any] | None = None
+
+    def on_validation_batch_end(
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        """Remembers the first cases of the first batch."""
+        if batch_idx == 0 and trainer.is_global_zero and not trainer.sanity_checking and self._due(trainer):
+            self._batch = {
+                key: value[: self.cases] if isinstance(value, list | Tensor) else value for key, value in batch.items()
+            }
+
+    def _due(self, trainer: Trainer) -> bool:
+        if not self.every_n_epochs:
+            return False
+        last = trainer.max_epochs is not None and trainer.current_epoch + 1 >= trainer.max_epochs
+        return last or trainer.current_epoch % self.every_n_epochs == 0
+
+    def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Draws what was remembered."""
+        batch, self._batch = self._batch, None
+        if batch is None:
+            return
+        with torch.no_grad(), trainer.precision_plugin.forward_context():
+            panels = pl_module.panels(batch)
+        folder = Path(trainer.default_root_dir) / "pictures"
+        folder.mkdir(parents=True, exist_ok=True)
+        for view, images in panels.items():
+            sizes = batch[f"{view}_size"]
+            depths = sizes[:, 2].tolist() if sizes.shape[1] == 3 else [1] * len(sizes)
+            figure = draw_panels(view, images, batch["id"], depths)
+            temporary = folder / f".{view}.tmp.png"
+            figure.savefig(temporary, dpi=90)
+            temporary.replace(folder / f"epoch_{trainer.current_epoch:04d}_{view}.png")
+            experiment = getattr(trainer.logger, "experiment", None)
+            if experiment is not None and hasattr(experiment, "add_figure"):
+                experiment.add_figure(f"panels/{view}", figure, trainer.global_step, close=False)

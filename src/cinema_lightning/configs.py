@@ -1,0 +1,130 @@
+"""Configurations by name, and the bases they stand on.
+
+A name that is not a file is looked up among the packaged configurations. A file may say ``base: [other.yaml, ...]``:
+those come first and the file overlays them. jsonargparse cannot do this inside a file without losing subclass types, so
+that bases are unfolded here into repeated ``--config`` options before the parser sees them.
+"""
+
+from __future__ import annotations
+
+import difflib
+from pathlib import Path
+
+from cinema_lightning.errors import CinemaError
+
+
+def packaged_folder() -> Path:
+    """Folder of the packaged configurations: inside the wheel, or ``configs/`` of a source checkout."""
+    inside = Path(__file__).parent / "configs"
+    return inside if inside.is_dir() else Path(__file__).parents[2] / "configs"
+
+
+def list_configs() -> list[tuple[str, str]]:
+    """Packaged configurations that can be run or overlaid.
+
+    Returns:
+        (file name, first comment line) pairs, sorted. Files whose name starts with an underscore are bases only.
+    """
+    rows = []
+    for path in sorted(packaged_folder().glob("*.yaml")):
+        if not path.name.startswith("_"):
+            first = path.read_text(encoding="utf-8").split("\n", 1)[0]
+            rows.append((path.name, first.lstrip("# ").strip()))
+    return rows
+
+
+def find_config(name: str, beside: Path | None = None) -> Path:
+    """Finds a configuration.
+
+    Args:
+        name: A path, or the name of a packaged configuration, with or without ``.yaml``.
+        beside: Folder of the file that names it, looked into first.
+
+    Returns:
+        The path of an existing file.
+
+    Raises:
+        CinemaError: If there is none; says which packaged names are close.
+    """
+    folders = [Path(), packaged_folder()] if beside is None else [beside, packaged_folder()]
+    for folder in folders:
+        for candidate in (folder / name, folder / f"{name}.yaml"):
+            if candidate.is_file():
+                return candidate
+    known = [known for known, _ in list_configs()]
+    close = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
+    hint = f"did you mean {' or '.join(close)}?" if close else "`cinema configs` lists the packaged ones."
+    raise CinemaError(f"There is no configuration '{name}', neither as a file nor among the packaged ones; {hint}")
+
+
+def read_bases(path: Path) -> list[str]:
+    """Reads the ``base:`` list of a configuration.
+
+    Raises:
+        CinemaError: If the file is not a YAML mapping.
+    """
+    import yaml
+
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        mark = getattr(error, "problem_mark", None)
+        where = f", line {mark.line + 1}" if mark else ""
+        problem = getattr(error, "problem", None) or str(error)
+        raise CinemaError(f"{path}{where} is not valid YAML: {problem}.") from error
+    if content is None:
+        content = {}
+    if not isinstance(content, dict):
+        raise CinemaError(f"{path} is not a configuration: its content is a {type(content).__name__}, not a mapping.")
+    bases = content.get("base") or []
+    return [bases] if isinstance(bases, str) else list(bases)
+
+
+def unfold(path: Path, done: list[Path] | None = None, parents: tuple[Path, ...] = ()) -> list[Path]:
+    """A configuration preceded by its bases, each file once.
+
+    Raises:
+        CinemaError: If files are bases of each other in a circle.
+    """
+    done = [] if done is None else done
+    resolved = path.resolve()
+    if resolved in parents:
+        chain = " -> ".join(p.name for p in (*parents, resolved))
+        raise CinemaError(f"Configurations are bases of each other in a circle: {chain}; take one 'base' away.")
+    if resolved in (p.resolve() for p in done):
+        return done
+    for base in read_bases(path):
+        unfold(find_config(base, beside=path.parent), done, (*parents, resolved))
+    done.append(path)
+    return done
+
+
+def unfold_arguments(argv: list[str]) -> tuple[list[str], list[Path]]:
+    """Replaces every ``--config NAME`` of a command line by the files it stands for, bases first.
+
+    Args:
+        argv: Arguments after the verb.
+
+    Returns:
+        The arguments with paths in place of names, and the configurations as the user named them (without bases).
+    """
+    arguments: list[str] = []
+    named: list[Path] = []
+    done: list[Path] = []
+    rest = iter(argv)
+    for argument in rest:
+        flag, equals, value = argument.partition("=")
+        if flag not in ("--config", "-c"):
+            arguments.append(argument)
+            continue
+        if not equals:
+            value = next(rest, "")
+        if not value:
+            raise CinemaError(f"{flag} needs the name of a configuration; `cinema configs` lists the packaged ones.")
+        path = find_config(value)
+        named.append(path)
+        before = len(done)
+        unfold(path, done)
+        for file in done[before:]:
+            arguments += ["--config", str(file)]
+    return arguments, named

@@ -1,0 +1,194 @@
+"""Tables written in parts: by several processes, in several attempts, over the shards of a SLURM array.
+
+Every attempt of every process appends to a part of its own, one whole line at a time, so that a kill costs at most a
+torn last line, which readers pass over. A finished shard becomes ``<stem>.I-of-N.csv`` and, when all N are there,
+``<stem>.csv``; each appears under its name only when complete.
+"""
+
+from __future__ import annotations
+
+import csv
+import heapq
+import re
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from cinema_lightning.errors import CinemaError
+
+Key = tuple[str, int]
+
+
+@dataclass(frozen=True)
+class Shard:
+    """Part ``index`` (from 1) of ``count``, as in ``--shard 3/8``."""
+
+    index: int = 1
+    count: int = 1
+
+    @classmethod
+    def parse(cls, text: str | None) -> Shard:
+        """Reads ``I/N``.
+
+        Raises:
+            CinemaError: If the text is not two numbers with 1 <= I <= N.
+        """
+        if text is None:
+            return cls()
+        match = re.fullmatch(r"(\d+)/(\d+)", text.strip())
+        if match:
+            index, count = int(match[1]), int(match[2])
+            if 1 <= index <= count:
+                return cls(index, count)
+        raise CinemaError(f"--shard {text}: give the part and the number of parts, counting from 1, such as 3/8.")
+
+    def of(self, ids: Iterable[str]) -> list[str]:
+        """This shard's share of the (unique, sorted) ids."""
+        return sorted(set(ids))[self.index - 1 :: self.count]
+
+
+def _rows(path: Path) -> Iterator[list[str]]:
+    """Whole rows of a part, header first; a torn or short last line is passed over."""
+    with path.open(newline="", encoding="utf-8") as file:
+        width = None
+        for line in file:
+            if not line.endswith("\n"):
+                return
+            row = next(csv.reader([line]))
+            width = width or len(row)
+            if len(row) == width:
+                yield row
+
+
+def _key(row: list[str]) -> Key:
+    return row[0], int(row[1])
+
+
+class PartTable:
+    """One table in parts; its first two columns are ``id`` and ``frame``, by which rows are sorted and told apart.
+
+    Args:
+        folder: Where the table goes.
+        stem: Its name without ``.csv``.
+        shard: Which part of the cohort is written.
+    """
+
+    def __init__(self, folder: Path, stem: str, shard: Shard) -> None:
+        self.folder = folder
+        self.stem = stem
+        self.shard = shard
+        self.table = folder / f"{stem}.csv"
+        self._parts_folder = folder / ".parts"
+
+    def shard_file(self, index: int) -> Path:
+        """File of one finished shard."""
+        return self.folder / f"{self.stem}.{index}-of-{self.shard.count}.csv"
+
+    @property
+    def finished(self) -> bool:
+        """True where this shard, or the whole table, is already there."""
+        return self.table.is_file() or (self.shard.count > 1 and self.shard_file(self.shard.index).is_file())
+
+    def parts(self) -> list[Path]:
+        """Parts of this shard that earlier attempts left."""
+        pattern = f"{self.stem}.{self.shard.index}-of-{self.shard.count}.*.csv"
+        return sorted(self._parts_folder.glob(pattern)) if self._parts_folder.is_dir() else []
+
+    def done(self) -> set[Key]:
+        """Keys of the rows that are already written."""
+        keys: set[Key] = set()
+        for part in self.parts():
+            rows = _rows(part)
+            next(rows, None)
+            keys.update(_key(row) for row in rows)
+        return keys
+
+    def new_part(self, rank: int) -> PartWriter:
+        """Opens a part for this process and attempt."""
+        self._parts_folder.mkdir(parents=True, exist_ok=True)
+        attempt = 0
+        while True:
+            name = f"{self.stem}.{self.shard.index}-of-{self.shard.count}.{rank:04d}-{attempt:04d}.csv"
+            path = self._parts_folder / name
+            try:
+                return PartWriter(path)
+            except FileExistsError:
+                attempt += 1
+
+    def finish(self) -> Path:
+        """Merges this shard's parts, then the shards where all are there.
+
+        Returns:
+            The file that holds this shard's rows now.
+        """
+        parts = self.parts()
+        target = self.table if self.shard.count == 1 else self.shard_file(self.shard.index)
+        if parts:
+            _merge(parts, target)
+            for part in parts:
+                part.unlink()
+        if self.shard.count > 1 and target.is_file():
+            shards = [self.shard_file(index + 1) for index in range(self.shard.count)]
+            if all(path.is_file() for path in shards):
+                _merge(shards, self.table)
+                target = self.table
+        if self._parts_folder.is_dir() and not any(self._parts_folder.iterdir()):
+            self._parts_folder.rmdir()
+        return target
+
+
+class PartWriter:
+    """Appends whole lines to a part that nobody else writes.
+
+    Raises:
+        FileExistsError: If the part exists.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._file = path.open("x", newline="", encoding="utf-8")
+        self._columns: list[str] | None = None
+
+    def write(self, rows: list[dict[str, Any]]) -> None:
+        """Writes rows, the first of them setting the columns."""
+        for row in rows:
+            if self._columns is None:
+                self._columns = list(row)
+                self._file.write(_line(self._columns))
+            self._file.write(_line([_text(row[column]) for column in self._columns]))
+        self._file.flush()
+
+    def close(self) -> None:
+        """Closes the part; an empty one is taken away."""
+        self._file.close()
+        if self._columns is None:
+            self.path.unlink(missing_ok=True)
+
+
+def _text(value: Any) -> str:
+    return f"{value:.7g}" if isinstance(value, float) else str(value)
+
+
+def _line(cells: list[str]) -> str:
+    quoted = ['"' + cell.replace('"', '""') + '"' if any(c in cell for c in ',"\r') else cell for cell in cells]
+    return ",".join(quoted) + "\n"
+
+
+def _merge(parts: list[Path], target: Path) -> None:
+    """Merges sorted parts into one sorted table without holding them in memory; equal keys are written once."""
+    streams = [_rows(part) for part in parts]
+    headers = [next(stream, None) for stream in streams]
+    known = [header for header in headers if header is not None]
+    if any(header != known[0] for header in known):
+        raise CinemaError(f"The parts of {target} have different columns; remove {parts[0].parent} and run again.")
+    temporary = target.with_name(f".{target.name}.tmp")
+    last: Key | None = None
+    with temporary.open("w", newline="", encoding="utf-8") as file:
+        if known:
+            file.write(_line(known[0]))
+        for row in heapq.merge(*streams, key=_key):
+            if _key(row) != last:
+                file.write(_line(row))
+                last = _key(row)
+    temporary.replace(target)

@@ -1,0 +1,176 @@
+"""What every task shares: optimiser, schedule, accumulation, skipped steps. Subclasses hold what differs."""
+
+from __future__ import annotations
+
+import math
+import os
+import shutil
+from typing import Any
+
+import torch
+from lightning import LightningModule
+from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
+from lightning.pytorch.utilities.types import OptimizerLRScheduler
+from torch import Tensor, nn
+from torch.nn.utils import clip_grads_with_norm_, get_total_norm
+
+from cinema_lightning.errors import CinemaError
+from cinema_lightning.tasks.optim import (
+    Optimisation,
+    adamw,
+    fitting_global_batch,
+    learning_rate,
+    parameter_groups,
+)
+
+Batch = dict[str, Any]
+
+
+def run_seed() -> int:
+    """The seed that the run was started with (``seed_everything``), 0 where none was set."""
+    return int(os.environ.get("PL_GLOBAL_SEED", "0"))
+
+
+class Task(LightningModule):
+    """Base of all tasks.
+
+    A task builds its network in ``__init__`` from the data's facts (``spec``: views, input sizes, channels, later
+    classes and statistics), and answers three questions: the loss of a batch (:meth:`loss`), what there is to see of a
+    batch (:meth:`panels`) and what there is to write about it (:meth:`rows`).
+
+    Args:
+        spec: Facts of the data, plain types only, so that a checkpoint can hold them. Linked by the command line.
+        optim: Optimiser and schedule.
+        compile: Compile the network with ``torch.compile``.
+    """
+
+    monitor = "val/loss"
+    """Metric that chooses the best checkpoint."""
+    monitor_mode = "min"
+
+    def __init__(self, spec: dict[str, Any], optim: Optimisation | None = None, compile: bool = False) -> None:
+        super().__init__()
+        self.save_hyperparameters()
+        self.spec = spec
+        self.optim = optim or Optimisation()
+        self.compile_network = compile
+        self.network: nn.Module
+        self._finite: Tensor | None = None
+        self._last_ids: list[str] = []
+        self._skipped_in_a_row = 0
+        self.register_buffer("skipped_steps", torch.zeros((), dtype=torch.long))
+        self.skipped_steps: Tensor
+
+    # ------------------------------------------------------------------ what subclasses answer
+    def loss(self, batch: Batch, stage: str) -> Tensor:
+        """Loss of a batch (scalar), logging what the stage calls for (``train`` or ``val``)."""
+        raise NotImplementedError(f"{type(self).__name__} does not say what its loss is.")
+
+    def panels(self, batch: Batch) -> dict[str, dict[str, Tensor]]:
+        """Images worth seeing: ``{view: {title: (B, X, Y[, Z])}}``."""
+        return {}
+
+    def rows(self, batch: Batch) -> list[dict[str, Any]]:
+        """Rows to write when predicting: one dict of plain values per sample, starting with ``id`` and ``frame``."""
+        raise NotImplementedError(f"{type(self).__name__} has nothing to predict.")
+
+    # ------------------------------------------------------------------ Lightning's hooks, once for all tasks
+    def setup(self, stage: str) -> None:
+        """Chooses the accumulation that reaches the global batch, and compiles the network where asked."""
+        if stage == "fit" and self.optim.global_batch:
+            self._set_accumulation(self.optim.global_batch)
+        if self.compile_network:
+            self._compile()
+
+    def _set_accumulation(self, wanted: int) -> None:
+        datamodule = getattr(self.trainer, "datamodule", None)
+        if datamodule is None:
+            return
+        wanted = fitting_global_batch(wanted, datamodule.n_train)
+        per_step = datamodule.batch_size * self.trainer.world_size
+        self.trainer.accumulate_grad_batches = max(1, round(wanted / per_step))
+        rank_zero_info(
+            f"{self.trainer.accumulate_grad_batches} batches of {datamodule.batch_size} on "
+            f"{self.trainer.world_size} device(s) make one optimiser step."
+        )
+
+    def _compile(self) -> None:
+        on_cpu = self.trainer.strategy.root_device.type == "cpu"
+        if on_cpu and not any(shutil.which(name) for name in (os.environ.get("CXX", "g++"), "g++", "clang++")):
+            rank_zero_warn("torch.compile needs a C++ compiler on a CPU and found none: the network runs uncompiled.")
+            return
+        self.network.compile()
+
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        """One micro-batch."""
+        loss = self.loss(batch, "train")
+        finite = torch.isfinite(loss.detach())
+        self._finite = finite if self._finite is None else self._finite & finite
+        self._last_ids = list(batch.get("id", []))
+        return loss
+
+    def validation_step(self, batch: Batch, batch_idx: int) -> None:
+        """One validation batch; :meth:`loss` logs."""
+        self.loss(batch, "val")
+
+    def predict_step(self, batch: Batch, batch_idx: int) -> list[dict[str, Any]]:
+        """Rows of one batch."""
+        return self.rows(batch)
+
+    def configure_optimizers(self) -> OptimizerLRScheduler:
+        """AdamW with the warm-up and half-cosine, stepped by fraction of an epoch."""
+        optimizer = adamw(self.parameter_groups(), self.optim)
+        epochs = self.trainer.max_epochs if self.trainer.max_epochs and self.trainer.max_epochs > 0 else None
+        total = self.trainer.estimated_stepping_batches
+        if epochs is None or not math.isfinite(total):
+            raise CinemaError("The schedule needs the length of the run: set trainer.max_epochs in the configuration.")
+        per_epoch = max(total / epochs, 1e-9)
+
+        def factor(step: int) -> float:
+            return learning_rate(step / per_epoch, epochs, self.optim) / self.optim.lr
+
+        scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+
+    def parameter_groups(self) -> list[dict[str, object]]:
+        """Optimiser groups; tasks with layer-wise decay override this."""
+        return parameter_groups(self.named_parameters(), self.optim.weight_decay)
+
+    def configure_gradient_clipping(
+        self,
+        optimizer: torch.optim.Optimizer,
+        gradient_clip_val: int | float | None = None,
+        gradient_clip_algorithm: str | None = None,
+    ) -> None:
+        """Clips by the global norm, or drops the step on all ranks alike where loss or gradient is not finite.
+
+        Gradients are set to None, so that AdamW leaves weights and moments as they were.
+        """
+        parameters = [p for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
+        norm = get_total_norm([p.grad for p in parameters])
+        finite = torch.isfinite(norm) if self._finite is None else torch.isfinite(norm) & self._finite
+        self._finite = None
+        if self.trainer.world_size > 1:
+            finite = self.trainer.strategy.reduce(finite.float(), reduce_op="min") > 0.5
+        if not finite:
+            for parameter in parameters:
+                parameter.grad = None
+            self._count_skipped()
+            return
+        self._skipped_in_a_row = 0
+        self.log("train/grad_norm", norm)
+        if gradient_clip_val:
+            clip_grads_with_norm_(parameters, float(gradient_clip_val), norm)
+
+    def _count_skipped(self) -> None:
+        self.skipped_steps += 1
+        self._skipped_in_a_row += 1
+        where = f"epoch {self.current_epoch}, step {self.global_step}, cases {', '.join(self._last_ids[:4])}"
+        rank_zero_warn(f"Step skipped: the loss or its gradient is not finite ({where}).")
+        self.log("train/skipped_steps", self.skipped_steps.float())
+        if self._skipped_in_a_row >= self.optim.max_skipped:
+            raise CinemaError(
+                f"The loss or its gradient was not finite in {self._skipped_in_a_row} steps in a row ({where}); the "
+                "weights are those before the first of them. Lower model.init_args.optim.lr, train with "
+                "trainer.precision 32-true, or look at the images of these cases."
+            )

@@ -1,0 +1,130 @@
+"""Masked-autoencoder pretraining on any subset of the four cine views (arXiv 2506.00679)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torchmetrics import MeanMetric
+
+from cinema_lightning.data.draws import generator
+from cinema_lightning.models.mae import MaskedAutoencoder
+from cinema_lightning.tasks import TASKS
+from cinema_lightning.tasks.base import Batch, Task, run_seed
+from cinema_lightning.tasks.optim import Optimisation
+
+
+def draw_masks(ids: Sequence[str], view: str, n_patches: int, mask_ratio: float, seed: int, epoch: int) -> Tensor:
+    """Draws which patches of one view are hidden, for each sample by itself.
+
+    A draw depends on the seed, the epoch, the sample and the view only, so that resuming, the number of workers and
+    the number of devices do not change it.
+
+    Args:
+        ids: Sample ids, B of them.
+        view: View name.
+        n_patches: Patches of the view, N.
+        mask_ratio: Share of patches to hide; ``int(N * (1 - mask_ratio))`` stay visible.
+        seed: Seed of the run.
+        epoch: Epoch (0 for validation, whose masks are fixed).
+
+    Returns:
+        (B, N) bool, true where hidden.
+    """
+    keep = int(n_patches * (1 - mask_ratio))
+    masks = np.ones((len(ids), n_patches), dtype=bool)
+    for row, sample in zip(masks, ids, strict=True):
+        row[generator(seed, epoch, sample, view, "mask").permutation(n_patches)[:keep]] = False
+    return torch.from_numpy(masks)
+
+
+@TASKS.register
+class Pretrain(Task):
+    """Reconstructs hidden patches of short- and long-axis frames from the visible ones of all views.
+
+    Args:
+        spec: Facts of the data: ``views``, ``input_size`` and ``channels``. Linked by the command line.
+        network: The masked autoencoder and its options.
+        optim: Optimiser and schedule.
+        compile: Compile the network with ``torch.compile``.
+    """
+
+    def __init__(
+        self,
+        spec: dict[str, Any],
+        network: Callable[..., MaskedAutoencoder] = MaskedAutoencoder,
+        optim: Optimisation | None = None,
+        compile: bool = False,
+    ) -> None:
+        super().__init__(spec, optim, compile)
+        self.network: MaskedAutoencoder = network(
+            views=spec["views"], input_size=spec["input_size"], channels=spec["channels"]
+        )
+        self.view_losses = nn.ModuleDict({view: MeanMetric() for view in spec["views"]})
+        self.mean_loss = MeanMetric()
+
+    def images(self, batch: Batch) -> dict[str, Tensor]:
+        """The batch's images by view."""
+        return {view: batch[view] for view in self.spec["views"] if view in batch}
+
+    def masks(self, batch: Batch, images: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Masks of a batch, on its device; fixed over epochs except in training."""
+        epoch = int(batch["epoch"]) if self.training else 0
+        return {
+            view: draw_masks(
+                batch["id"], view, self.network.n_patches(view), self.network.mask_ratio, run_seed(), epoch
+            ).to(image.device, non_blocking=True)
+            for view, image in images.items()
+        }
+
+    def loss(self, batch: Batch, stage: str) -> Tensor:
+        """Mean over views of the squared error at hidden patches; logged as a whole and per view."""
+        images = self.images(batch)
+        output = self.network(images, self.masks(batch, images))
+        if stage == "train":
+            n = len(batch["id"])
+            self.log("train/loss", output.loss, prog_bar=True, batch_size=n)
+            for view, loss in output.losses.items():
+                self.log(f"train/loss_{view}", loss.detach().mean(), batch_size=n)
+            return output.loss
+        weight = batch["weight"]
+        per_view = torch.stack(list(output.losses.values()))
+        self.mean_loss.update(per_view.mean(dim=0), weight)
+        self.log("val/loss", self.mean_loss, on_step=False, on_epoch=True, prog_bar=True)
+        for view, loss in output.losses.items():
+            metric = self.view_losses[view]
+            metric.update(loss, weight)
+            self.log(f"val/loss_{view}", metric, on_step=False, on_epoch=True)
+        return output.loss
+
+    def panels(self, batch: Batch) -> dict[str, dict[str, Tensor]]:
+        """Image, what the network saw of it, its reconstruction, and the absolute error, per view."""
+        images = self.images(batch)
+        masks = self.masks(batch, images)
+        output = self.network(images, masks)
+        panels = {}
+        for view, image in images.items():
+            filled = self.network.reconstruct(view, image, masks[view], output.predictions[view])
+            hidden = self.network.mask_image(view, masks[view])
+            panels[view] = {
+                "image": image[:, 0],
+                "masked": (image * ~hidden)[:, 0],
+                "reconstruction": filled[:, 0].clamp(0, 1),
+                "error": (filled - image)[:, 0].abs(),
+            }
+        return panels
+
+    def rows(self, batch: Batch) -> list[dict[str, Any]]:
+        """Features of unmasked frames: the class token and each view's mean token, one row per subject and frame."""
+        features = self.network.encode(self.images(batch))
+        pooled = {name: tokens.mean(dim=1).float().cpu().numpy() for name, tokens in features.items()}
+        rows = []
+        for i, (sample, frame) in enumerate(zip(batch["id"], batch["frame"].tolist(), strict=True)):
+            row: dict[str, Any] = {"id": sample, "frame": frame}
+            for name, values in pooled.items():
+                row |= {f"{name}_{k}": float(v) for k, v in enumerate(values[i])}
+            rows.append(row)
+        return rows

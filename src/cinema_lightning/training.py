@@ -1,0 +1,332 @@
+"""LightningCLI with this project's habits: run folders, overlays, checkpoints whose facts win at test.
+
+Links from data to model act at fit only. At validate, test and predict the network and its facts (views, input sizes,
+classes) come from the checkpoint, and the data follows them; otherwise another cohort's statistics would silently
+replace those that the network was trained with.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from argparse import ArgumentError
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+from jsonargparse import Namespace
+from lightning import Callback, Trainer
+from lightning.pytorch.callbacks import LearningRateMonitor
+from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI, instantiate_module
+from lightning.pytorch.loggers import TensorBoardLogger
+from lightning.pytorch.plugins.environments import SLURMEnvironment
+from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
+from lightning.pytorch.utilities.exceptions import MisconfigurationException
+
+from cinema_lightning import runs
+from cinema_lightning.callbacks.checkpoint import (
+    STOPPED_EXIT_CODE,
+    AtomicCheckpointIO,
+    Checkpoints,
+    CleanStop,
+    RunStopped,
+    load_checkpoint,
+)
+from cinema_lightning.callbacks.pictures import Pictures
+from cinema_lightning.callbacks.throughput import Throughput
+from cinema_lightning.configs import unfold_arguments
+from cinema_lightning.data import DATA
+from cinema_lightning.data.datamodule import CineDataModule
+from cinema_lightning.errors import CinemaError
+from cinema_lightning.messages import translate
+from cinema_lightning.models.precision import has_fast_bf16
+from cinema_lightning.phantom.overlay import PhantomCohort, ensure_cohort
+from cinema_lightning.predict.writer import PredictionWriter
+from cinema_lightning.tasks import TASKS
+from cinema_lightning.tasks.base import Task
+
+FREE_KEYS = ("data.root", "data.num_workers", "data.prefetch_factor", "data.pin_memory", "data.val_batch_size")
+"""Data options that may change between a run and its resumption; they do not change what is learnt."""
+
+
+class CinemaCLI(LightningCLI):
+    """One verb of LightningCLI.
+
+    Args:
+        verb: ``fit``, ``validate``, ``test`` or ``predict``.
+        arguments: Its arguments, bases unfolded.
+        configs: Configurations as the user named them; they name the run.
+    """
+
+    def __init__(self, verb: str, arguments: list[str], configs: list[Path]) -> None:
+        self._configs = configs
+        self._verb = verb
+        self.checkpoint: Path | None = None
+        self.run_dir: Path | None = None
+        super().__init__(
+            Task,
+            CineDataModule,
+            subclass_mode_model=True,
+            subclass_mode_data=True,
+            auto_configure_optimizers=False,
+            save_config_callback=None,
+            seed_everything_default=0,
+            parser_kwargs={"exit_on_error": False, "prog": "cinema"},
+            args=[verb, *arguments],
+        )
+
+    # ------------------------------------------------------------------ what can be said on the command line
+    def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        """Adds run folders, the standing callbacks, prediction output, and the link from data to model."""
+        parser.add_argument("--base", type=str | list[str] | None, default=None, help="Configurations to stand on.")
+        parser.add_argument("--runs", type=str, default="runs", help="Folder of all runs.")
+        parser.add_argument("--name", type=str | None, default=None, help="Run name; made of the overlays otherwise.")
+        parser.add_argument(
+            "--phantom", type=PhantomCohort | None, default=None, help="Cohort to make where data.root is missing."
+        )
+        parser.add_lightning_class_args(Checkpoints, "checkpoint")
+        parser.add_lightning_class_args(CleanStop, "stop")
+        parser.add_lightning_class_args(Pictures, "pictures")
+        parser.add_lightning_class_args(PredictionWriter, "output")
+        parser.link_arguments("data.spec", "model.init_args.spec", apply_on="instantiate")
+
+    @staticmethod
+    def subcommands() -> dict[str, set[str]]:
+        """The verbs; their own data arguments are built from the configuration."""
+        skip = {"model", "train_dataloaders", "val_dataloaders", "dataloaders", "datamodule", "weights_only"}
+        return {verb: skip | ({"return_predictions"} if verb == "predict" else set()) for verb in VERBS}
+
+    def parse_arguments(self, parser: LightningArgumentParser, args: ArgsType) -> None:
+        """Parses, turning nested complaints into one sentence."""
+        try:
+            self.config = parser.parse_args(args)  # type: ignore[arg-type]
+        except ArgumentError as error:
+            raise CinemaError(translate(str(error), (TASKS, DATA))) from error
+
+    def _parse_ckpt_path(self) -> None:
+        """Nothing: Lightning would let a checkpoint's hyperparameters silently replace the configuration's."""
+
+    # ------------------------------------------------------------------ before anything is built
+    def before_instantiate_classes(self) -> None:
+        """Settles checkpoint, run folder, precision and data."""
+        config = self.config[self._verb]
+        config.base = None
+        root, name = Path(config.runs), config.name or runs.run_name(self._configs)
+        self.checkpoint, resumed = runs.resolve_checkpoint(config.ckpt_path, root, name, self._verb)
+        config.ckpt_path = None
+        if self._verb == "fit":
+            self.run_dir = resumed or self._new_run(root, name)
+            if self.checkpoint:
+                self._check_same_experiment(self.run_dir)
+        else:
+            self.run_dir = resumed or root / name
+            self._follow_checkpoint(config)
+        self._choose_precision(config.trainer)
+        if config.phantom is not None and config.data is not None and runs.is_first_process():
+            ensure_cohort(Path(config.data.init_args.root), config.phantom)
+
+    def _new_run(self, root: Path, name: str) -> Path:
+        if shared := os.environ.get(runs.RUN_DIR_VARIABLE):
+            return Path(shared)
+        if not runs.is_first_process():
+            return root / name / "0"  # never written to: rank 0's folder is broadcast
+        run = runs.new_run(root, name)
+        os.environ[runs.RUN_DIR_VARIABLE] = str(run)
+        return run
+
+    def _check_same_experiment(self, run: Path) -> None:
+        """Resuming continues an experiment; another one has no business in its folder."""
+        saved_file = run / "config.yaml"
+        if not saved_file.is_file():
+            return
+        saved = yaml.safe_load(saved_file.read_text(encoding="utf-8")) or {}
+        ours = yaml.safe_load(self.parser.dump(self.config, skip_link_targets=True))[self._verb]
+        changed = [
+            key
+            for part in ("seed_everything", "model", "data")
+            for key in _differences(saved.get(part), ours.get(part), part)
+            if key not in FREE_KEYS
+        ]
+        if changed:
+            raise CinemaError(
+                f"The configuration differs from the run {run} that is to be resumed in {', '.join(changed[:5])}; "
+                "give the same --config options (they are kept in its config.yaml), or start a new run without "
+                "--ckpt_path."
+            )
+
+    def _follow_checkpoint(self, config: Namespace) -> None:
+        """Takes the network and its facts from the checkpoint; the data follows."""
+        assert self.checkpoint is not None
+        self._hparams = dict(load_checkpoint(self.checkpoint).get("hyper_parameters") or {})
+        if "_class_path" not in self._hparams or "spec" not in self._hparams:
+            raise CinemaError(
+                f"{self.checkpoint} does not say what network it holds; use a checkpoint of `cinema fit`."
+            )
+        _refuse_foreign_classes(self._hparams, self.checkpoint)
+        if config.data is None:
+            raise CinemaError("there is no data: give a --config with a data section.")
+        spec = self._hparams["spec"]
+        config.data.init_args.views = list(spec["views"])
+        config.data.init_args.input_size = {view: list(size) for view, size in spec["input_size"].items()}
+        config.pop("model", None)
+
+    def _choose_precision(self, trainer: Namespace) -> None:
+        """Falls back to float32 where bf16 would be emulated."""
+        cuda = torch.cuda.is_available() and trainer.accelerator in ("auto", "gpu", "cuda")
+        device = torch.device("cuda" if cuda else "cpu")
+        if str(trainer.precision) == "bf16-mixed" and not has_fast_bf16(device):
+            rank_zero_warn(
+                f"This {'GPU' if cuda else 'CPU'} has no bf16 arithmetic and would emulate it many times slower: "
+                "training in 32-true instead of bf16-mixed."
+            )
+            trainer.precision = "32-true"
+
+    # ------------------------------------------------------------------ building
+    def instantiate_classes(self) -> None:
+        """Builds data, model and trainer; at test the model is the checkpoint's."""
+        if self._verb == "fit":
+            if self.config[self._verb].model is None or self.config[self._verb].data is None:
+                raise CinemaError("there is no model or no data: give a --config, for example --config pretrain.yaml.")
+            super().instantiate_classes()
+            return
+        self.config_init = self.parser.instantiate_classes(self.config)
+        self.datamodule = self._get(self.config_init, "data")
+        self.model = _build(self._hparams, self.checkpoint)
+        self.trainer = self.instantiate_trainer()
+
+    def instantiate_trainer(self, **kwargs: Any) -> Trainer:
+        """Adds what every run has: folder, logger, atomic checkpoints, no requeueing behind our back."""
+        assert self.run_dir is not None
+        trainer = self._get(self.config_init, "trainer")
+        plugins = trainer.get("plugins") or []
+        plugins = [*(plugins if isinstance(plugins, list) else [plugins]), AtomicCheckpointIO()]
+        if SLURMEnvironment.detect():
+            plugins.append(SLURMEnvironment(auto_requeue=False))
+        logger = trainer.get("logger")
+        if logger in (None, True):
+            fit = self._verb == "fit"
+            logger = TensorBoardLogger(save_dir=str(self.run_dir), name="", version="") if fit else False
+        kwargs |= {"default_root_dir": str(self.run_dir), "plugins": plugins, "logger": logger}
+        return super().instantiate_trainer(**kwargs)
+
+    def _instantiate_trainer(self, config: dict[str, Any], callbacks: list[Callback]) -> Trainer:
+        """Keeps the callbacks that the verb has use for."""
+        if self._verb != "fit":
+            callbacks = [c for c in callbacks if isinstance(c, PredictionWriter) and self._verb == "predict"]
+        else:
+            callbacks = [c for c in callbacks if not isinstance(c, PredictionWriter)]
+            callbacks.append(Throughput())
+            if config["logger"]:
+                callbacks.append(LearningRateMonitor(logging_interval="step"))
+        return super()._instantiate_trainer(config, callbacks)
+
+    # ------------------------------------------------------------------ running
+    def _run_subcommand(self, subcommand: str) -> None:
+        """Runs the verb, with the record of a training written first."""
+        if subcommand == "fit" and not self.trainer.fast_dev_run and self.trainer.is_global_zero:
+            self._write_record()
+        checkpoint = str(self.checkpoint) if self.checkpoint else None
+        options: dict[str, Any] = {"datamodule": self.datamodule, "ckpt_path": checkpoint}
+        if subcommand == "predict":
+            options["return_predictions"] = False
+        getattr(self.trainer, subcommand)(self.model, **options)
+        if subcommand == "fit":
+            rank_zero_info(f"The run is in {self.run_dir} (checkpoints, pictures, TensorBoard events, config.yaml).")
+
+    def _write_record(self) -> None:
+        """Writes the full configuration and the versions; a resumed run keeps its first configuration beside."""
+        assert self.run_dir is not None
+        config = self.config[self._verb]
+        text = self._parser(self._verb).dump(config, skip_none=False, skip_link_targets=True)
+        target = self.run_dir / "config.yaml"
+        number = 0
+        while target.exists() and target.read_text(encoding="utf-8") != text:
+            number += 1
+            target = self.run_dir / f"config.resumed_{number}.yaml"
+        for path, content in ((target, text), (self.run_dir / "versions.json", _versions())):
+            temporary = path.with_name(f".{path.name}.tmp")
+            temporary.write_text(content, encoding="utf-8")
+            temporary.replace(path)
+
+
+VERBS = ("fit", "validate", "test", "predict")
+
+
+def _versions() -> str:
+    return json.dumps(runs.software_versions(), indent=2) + "\n"
+
+
+def _differences(a: Any, b: Any, key: str) -> list[str]:
+    """Keys under which two configurations differ; keys that one of them lacks come from another version."""
+    if isinstance(a, dict) and isinstance(b, dict):
+        return [
+            found
+            for name in sorted(a.keys() & b.keys())
+            for found in _differences(a[name], b[name], key if name == "init_args" else f"{key}.{name}")
+        ]
+    return [] if a == b else [key]
+
+
+def _refuse_foreign_classes(hparams: Any, path: Path | None) -> None:
+    """A checkpoint may name classes of this package and of registered plug-ins, nothing else: names run code."""
+    allowed = {
+        f"{cls.__module__}.{cls.__qualname__}"
+        for registry in (TASKS, DATA)
+        for cls in map(registry.__getitem__, registry)
+    }
+    for name in _class_paths(hparams):
+        if not name.startswith("cinema_lightning.") and name not in allowed:
+            raise CinemaError(
+                f"{path} asks for the class {name}, which is not part of this package or an installed plug-in; refused."
+            )
+
+
+def _class_paths(value: Any) -> list[str]:
+    if isinstance(value, dict):
+        own = [str(value[key]) for key in ("class_path", "_class_path") if key in value]
+        return own + [name for item in value.values() for name in _class_paths(item)]
+    if isinstance(value, list | tuple):
+        return [name for item in value for name in _class_paths(item)]
+    return []
+
+
+def _build(hparams: dict[str, Any], path: Path | None) -> Task:
+    """Builds the task that a checkpoint describes; Lightning then loads the weights."""
+    hparams = {key: value for key, value in hparams.items() if key != "_instantiator"}
+    try:
+        return instantiate_module(Task, hparams)
+    except (ArgumentError, TypeError, ValueError, SystemExit) as error:
+        raise CinemaError(
+            f"{path} describes a network that this version cannot build: {translate(str(error))}"
+        ) from error
+
+
+def run(verb: str, argv: list[str]) -> int:
+    """Runs one verb of LightningCLI.
+
+    Args:
+        verb: ``fit``, ``validate``, ``test`` or ``predict``.
+        argv: Its arguments, configurations by name.
+
+    Returns:
+        Exit code, see :func:`cinema_lightning.cli.main`.
+    """
+    TASKS.load()
+    DATA.load()
+    arguments, configs = unfold_arguments(argv)
+    before = os.environ.get(runs.RUN_DIR_VARIABLE)
+    try:
+        CinemaCLI(verb, arguments, configs)
+    except RunStopped as stop:
+        rank_zero_info(str(stop))
+        # a launched rank that ends with another code than 0 would have its siblings killed while they still save
+        return STOPPED_EXIT_CODE if runs.is_first_process() else 0
+    except MisconfigurationException as error:
+        raise CinemaError(str(error).strip().split("\n", 1)[0]) from error
+    except SystemExit as exit_:
+        return int(exit_.code or 0)
+    finally:
+        if before is None:
+            os.environ.pop(runs.RUN_DIR_VARIABLE, None)
+    return 0
