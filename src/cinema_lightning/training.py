@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+import warnings
 from argparse import ArgumentError
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ import yaml
 from jsonargparse import Namespace
 from lightning import Callback, Trainer
 from lightning.pytorch.callbacks import LearningRateMonitor
-from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI, instantiate_module
+from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.plugins.environments import SLURMEnvironment
 from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
@@ -48,6 +49,13 @@ from cinema_lightning.tasks.base import Task
 
 FREE_KEYS = ("data.root", "data.num_workers", "data.prefetch_factor", "data.pin_memory", "data.val_batch_size")
 """Data options that may change between a run and its resumption; they do not change what is learnt."""
+
+
+class RunLogger(TensorBoardLogger):
+    """TensorBoard events in the run's folder; config.yaml is the record of options, not a second hparams.yaml."""
+
+    def save(self) -> None:
+        """Nothing: see above."""
 
 
 class CinemaCLI(LightningCLI):
@@ -89,7 +97,9 @@ class CinemaCLI(LightningCLI):
         parser.add_lightning_class_args(CleanStop, "stop")
         parser.add_lightning_class_args(Pictures, "pictures")
         parser.add_lightning_class_args(PredictionWriter, "output")
-        parser.link_arguments("data.spec", "model.init_args.spec", apply_on="instantiate")
+        parser.add_argument("--shard", type=str | None, default=None, help="Part of the cohort to do, such as 3/8.")
+        parser.link_arguments("shard", "output.shard")
+        parser.link_arguments("data.spec", "model.init_args.spec", self._spec, apply_on="instantiate")
 
     @staticmethod
     def subcommands() -> dict[str, set[str]]:
@@ -102,7 +112,8 @@ class CinemaCLI(LightningCLI):
         try:
             self.config = parser.parse_args(args)  # type: ignore[arg-type]
         except ArgumentError as error:
-            raise CinemaError(translate(str(error), (TASKS, DATA))) from error
+            hint = " Give a --config, for example --config pretrain.yaml." if "are required" in str(error) else ""
+            raise CinemaError(translate(str(error), (TASKS, DATA)) + hint) from error
 
     def _parse_ckpt_path(self) -> None:
         """Nothing: Lightning would let a checkpoint's hyperparameters silently replace the configuration's."""
@@ -112,6 +123,8 @@ class CinemaCLI(LightningCLI):
         """Settles checkpoint, run folder, precision and data."""
         config = self.config[self._verb]
         config.base = None
+        if config.data is None or (config.model is None and self._verb == "fit"):
+            raise CinemaError("there is no model or no data: give a --config, for example --config pretrain.yaml.")
         root, name = Path(config.runs), config.name or runs.run_name(self._configs)
         self.checkpoint, resumed = runs.resolve_checkpoint(config.ckpt_path, root, name, self._verb)
         config.ckpt_path = None
@@ -121,7 +134,8 @@ class CinemaCLI(LightningCLI):
                 self._check_same_experiment(self.run_dir)
         else:
             self.run_dir = resumed or root / name
-            self._follow_checkpoint(config)
+            self._follow_checkpoint()
+            config = self.config[self._verb]
         self._choose_precision(config.trainer)
         if config.phantom is not None and config.data is not None and runs.is_first_process():
             ensure_cohort(Path(config.data.init_args.root), config.phantom)
@@ -155,8 +169,9 @@ class CinemaCLI(LightningCLI):
                 "--ckpt_path."
             )
 
-    def _follow_checkpoint(self, config: Namespace) -> None:
+    def _follow_checkpoint(self) -> None:
         """Takes the network and its facts from the checkpoint; the data follows."""
+        config = self.config[self._verb]
         assert self.checkpoint is not None
         self._hparams = dict(load_checkpoint(self.checkpoint).get("hyper_parameters") or {})
         if "_class_path" not in self._hparams or "spec" not in self._hparams:
@@ -164,12 +179,23 @@ class CinemaCLI(LightningCLI):
                 f"{self.checkpoint} does not say what network it holds; use a checkpoint of `cinema fit`."
             )
         _refuse_foreign_classes(self._hparams, self.checkpoint)
-        if config.data is None:
-            raise CinemaError("there is no data: give a --config with a data section.")
         spec = self._hparams["spec"]
         config.data.init_args.views = list(spec["views"])
         config.data.init_args.input_size = {view: list(size) for view, size in spec["input_size"].items()}
-        config.pop("model", None)
+        hidden = ("_class_path", "_instantiator", "spec")
+        arguments = {key: value for key, value in self._hparams.items() if key not in hidden}
+        model = {"class_path": self._hparams["_class_path"], "init_args": arguments}
+        config.model = None
+        try:
+            self.config = self.parser.parse_object({self._verb: {"model": model}}, self.config)
+        except ArgumentError as error:
+            raise CinemaError(
+                f"{self.checkpoint} describes a network that this version cannot build: {translate(str(error))}"
+            ) from error
+
+    def _spec(self, spec: dict[str, Any]) -> dict[str, Any]:
+        """Facts for the model: the data's at fit, those that the network was trained with otherwise."""
+        return spec if self._verb == "fit" else self._hparams["spec"]
 
     def _choose_precision(self, trainer: Namespace) -> None:
         """Falls back to float32 where bf16 would be emulated."""
@@ -183,18 +209,6 @@ class CinemaCLI(LightningCLI):
             trainer.precision = "32-true"
 
     # ------------------------------------------------------------------ building
-    def instantiate_classes(self) -> None:
-        """Builds data, model and trainer; at test the model is the checkpoint's."""
-        if self._verb == "fit":
-            if self.config[self._verb].model is None or self.config[self._verb].data is None:
-                raise CinemaError("there is no model or no data: give a --config, for example --config pretrain.yaml.")
-            super().instantiate_classes()
-            return
-        self.config_init = self.parser.instantiate_classes(self.config)
-        self.datamodule = self._get(self.config_init, "data")
-        self.model = _build(self._hparams, self.checkpoint)
-        self.trainer = self.instantiate_trainer()
-
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         """Adds what every run has: folder, logger, atomic checkpoints, no requeueing behind our back."""
         assert self.run_dir is not None
@@ -206,7 +220,7 @@ class CinemaCLI(LightningCLI):
         logger = trainer.get("logger")
         if logger in (None, True):
             fit = self._verb == "fit"
-            logger = TensorBoardLogger(save_dir=str(self.run_dir), name="", version="") if fit else False
+            logger = RunLogger(save_dir=str(self.run_dir), name="", version="") if fit else False
         kwargs |= {"default_root_dir": str(self.run_dir), "plugins": plugins, "logger": logger}
         return super().instantiate_trainer(**kwargs)
 
@@ -224,15 +238,42 @@ class CinemaCLI(LightningCLI):
     # ------------------------------------------------------------------ running
     def _run_subcommand(self, subcommand: str) -> None:
         """Runs the verb, with the record of a training written first."""
-        if subcommand == "fit" and not self.trainer.fast_dev_run and self.trainer.is_global_zero:
+        # the data module tells where the epoch stopped, so that the loader does not have to
+        warnings.filterwarnings(
+            "ignore", message=".*ended before the epoch ended and your dataloader is not resumable.*"
+        )
+        if (
+            subcommand == "fit"
+            and not self._get(self.config_init, "trainer").fast_dev_run
+            and self.trainer.is_global_zero
+        ):
             self._write_record()
-        checkpoint = str(self.checkpoint) if self.checkpoint else None
-        options: dict[str, Any] = {"datamodule": self.datamodule, "ckpt_path": checkpoint}
+        checkpoint = None
+        if self.checkpoint is not None:
+            _check_fits(self.model, self.checkpoint)
+            checkpoint = str(self.checkpoint)
+        options: dict[str, Any] = {"datamodule": self.datamodule, "ckpt_path": checkpoint, "weights_only": True}
         if subcommand == "predict":
             options["return_predictions"] = False
+            if self._predicted_already():
+                return
         getattr(self.trainer, subcommand)(self.model, **options)
         if subcommand == "fit":
             rank_zero_info(f"The run is in {self.run_dir} (checkpoints, pictures, TensorBoard events, config.yaml).")
+
+    def _predicted_already(self) -> bool:
+        """Prepares the output; true where nothing is left to do."""
+        assert self.checkpoint is not None
+        assert self.run_dir is not None
+        writer = next(c for c in self.trainer.callbacks if isinstance(c, PredictionWriter))  # type: ignore[attr-defined]
+        data = self.config[self._verb].data.init_args.as_dict()
+        record = {key: value for key, value in data.items() if f"data.{key}" not in (*FREE_KEYS, "data.batch_size")}
+        record["root"] = str(Path(data["root"]).resolve())
+        done = writer.prepare(self.run_dir / "predictions", self.checkpoint, record)
+        self.datamodule.restrict_prediction(writer.shard.of, done)
+        if writer.table.finished:
+            rank_zero_info(f"Already there: {writer.table.folder}; --output.overwrite true does it again.")
+        return writer.table.finished
 
     def _write_record(self) -> None:
         """Writes the full configuration and the versions; a resumed run keeps its first configuration beside."""
@@ -282,6 +323,19 @@ def _refuse_foreign_classes(hparams: Any, path: Path | None) -> None:
             )
 
 
+def _check_fits(model: Any, path: Path) -> None:
+    """Says in one sentence when a checkpoint holds another network, before Lightning loads it."""
+    ours = {key: tuple(value.shape) for key, value in model.state_dict().items()}
+    theirs = {key: tuple(value.shape) for key, value in load_checkpoint(path, mmap=True)["state_dict"].items()}
+    differing = sorted(key for key in ours.keys() | theirs.keys() if ours.get(key) != theirs.get(key))
+    if differing:
+        what = [f"{key} ({theirs.get(key, 'absent')} there, {ours.get(key, 'absent')} here)" for key in differing[:3]]
+        raise CinemaError(
+            f"{path} holds another network: {len(differing)} weights differ, first {', '.join(what)}. Use the "
+            "configuration it was trained with, or another checkpoint."
+        )
+
+
 def _class_paths(value: Any) -> list[str]:
     if isinstance(value, dict):
         own = [str(value[key]) for key in ("class_path", "_class_path") if key in value]
@@ -289,17 +343,6 @@ def _class_paths(value: Any) -> list[str]:
     if isinstance(value, list | tuple):
         return [name for item in value for name in _class_paths(item)]
     return []
-
-
-def _build(hparams: dict[str, Any], path: Path | None) -> Task:
-    """Builds the task that a checkpoint describes; Lightning then loads the weights."""
-    hparams = {key: value for key, value in hparams.items() if key != "_instantiator"}
-    try:
-        return instantiate_module(Task, hparams)
-    except (ArgumentError, TypeError, ValueError, SystemExit) as error:
-        raise CinemaError(
-            f"{path} describes a network that this version cannot build: {translate(str(error))}"
-        ) from error
 
 
 def run(verb: str, argv: list[str]) -> int:

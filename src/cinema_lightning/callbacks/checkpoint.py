@@ -56,11 +56,12 @@ class AtomicCheckpointIO(TorchCheckpointIO):
         return load_checkpoint(path)
 
 
-def load_checkpoint(path: str | Path) -> dict[str, Any]:
+def load_checkpoint(path: str | Path, mmap: bool = False) -> dict[str, Any]:
     """Reads a Lightning checkpoint on the CPU, tensors and plain values only.
 
     Args:
         path: The ``.ckpt`` file.
+        mmap: Leave the tensors on disk, for a look at names and shapes.
 
     Returns:
         Its content.
@@ -72,7 +73,7 @@ def load_checkpoint(path: str | Path) -> dict[str, Any]:
     if not path.is_file():
         raise CinemaError(f"There is no checkpoint {path}; check the path given to --ckpt_path.")
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
+        content = torch.load(path, map_location="cpu", weights_only=True, mmap=mmap)
     except Exception as error:
         raise CinemaError(
             f"{path} cannot be read as a checkpoint ({_first_line(error)}); it is truncated, of another kind, or holds "

@@ -8,9 +8,9 @@ torn last line, which readers pass over. A finished shard becomes ``<stem>.I-of-
 from __future__ import annotations
 
 import csv
-import heapq
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -48,23 +48,6 @@ class Shard:
         return sorted(set(ids))[self.index - 1 :: self.count]
 
 
-def _rows(path: Path) -> Iterator[list[str]]:
-    """Whole rows of a part, header first; a torn or short last line is passed over."""
-    with path.open(newline="", encoding="utf-8") as file:
-        width = None
-        for line in file:
-            if not line.endswith("\n"):
-                return
-            row = next(csv.reader([line]))
-            width = width or len(row)
-            if len(row) == width:
-                yield row
-
-
-def _key(row: list[str]) -> Key:
-    return row[0], int(row[1])
-
-
 class PartTable:
     """One table in parts; its first two columns are ``id`` and ``frame``, by which rows are sorted and told apart.
 
@@ -99,9 +82,7 @@ class PartTable:
         """Keys of the rows that are already written."""
         keys: set[Key] = set()
         for part in self.parts():
-            rows = _rows(part)
-            next(rows, None)
-            keys.update(_key(row) for row in rows)
+            keys.update(key for key, _, _ in _places(part)[1])
         return keys
 
     def new_part(self, rank: int) -> PartWriter:
@@ -176,19 +157,42 @@ def _line(cells: list[str]) -> str:
 
 
 def _merge(parts: list[Path], target: Path) -> None:
-    """Merges sorted parts into one sorted table without holding them in memory; equal keys are written once."""
-    streams = [_rows(part) for part in parts]
-    headers = [next(stream, None) for stream in streams]
-    known = [header for header in headers if header is not None]
+    """Merges parts into one table sorted by key, holding keys and places but no rows; equal keys are written once."""
+    headers = []
+    places: dict[Key, tuple[Path, int, int]] = {}
+    for part in parts:
+        header, rows = _places(part)
+        headers.append(header)
+        places |= {key: (part, start, length) for key, start, length in rows if key not in places}
+    known = [header for header in headers if header]
     if any(header != known[0] for header in known):
         raise CinemaError(f"The parts of {target} have different columns; remove {parts[0].parent} and run again.")
     temporary = target.with_name(f".{target.name}.tmp")
-    last: Key | None = None
-    with temporary.open("w", newline="", encoding="utf-8") as file:
-        if known:
-            file.write(_line(known[0]))
-        for row in heapq.merge(*streams, key=_key):
-            if _key(row) != last:
-                file.write(_line(row))
-                last = _key(row)
+    with ExitStack() as stack, temporary.open("wb") as file:
+        opened = {part: stack.enter_context(part.open("rb")) for part in parts}
+        file.write(known[0] if known else b"")
+        for _, (part, start, length) in sorted(places.items()):
+            opened[part].seek(start)
+            file.write(opened[part].read(length))
     temporary.replace(target)
+
+
+def _places(path: Path) -> tuple[bytes, list[tuple[Key, int, int]]]:
+    """Header line, and key, start and length in bytes of each whole row; a torn last line is passed over."""
+    rows: list[tuple[Key, int, int]] = []
+    with path.open("rb") as file:
+        header = file.readline()
+        if not header.endswith(b"\n"):
+            return b"", []
+        width, start = len(_cells(header)), len(header)
+        for line in file:
+            if line.endswith(b"\n"):
+                cells = _cells(line)
+                if len(cells) == width:
+                    rows.append(((cells[0], int(cells[1])), start, len(line)))
+            start += len(line)
+    return header, rows
+
+
+def _cells(line: bytes) -> list[str]:
+    return next(csv.reader([line.decode("utf-8")]))

@@ -120,17 +120,29 @@ class Task(LightningModule):
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """AdamW with the warm-up and half-cosine, stepped by fraction of an epoch."""
         optimizer = adamw(self.parameter_groups(), self.optim)
-        epochs = self.trainer.max_epochs if self.trainer.max_epochs and self.trainer.max_epochs > 0 else None
-        total = self.trainer.estimated_stepping_batches
-        if epochs is None or not math.isfinite(total):
+        epochs = self.trainer.max_epochs or 0
+        if epochs < 1:
             raise CinemaError("The schedule needs the length of the run: set trainer.max_epochs in the configuration.")
-        per_epoch = max(total / epochs, 1e-9)
+        per_epoch = self._steps_per_epoch(epochs)
 
         def factor(step: int) -> float:
             return learning_rate(step / per_epoch, epochs, self.optim) / self.optim.lr
 
         scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+
+    def _steps_per_epoch(self, epochs: int) -> float:
+        """Optimiser steps of an epoch.
+
+        Not from ``trainer.estimated_stepping_batches`` where it can be helped: that starts the loader's iteration
+        before a resumed run knows where it stopped.
+        """
+        sampler = getattr(getattr(self.trainer, "datamodule", None), "train_sampler", None)
+        if sampler is None:
+            return max(self.trainer.estimated_stepping_batches / epochs, 1.0)
+        limit = self.trainer.limit_train_batches
+        batches = int(len(sampler) * limit) if isinstance(limit, float) else min(len(sampler), limit)
+        return max(math.ceil(batches / self.trainer.accumulate_grad_batches), 1)
 
     def parameter_groups(self) -> list[dict[str, object]]:
         """Optimiser groups; tasks with layer-wise decay override this."""

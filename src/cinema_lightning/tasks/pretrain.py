@@ -17,7 +17,7 @@ from cinema_lightning.tasks.base import Batch, Task, run_seed
 from cinema_lightning.tasks.optim import Optimisation
 
 
-def draw_masks(ids: Sequence[str], view: str, n_patches: int, mask_ratio: float, seed: int, epoch: int) -> Tensor:
+def draw_masks(ids: Sequence[str], view: str, n_patches: int, n_visible: int, seed: int, epoch: int) -> Tensor:
     """Draws which patches of one view are hidden, for each sample by itself.
 
     A draw depends on the seed, the epoch, the sample and the view only, so that resuming, the number of workers and
@@ -27,17 +27,16 @@ def draw_masks(ids: Sequence[str], view: str, n_patches: int, mask_ratio: float,
         ids: Sample ids, B of them.
         view: View name.
         n_patches: Patches of the view, N.
-        mask_ratio: Share of patches to hide; ``int(N * (1 - mask_ratio))`` stay visible.
+        n_visible: Patches that stay visible.
         seed: Seed of the run.
         epoch: Epoch (0 for validation, whose masks are fixed).
 
     Returns:
         (B, N) bool, true where hidden.
     """
-    keep = int(n_patches * (1 - mask_ratio))
     masks = np.ones((len(ids), n_patches), dtype=bool)
     for row, sample in zip(masks, ids, strict=True):
-        row[generator(seed, epoch, sample, view, "mask").permutation(n_patches)[:keep]] = False
+        row[generator(seed, epoch, sample, view, "mask").permutation(n_patches)[:n_visible]] = False
     return torch.from_numpy(masks)
 
 
@@ -75,7 +74,7 @@ class Pretrain(Task):
         epoch = int(batch["epoch"]) if self.training else 0
         return {
             view: draw_masks(
-                batch["id"], view, self.network.n_patches(view), self.network.mask_ratio, run_seed(), epoch
+                batch["id"], view, self.network.n_patches(view), self.network.n_visible(view), run_seed(), epoch
             ).to(image.device, non_blocking=True)
             for view, image in images.items()
         }
@@ -108,10 +107,9 @@ class Pretrain(Task):
         panels = {}
         for view, image in images.items():
             filled = self.network.reconstruct(view, image, masks[view], output.predictions[view])
-            hidden = self.network.mask_image(view, masks[view])
             panels[view] = {
                 "image": image[:, 0],
-                "masked": (image * ~hidden)[:, 0],
+                "masked": self.network.hide(view, image, masks[view])[:, 0],
                 "reconstruction": filled[:, 0].clamp(0, 1),
                 "error": (filled - image)[:, 0].abs(),
             }

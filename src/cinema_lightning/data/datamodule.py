@@ -1,0 +1,346 @@
+"""Data modules: from a folder to batches on the device."""
+
+from __future__ import annotations
+
+import os
+import warnings
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, Literal
+
+import lightning as L
+import numpy as np
+import torch
+from torch.utils.data import DataLoader
+
+from cinema_lightning.data import DATA
+from cinema_lightning.data.dataset import FrameDataset
+from cinema_lightning.data.loader import BatchLoader
+from cinema_lightning.data.sampler import ViewGroupSampler
+from cinema_lightning.data.table import Cohort, limit_subjects, mask_of, read_cohort, split_rows, views_of
+from cinema_lightning.data.transforms import PLAN, Fit, PretrainAugment
+from cinema_lightning.errors import CinemaError
+from cinema_lightning.views import VIEWS, get_view
+
+Split = Literal["train", "val", "test"]
+
+
+class CineDataModule(L.LightningDataModule):
+    """Cohort, splits, samplers, loaders and the device-side transform: what all data modules share.
+
+    A subclass says how training batches are transformed (:meth:`train_transform`) and may replace the dataset
+    (:meth:`make_dataset`) and the transform of everything else (:meth:`eval_transform`).
+
+    Args:
+        root: Folder of the data: a store made by `cinema prepare` or `cinema phantom`, or plain NIfTI files named
+            <id>/<view>[_<suffix>].nii.gz.
+        views: Views to use. A study is used with those of them that it has.
+        input_size: Size of the network's input in voxels by view name, e.g. {sax: [192, 192, 16]}; views that are not
+            named keep the published size.
+        batch_size: Samples per device and step. Halved, with a warning, where the training set is smaller.
+        val_batch_size: Samples per device in validation, test and prediction; the batch size where not given.
+        num_workers: Processes per device that read files; 0 reads in the main process.
+        prefetch_factor: Batches that each worker reads ahead.
+        pin_memory: Read into page-locked memory, where there is a GPU.
+        val_fraction: Share of the subjects that validate, where the table does not say who does.
+        min_views: Studies with fewer of the views are left out.
+        limit_subjects: Train on this many subjects only, drawn with the seed.
+        augment: Augment training batches.
+        seed: Keys the split and every random draw; by default the run's seed (seed_everything), else 0.
+        predict_split: Which studies to predict.
+        predict_frames: Which frames to predict: all, the two named ED and ES in the table (ed_es), or a list of
+            numbers from 0.
+
+    Attributes:
+        cohort: The table, after setup.
+        rows: Row numbers of the cohort by split, after setup.
+        train_sampler: Order of the training batches, after setup for fit; ``skip`` and ``set_epoch`` serve a resume.
+        n_train: Number of training samples, after setup.
+    """
+
+    cohort: Cohort
+    rows: dict[str, np.ndarray]
+
+    def __init__(
+        self,
+        root: str,
+        views: list[str] = list(VIEWS),  # noqa: B006  (shown by --help; never changed)
+        input_size: dict[str, list[int]] | None = None,
+        batch_size: int = 16,
+        val_batch_size: int | None = None,
+        num_workers: int = 4,
+        prefetch_factor: int = 2,
+        pin_memory: bool = True,
+        val_fraction: float = 0.1,
+        min_views: int = 1,
+        limit_subjects: int | None = None,
+        augment: bool = True,
+        seed: int | None = None,
+        predict_split: Literal["all", "train", "val", "test"] = "all",
+        predict_frames: Literal["all", "ed_es"] | list[int] = "all",
+    ) -> None:
+        super().__init__()
+        self.root = root
+        self.views = _checked_views(views)
+        self.input_size = _checked_sizes(self.views, input_size)
+        self.batch_size = batch_size
+        self.val_batch_size = val_batch_size
+        self.num_workers = num_workers
+        self.prefetch_factor = prefetch_factor
+        self.pin_memory = pin_memory
+        self.val_fraction = val_fraction
+        self.min_views = min_views
+        self.limit_subjects = limit_subjects
+        self.augment = augment
+        self.seed = seed
+        self.predict_split = predict_split
+        self.predict_frames = predict_frames
+        self.train_sampler: ViewGroupSampler | None = None
+        self._ready = False
+        self._resume: tuple[int, int] | None = None
+        self._predict_ids: Callable[[Iterable[str]], list[str]] = sorted
+        self._predict_done: set[tuple[str, int]] = set()
+
+    @property
+    def spec(self) -> dict[str, Any]:
+        """Facts that the network is built from, plain types only: views, input_size and channels."""
+        sizes = {view: list(size) for view, size in self.input_size.items()}
+        return {"views": list(self.views), "input_size": sizes, "channels": 1}
+
+    @property
+    def run_seed(self) -> int:
+        """The seed given, else the run's, else 0."""
+        return int(os.environ.get("PL_GLOBAL_SEED", 0)) if self.seed is None else self.seed
+
+    @property
+    def n_train(self) -> int:
+        """Number of training samples."""
+        return len(self.rows["train"])
+
+    # What subclasses may replace.
+
+    def make_dataset(self) -> FrameDataset:
+        """The dataset, of all rows of the cohort; samplers say which are used."""
+        return FrameDataset(self.cohort.ids, self.cohort.reader, self.run_seed, str(self.cohort.source))
+
+    def train_transform(self) -> Fit:
+        """The device-side transform of training batches."""
+        return self.eval_transform()
+
+    def eval_transform(self) -> Fit:
+        """The device-side transform of all other batches."""
+        return Fit(self.input_size, self.run_seed)
+
+    # Lightning's hooks.
+
+    def setup(self, stage: str | None = None) -> None:
+        """Reads the table, splits it, and orders the training batches.
+
+        Args:
+            stage: fit, validate, test or predict; None for all.
+
+        Raises:
+            CinemaError: If there is no data, or none for this stage.
+        """
+        if not self._ready:
+            self._open()
+        if stage in ("fit", None):
+            if self.n_train == 0:
+                raise CinemaError(
+                    f"{self.cohort.source} has no training studies; see its split column and val_fraction."
+                )
+            self.train_sampler = self._sampler(self.rows["train"], self.batch_size, shuffle=True)
+            self.batch_size = self.train_sampler.batch_size
+
+    def train_dataloader(self) -> DataLoader[Any]:
+        """Batches of shuffled training samples."""
+        if self.train_sampler is None:
+            self.setup("fit")
+        assert self.train_sampler is not None
+        if self._resume is not None:
+            epoch, self.train_sampler.skip = self._resume
+            self.train_sampler.set_epoch(epoch)
+            self._resume = None
+        return self._loader(self.train_sampler)
+
+    def val_dataloader(self) -> DataLoader[Any] | list[Any]:
+        """Batches of all validation samples in a fixed order; no loader where there are none."""
+        return self._loader(self._eval_sampler(self.rows["val"])) if len(self.rows["val"]) else []
+
+    def test_dataloader(self) -> DataLoader[Any]:
+        """Batches of all test samples in a fixed order."""
+        return self._loader(self._eval_sampler(self._some("test")))
+
+    def restrict_prediction(
+        self, ids: Callable[[Iterable[str]], list[str]], done: set[tuple[str, int]] | None = None
+    ) -> None:
+        """Leaves out of the prediction what others do or did.
+
+        Args:
+            ids: Picks the ids to do out of all of them, as a shard does.
+            done: (id, frame) pairs that are done.
+        """
+        self._predict_ids = ids
+        self._predict_done = done or set()
+
+    def predict_dataloader(self) -> DataLoader[Any] | list[Any]:
+        """Batches of the frames to predict, study by study; no loader where none are left."""
+        split = self.predict_split
+        rows = self._usable(np.arange(len(self.cohort))) if split == "all" else self._some(split)
+        wanted = set(self._predict_ids(self.cohort.ids[row] for row in rows))
+        dataset = self.make_dataset()
+        phases = np.stack([self.cohort.numbers("ed_frame"), self.cohort.numbers("es_frame")], axis=1)
+        pairs = [
+            (row, frame)
+            for row in rows
+            if self.cohort.ids[row] in wanted
+            for frame in self._frames_of(int(row), dataset, phases[row])
+            if (str(self.cohort.ids[row]), frame) not in self._predict_done
+        ]
+        if not pairs:
+            return []
+        left, frames = np.array(pairs, dtype=int).T
+        return self._loader(self._eval_sampler(left, frames), dataset)
+
+    def state_dict(self) -> dict[str, int]:
+        """Where the next training batch is, so that a resumed run goes on there, also in the middle of an epoch.
+
+        Lightning keeps the state of loaders too, but gives it back in the middle of an epoch only, and otherwise
+        starts the first resumed epoch before it says which one it is.
+        """
+        epoch, batches = self._position()
+        return {"epoch": epoch, "batches": batches}
+
+    def load_state_dict(self, state_dict: dict[str, int]) -> None:
+        """Starts the next training loader there."""
+        self._resume = (state_dict["epoch"], state_dict["batches"])
+
+    def on_before_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
+        """Draws what is random and decides shapes, on the host."""
+        training = self.trainer is not None and self.trainer.training
+        return (self.train_transform() if training and self.augment else self.eval_transform()).prepare(batch)
+
+    def on_after_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
+        """Augments, scales, crops and pads, on the device."""
+        return self.eval_transform().apply(batch) if PLAN in batch else batch
+
+    def _position(self) -> tuple[int, int]:
+        """Epoch of the next training batch, and how many batches of it were used."""
+        if self.trainer is None:
+            return 0, 0
+        loop = self.trainer.fit_loop
+        epochs: Any = loop.epoch_progress.current  # typed as its base class, without "processed"
+        used = loop.epoch_loop.batch_progress.current.ready
+        if epochs.ready <= epochs.processed:  # between epochs
+            return epochs.processed, 0
+        complete = used >= self.trainer.num_training_batches
+        return (epochs.processed + 1, 0) if complete else (epochs.processed, used)
+
+    def _open(self) -> None:
+        self.cohort = read_cohort(self.root)
+        # The masks of the views asked for; other views are as if they were not there.
+        self._masks = self.cohort.view_masks & np.uint8(mask_of(self.views))
+        splits = split_rows(self.cohort, self.val_fraction, self.run_seed)
+        self.rows = {split: self._usable(rows) for split, rows in splits.items()}
+        unusable = sum(len(rows) for rows in splits.values()) - sum(len(rows) for rows in self.rows.values())
+        if unusable:
+            warnings.warn(
+                f"{self.cohort.source}: {unusable} studies have fewer than {max(self.min_views, 1)} of the views "
+                f"{', '.join(self.views)} and are left out.",
+                stacklevel=3,
+            )
+        if not any(len(rows) for rows in self.rows.values()):
+            raise CinemaError(
+                f"No study of {self.cohort.source} has {max(self.min_views, 1)} of the views {', '.join(self.views)}; "
+                "ask for other views or set min_views lower."
+            )
+        if self.limit_subjects is not None:
+            self.rows["train"] = limit_subjects(self.cohort, self.rows["train"], self.limit_subjects, self.run_seed)
+        self._ready = True
+
+    def _usable(self, rows: np.ndarray) -> np.ndarray:
+        counts = np.array([mask.bit_count() for mask in range(256)])[self._masks[rows]]
+        return rows[counts >= max(self.min_views, 1)]
+
+    def _some(self, split: Split) -> np.ndarray:
+        if not len(self.rows[split]):
+            raise CinemaError(f"{self.cohort.source} has no {split} studies; see its split column.")
+        return self.rows[split]
+
+    def _frames_of(self, row: int, dataset: FrameDataset, phases: np.ndarray) -> list[int]:
+        if self.predict_frames == "all":
+            return list(range(dataset.count_frames(row, views_of(int(self._masks[row])))))
+        if self.predict_frames != "ed_es":
+            return [int(frame) for frame in self.predict_frames]
+        if not np.isfinite(phases).all():
+            raise CinemaError(
+                f"{self.cohort.source}: row '{self.cohort.ids[row]}' has no ed_frame or es_frame; "
+                "set predict_frames to all or to a list."
+            )
+        return [int(frame) for frame in phases]
+
+    def _sampler(
+        self, rows: np.ndarray, batch_size: int, *, shuffle: bool, frames: np.ndarray | None = None
+    ) -> ViewGroupSampler:
+        world_size, rank = (self.trainer.world_size, self.trainer.global_rank) if self.trainer is not None else (1, 0)
+        return ViewGroupSampler(
+            rows,
+            self._masks[rows],
+            batch_size=batch_size,
+            seed=self.run_seed,
+            shuffle=shuffle,
+            frames=frames,
+            world_size=world_size,
+            rank=rank,
+        )
+
+    def _eval_sampler(self, rows: np.ndarray, frames: np.ndarray | None = None) -> ViewGroupSampler:
+        return self._sampler(rows, self.val_batch_size or self.batch_size, shuffle=False, frames=frames)
+
+    def _loader(self, sampler: ViewGroupSampler, dataset: FrameDataset | None = None) -> DataLoader[Any]:
+        workers = self.num_workers > 0
+        # batch_size None: the sampler gives whole batches and the dataset returns them collated, which leaves
+        # Lightning nothing to replace, in prediction and across processes either.
+        return BatchLoader(
+            dataset or self.make_dataset(),
+            batch_size=None,
+            sampler=sampler,
+            num_workers=self.num_workers,
+            persistent_workers=workers,
+            prefetch_factor=self.prefetch_factor if workers else None,
+            pin_memory=self.pin_memory and torch.cuda.is_available(),
+            collate_fn=_as_it_is,
+        )
+
+
+@DATA.register
+class PretrainData(CineDataModule):
+    """UK Biobank, or any other cohort, for pretraining: one random frame per study and epoch, the same in all views.
+
+    Subjects may lack views: batches are grouped by the views that their samples have. Training batches are zoomed at
+    random as published. Arguments are those of :class:`CineDataModule`.
+    """
+
+    def train_transform(self) -> Fit:
+        """The published augmentation of pretraining."""
+        return PretrainAugment(self.input_size, self.run_seed)
+
+
+def _as_it_is(batch: Any) -> Any:
+    return batch
+
+
+def _checked_views(views: Sequence[str]) -> list[str]:
+    for view in views:
+        get_view(view)
+    if not views or len(set(views)) < len(views):
+        raise CinemaError(f"views is {list(views)}; name at least one view, and each once.")
+    return list(views)
+
+
+def _checked_sizes(views: Sequence[str], given: Mapping[str, Sequence[int]] | None) -> dict[str, tuple[int, ...]]:
+    given = given or {}
+    for view, size in given.items():
+        dims = get_view(view).dims
+        if len(size) != dims or min(size) < 1:
+            raise CinemaError(f"input_size of {view} is {list(size)}; it needs {dims} whole numbers above 0.")
+    return {view: tuple(given.get(view, get_view(view).input_size)) for view in views}

@@ -1,0 +1,34 @@
+"""A loader whose workers' mistakes arrive as the sentence that they are."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from torch.utils.data import DataLoader
+
+from cinema_lightning.errors import CinemaError
+
+
+class BatchLoader(DataLoader[Any]):
+    """A DataLoader that raises an error which a worker returned in place of a batch.
+
+    PyTorch would hand on an exception of a worker as a text that holds the whole traceback, and wait for the other
+    workers before it ends.
+    """
+
+    def __iter__(self) -> Iterator[Any]:  # type: ignore[override]
+        """Batches in order.
+
+        Raises:
+            CinemaError: What a worker found wrong with a file.
+        """
+        batches = super().__iter__()
+        for batch in batches:
+            if isinstance(batch, CinemaError):
+                stop = getattr(batches, "_shutdown_workers", None)
+                if stop is not None:
+                    stop()
+                self._iterator = None  # persistent workers are gone; a later iteration starts new ones
+                raise batch
+            yield batch

@@ -1,0 +1,224 @@
+"""Batches of one set of views: which samples go together, in which order, on which process.
+
+Subjects may lack views. Of the two ways to batch them (batches grouped by views, or absent views masked out) this one
+groups: every sample of a global batch, over all processes, has the same views. A masked view would still be computed,
+and a loss that is a mean over views would weigh differently on each process.
+
+In training the samples are shuffled and grouped by their set of views; each group is cut into global batches. What is
+left of the groups is batched on the largest set of views that enough of them share, so a sample may be used with fewer
+views than it has, but every view of a batch is there. The tail that fills no global batch is dropped; it is another
+one in each epoch. In validation the order is fixed, nothing is dropped, and the last batch of a group is filled up
+with repeats of weight 0 so that all processes take the same steps.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+import numpy as np
+from torch.utils.data.distributed import DistributedSampler
+
+from cinema_lightning.data.draws import generator
+from cinema_lightning.data.table import views_of
+from cinema_lightning.errors import CinemaError
+
+
+class Draw(NamedTuple):
+    """What the dataset needs to make one sample, so that it holds no state of its own.
+
+    Attributes:
+        epoch: Keys the random draws; 0 in validation.
+        row: Row of the cohort, from 0.
+        views: Views to read, in the order of ``VIEWS``.
+        weight: 1, or 0 for a repeat that only fills a batch.
+        frame: The frame to read; None draws one.
+    """
+
+    epoch: int
+    row: int
+    views: tuple[str, ...]
+    weight: float
+    frame: int | None
+
+
+Batch = tuple[int, np.ndarray, np.ndarray]  # mask of views, positions of samples, weights
+
+
+class ViewGroupSampler(DistributedSampler[list[Draw]]):
+    """Yields the batches of one process as lists of :class:`Draw`.
+
+    It is handed to a DataLoader as ``sampler`` with ``batch_size=None``, and is a DistributedSampler by type, so that
+    Lightning calls ``set_epoch`` and leaves it in place.
+
+    Args:
+        rows: (n,) row of the cohort of each sample.
+        masks: (n,) views of each sample as bits, already restricted to the views asked for.
+        batch_size: Samples per process and batch.
+        seed: The run's seed.
+        shuffle: True for training: shuffled, incomplete tail dropped. False: fixed order, nothing dropped.
+        frames: (n,) frame of each sample; None draws a frame at each visit.
+        world_size: Number of processes.
+        rank: This process.
+
+    Attributes:
+        batch_size: As given, or halved until a training epoch holds a whole global batch (with a warning).
+        skip: Batches to leave out at the start of the next iteration only, to go on in the middle of an epoch. The
+            length does not change.
+        n_dropped: Samples that no epoch can use in full: the size of the dropped tail.
+
+    Raises:
+        CinemaError: If there are no samples, or fewer than processes.
+    """
+
+    def __init__(
+        self,
+        rows: np.ndarray,
+        masks: np.ndarray,
+        *,
+        batch_size: int,
+        seed: int,
+        shuffle: bool,
+        frames: np.ndarray | None = None,
+        world_size: int = 1,
+        rank: int = 0,
+    ) -> None:
+        # The parent's bookkeeping by index does not apply; only its type and its attribute names are used.
+        self.num_replicas = world_size
+        self.rank = rank
+        self.epoch = 0
+        self.shuffle = shuffle
+        self.seed = seed
+        self.rows = np.asarray(rows)
+        self.masks = np.asarray(masks)
+        self.frames = frames
+        self.batch_size = batch_size
+        self.skip = 0
+        self._validate()
+        self.n_dropped = 0
+        if shuffle:
+            self._shrink()
+            self._length, used = self._plan()
+            self.n_dropped = len(self.rows) - used
+        else:
+            self._length = len(self._fixed())
+
+    def _validate(self) -> None:
+        if self.batch_size < 1:
+            raise CinemaError(f"batch_size is {self.batch_size}; it has to be at least 1.")
+        if len(self.rows) == 0:
+            raise CinemaError("There are no samples to make batches of; check views, split and limit_subjects.")
+        if self.shuffle and len(self.rows) < self.num_replicas:
+            raise CinemaError(
+                f"{len(self.rows)} training samples are too few for {self.num_replicas} devices; use fewer devices."
+            )
+
+    def __len__(self) -> int:
+        return self._length
+
+    def set_epoch(self, epoch: int) -> None:
+        """Chooses the epoch of the next iteration; without effect on the fixed order of validation."""
+        self.epoch = int(epoch)
+
+    def __iter__(self) -> Iterator[list[Draw]]:
+        # Read at once, not at the first batch: workers run ahead, and skip holds for this iteration only.
+        skip, self.skip = self.skip, 0
+        epoch = self.epoch if self.shuffle else 0
+        batches = self._shuffled(epoch) if self.shuffle else self._fixed()
+        return (self._draws(batch, epoch) for batch in batches[skip:])
+
+    def _draws(self, batch: Batch, epoch: int) -> list[Draw]:
+        mask, positions, weights = batch
+        share = len(positions) // self.num_replicas
+        mine = slice(self.rank * share, (self.rank + 1) * share)
+        views = views_of(mask)
+        return [
+            Draw(epoch, int(self.rows[p]), views, float(w), None if self.frames is None else int(self.frames[p]))
+            for p, w in zip(positions[mine], weights[mine], strict=True)
+        ]
+
+    @property
+    def _global(self) -> int:
+        return self.batch_size * self.num_replicas
+
+    def _shrink(self) -> None:
+        """Halves the batch until an epoch holds one, rather than train on nothing."""
+        asked = self.batch_size
+        while self.batch_size > 1 and not self._plan()[0]:
+            self.batch_size //= 2
+        if not self._plan()[0]:
+            raise CinemaError(
+                f"No view is shared by {self.num_replicas} training samples, one for each device; use fewer devices."
+            )
+        if self.batch_size < asked:
+            warnings.warn(
+                f"{len(self.rows)} training samples are fewer than a batch of {asked} on each of {self.num_replicas} "
+                f"device(s) with the same views: the batch size is {self.batch_size} instead.",
+                stacklevel=4,
+            )
+
+    def _plan(self) -> tuple[int, int]:
+        """Number of batches and of used samples of an epoch: a matter of counts, the same for every shuffle."""
+        batches = self._group(np.arange(len(self.rows)))
+        return len(batches), sum(len(positions) for _, positions in batches)
+
+    def _shuffled(self, epoch: int) -> list[Batch]:
+        rng = generator(self.seed, epoch, "order")
+        groups = self._group(rng.permutation(len(self.rows)))
+        weights = np.ones(self._global)
+        return [(*groups[i], weights) for i in rng.permutation(len(groups))]
+
+    def _group(self, order: np.ndarray) -> list[tuple[int, np.ndarray]]:
+        """Cuts samples in the given order into whole global batches of one set of views each."""
+        size = self._global
+        batches: list[tuple[int, np.ndarray]] = []
+        left: list[np.ndarray] = []
+        masks = self.masks[order]
+        for mask in np.unique(masks):
+            group = order[masks == mask]
+            whole = len(group) - len(group) % size
+            batches.extend((int(mask), chunk) for chunk in group[:whole].reshape(-1, size))
+            left.append(group[whole:])
+        rest = np.concatenate(left)
+        while (shared := _shared_views(self.masks[rest], size)) is not None:
+            # Those with the fewest views to lose go first; stable, so otherwise in the shuffled order.
+            having = np.flatnonzero((self.masks[rest] & shared) == shared)
+            lost = np.array([(int(mask) & ~shared).bit_count() for mask in self.masks[rest[having]]])
+            chosen = having[np.argsort(lost, kind="stable")[:size]]
+            batches.append((shared, rest[chosen]))
+            rest = np.delete(rest, chosen)
+        return batches
+
+    def _fixed(self) -> list[Batch]:
+        batches: list[Batch] = []
+        masks, first = np.unique(self.masks, return_index=True)
+        for mask in masks[np.argsort(first)]:
+            group = np.flatnonzero(self.masks == mask)
+            for start in range(0, len(group), self._global):
+                positions = group[start : start + self._global]
+                fill = -len(positions) % self.num_replicas
+                weights = np.r_[np.ones(len(positions)), np.zeros(fill)]
+                batches.append((int(mask), np.r_[positions, np.resize(positions, fill)], weights))
+        return batches
+
+
+def _shared_views(masks: np.ndarray, count: int) -> int | None:
+    """The largest set of views that at least ``count`` samples have; of equally large ones the most frequent."""
+    if len(masks) < count:
+        return None
+    kinds, numbers = np.unique(masks, return_counts=True)
+    sets = _intersections([int(kind) for kind in kinds])
+    having = {views: int(numbers[(kinds & views) == views].sum()) for views in sets}
+    enough = [views for views, number in having.items() if number >= count]
+    return max(enough, key=lambda views: (views.bit_count(), having[views], -views), default=None)
+
+
+def _intersections(kinds: Sequence[int]) -> set[int]:
+    """All non-empty sets of views that some of the samples have in common."""
+    sets = set(kinds)
+    while True:
+        more = sets | {a & b for a in sets for b in sets}
+        if more == sets:
+            return sets - {0}
+        sets = more

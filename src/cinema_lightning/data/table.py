@@ -1,0 +1,340 @@
+"""The cohort table: which studies exist, what views they have, and who is in which split.
+
+``<root>/cohort.csv`` holds one row per study (participant and visit). It is the only thing that is read to open a
+cohort, so that 75,000 studies open in a second and no folder is listed. A root without it is taken for a folder of
+NIfTI files (see :mod:`cinema_lightning.data.nifti`), which is listed.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import warnings
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+
+from cinema_lightning.data import nifti
+from cinema_lightning.data.store import Series, SeriesInfo, open_series, replacing, series_path
+from cinema_lightning.errors import CinemaError
+from cinema_lightning.views import VIEWS
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    import pandas as pd
+
+TABLE = "cohort.csv"
+SPLITS = ("train", "val", "test")
+GET_DATA = "prepare the data with `cinema prepare`, or make some with `cinema phantom --out DIR`, and give that folder"
+# Bit of each view in a study's mask of views.
+VIEW_BITS = {name: 1 << bit for bit, name in enumerate(VIEWS)}
+_TEXT = ("id", "subject", "split", "views", "sex", "pathology", "vendor", "centre")
+
+
+class SeriesLike(Protocol):
+    """What the store's and the NIfTI folder's series have in common."""
+
+    path: Path
+    shape: tuple[int, ...]
+    n_frames: int
+
+    @property
+    def info(self) -> SeriesInfo:
+        """Affine and spacing."""
+
+    def read(self, frames: Sequence[int] | slice | None = None) -> np.ndarray:
+        """Frames as uint8, (n, X, Y[, Z])."""
+
+
+class Reader(Protocol):
+    """Opens the series of a cohort by id and view."""
+
+    def open(self, study: str, view: str) -> SeriesLike:
+        """Opens one series."""
+
+
+@dataclass(frozen=True)
+class StoreReader:
+    """Opens the image series of a store.
+
+    Attributes:
+        root: Folder of the store.
+    """
+
+    root: Path
+
+    def open(self, study: str, view: str) -> Series:
+        """Opens one series; see :func:`cinema_lightning.data.store.open_series`."""
+        return open_series(series_path(self.root, study, view))
+
+
+@dataclass(frozen=True)
+class Cohort:
+    """A table of studies and the way to read them.
+
+    Attributes:
+        root: The folder.
+        source: The file or folder that rows are named after in messages.
+        table: One row per study; at least id, subject, split and views.
+        ids: (n,) str, ids in the order of the table.
+        view_masks: (n,) uint8, the views of each study as bits of ``VIEW_BITS``.
+        reader: Opens series.
+    """
+
+    root: Path
+    source: Path
+    table: pd.DataFrame
+    ids: np.ndarray
+    view_masks: np.ndarray
+    reader: Reader
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def numbers(self, column: str) -> np.ndarray:
+        """A numeric column.
+
+        Args:
+            column: Its name.
+
+        Returns:
+            (n,) float64, NaN where the cell is empty; all NaN where there is no such column.
+
+        Raises:
+            CinemaError: If a cell is not a number; names the row.
+        """
+        import pandas as pd
+
+        if column not in self.table:
+            return np.full(len(self), np.nan)
+        cells = self.table[column]
+        values = pd.to_numeric(cells, errors="coerce")
+        wrong = np.flatnonzero(values.isna() & cells.notna())
+        if len(wrong):
+            raise CinemaError(
+                f"{self.source}: row '{self.ids[wrong[0]]}' has '{cells.iloc[wrong[0]]}' in column {column}, "
+                "which is not a number; mend it or leave the cell empty."
+            )
+        return values.to_numpy(dtype=np.float64)
+
+
+def read_cohort(root: str | Path) -> Cohort:
+    """Opens a prepared store or a folder of NIfTI files.
+
+    Args:
+        root: The folder.
+
+    Returns:
+        The cohort.
+
+    Raises:
+        CinemaError: If the folder is missing or empty, or the table is not usable; says what to do.
+    """
+    root = Path(root)
+    if not root.is_dir():
+        raise CinemaError(f"There is no data folder {root}: {GET_DATA}.")
+    path = root / TABLE
+    return _read_table(path) if path.is_file() else _read_folder(root)
+
+
+def write_cohort(root: str | Path, rows: Iterable[Mapping[str, Any]]) -> Path:
+    """Writes the cohort table, whole or not at all.
+
+    Args:
+        root: Folder of the store.
+        rows: One mapping per study; columns are their keys in order of appearance, missing cells stay empty. A list
+            under ``views`` is written space separated.
+
+    Returns:
+        Path of the table.
+
+    Raises:
+        CinemaError: If the file cannot be written.
+    """
+    import pandas as pd
+
+    cells = [
+        {key: " ".join(value) if key == "views" and not isinstance(value, str) else value for key, value in row.items()}
+        for row in rows
+    ]
+    path = Path(root) / TABLE
+    with replacing(path) as temporary:
+        pd.DataFrame(cells).to_csv(temporary, index=False, encoding="utf-8", lineterminator="\n")
+    return path
+
+
+def _read_table(path: Path) -> Cohort:
+    import pandas as pd
+
+    try:
+        # Ids stay text ("0012"); only an empty cell is unknown, since NA and None can be names.
+        text = dict.fromkeys(_TEXT, str)
+        table = pd.read_csv(path, dtype=text, keep_default_na=False, na_values=[""], encoding="utf-8", low_memory=False)
+    except pd.errors.EmptyDataError:
+        raise CinemaError(f"{path} is empty: {GET_DATA}.") from None
+    except UnicodeDecodeError:
+        raise CinemaError(f"{path} is not UTF-8 text; save the table again with UTF-8 encoding.") from None
+    except pd.errors.ParserError as error:
+        raise CinemaError(f"{path} is not a CSV table ({str(error).strip()}); mend that line.") from None
+    except OSError as error:
+        raise CinemaError(f"{path} cannot be read ({error.strerror}); mend its permissions.") from error
+    missing = [column for column in ("id", "views") if column not in table]
+    if missing:
+        raise CinemaError(f"{path} has no column '{missing[0]}'; prepare the data again or add it.")
+    if table.empty:
+        raise CinemaError(f"{path} has no rows: {GET_DATA}.")
+    _check_ids(path, table["id"])
+    table = table.assign(subject=table["subject"].fillna(table["id"]) if "subject" in table else table["id"])
+    table["split"] = _splits(path, table)
+    ids = table["id"].to_numpy(dtype=str)
+    return Cohort(path.parent, path, table, ids, _view_masks(path, table), StoreReader(path.parent))
+
+
+def _check_ids(path: Path, ids: pd.Series[str]) -> None:
+    if ids.isna().any():
+        raise CinemaError(f"{path}: row {int(np.argmax(ids.isna())) + 2} has no id; every study needs one.")
+    repeated = ids[ids.duplicated()]
+    if len(repeated):
+        raise CinemaError(f"{path} lists the id '{repeated.iloc[0]}' more than once; ids must be unique.")
+    outside = ids[ids.str.contains(r"[/\\]", regex=True) | ids.isin([".", ".."])]
+    if len(outside):
+        raise CinemaError(f"{path} has the id '{outside.iloc[0]}', which is no folder name; rename it.")
+
+
+def _splits(path: Path, table: pd.DataFrame) -> pd.Series[str]:
+    import pandas as pd
+
+    if "split" not in table:
+        return pd.Series("", index=table.index)
+    splits = table["split"].fillna("").str.strip()
+    wrong = ~splits.isin(["", *SPLITS])
+    if wrong.any():
+        row = table.loc[wrong].iloc[0]
+        raise CinemaError(
+            f"{path}: row '{row['id']}' has split '{row['split']}'; a split is {', '.join(SPLITS)} or empty."
+        )
+    return splits
+
+
+def _view_masks(path: Path, table: pd.DataFrame) -> np.ndarray:
+    import pandas as pd
+
+    codes, texts = pd.factorize(table["views"].fillna(""))
+    masks = np.zeros(len(texts), dtype=np.uint8)
+    for position, text in enumerate(texts):
+        names = str(text).split()
+        unknown = [name for name in names if name not in VIEW_BITS]
+        if unknown:
+            row = table["id"].iloc[int(np.argmax(codes == position))]
+            raise CinemaError(
+                f"{path}: row '{row}' names the view '{unknown[0]}'; the views are {', '.join(VIEW_BITS)}."
+            )
+        masks[position] = mask_of(names)
+    return masks[codes]
+
+
+def mask_of(views: Iterable[str]) -> int:
+    """The set of views as bits of ``VIEW_BITS``."""
+    return sum(VIEW_BITS[view] for view in set(views))
+
+
+def views_of(mask: int) -> tuple[str, ...]:
+    """The views of a mask, in the order of ``VIEWS``."""
+    return tuple(view for view, bit in VIEW_BITS.items() if mask & bit)
+
+
+def _read_folder(root: Path) -> Cohort:
+    import pandas as pd
+
+    files = nifti.scan(root)
+    if not files:
+        raise CinemaError(f"{root} holds neither {TABLE} nor NIfTI files named <id>/<view>.nii.gz: {GET_DATA}.")
+    rows = []
+    for study, views in files.items():
+        known: dict[str, int] = {}
+        for paths in views.values():
+            known = nifti.phases(paths) or known
+        frames = {f"{phase}_frame": frame for phase, frame in known.items()}
+        names = " ".join(view for view in VIEWS if view in views)
+        rows.append({"id": study, "subject": study, "split": "", "views": names, **frames})
+    table = pd.DataFrame(rows)
+    masks = _view_masks(root, table)
+    return Cohort(root, root, table, table["id"].to_numpy(dtype=str), masks, nifti.NiftiReader(files))
+
+
+def split_rows(cohort: Cohort, val_fraction: float, seed: int) -> dict[str, np.ndarray]:
+    """Splits a cohort by subject, so that all studies of a person are on one side.
+
+    Where the table's split column names both train and val rows, it is followed, and rows without a split are left
+    out. Otherwise the rows that are not test rows are divided: the subjects are ranked by a hash of seed and name, and
+    the first ``val_fraction`` of them validate. A subject's rank does not depend on who else is in the table.
+
+    Args:
+        cohort: The cohort.
+        val_fraction: Share of the subjects that validate, 0 to below 1; at least one if it is not 0 and there are two.
+        seed: The run's seed.
+
+    Returns:
+        Row numbers, in the order of the table, under train, val and test.
+
+    Raises:
+        CinemaError: If a subject is on both sides in the table, or the fraction is out of range.
+    """
+    if not 0 <= val_fraction < 1:
+        raise CinemaError(f"val_fraction is {val_fraction}; it is a share of the subjects, from 0 to below 1.")
+    given = cohort.table["split"].to_numpy(dtype=str)
+    if (given == "train").any() and (given == "val").any():
+        _check_leaks(cohort, given)
+        if (unassigned := int((given == "").sum())) > 0:
+            warnings.warn(f"{cohort.source}: {unassigned} rows without a split are left out.", stacklevel=2)
+        return {split: np.flatnonzero(given == split) for split in SPLITS}
+    rest = np.flatnonzero(given != "test")
+    subjects = cohort.table["subject"].to_numpy(dtype=str)[rest]
+    unique, inverse = np.unique(subjects, return_inverse=True)
+    count = round(val_fraction * len(unique))
+    if val_fraction > 0 and len(unique) > 1:
+        count = min(max(count, 1), len(unique) - 1)
+    validates = np.zeros(len(unique), dtype=bool)
+    validates[_ranking(unique, seed, "split")[:count]] = True
+    in_val = validates[inverse]
+    return {"train": rest[~in_val], "val": rest[in_val], "test": np.flatnonzero(given == "test")}
+
+
+def limit_subjects(cohort: Cohort, rows: np.ndarray, limit: int, seed: int) -> np.ndarray:
+    """Keeps the rows of ``limit`` subjects drawn with the seed; a larger limit keeps the subjects of a smaller one.
+
+    Args:
+        cohort: The cohort.
+        rows: Row numbers.
+        limit: How many subjects.
+        seed: The run's seed.
+
+    Returns:
+        Row numbers, in the same order.
+    """
+    unique, inverse = np.unique(cohort.table["subject"].to_numpy(dtype=str)[rows], return_inverse=True)
+    kept = np.zeros(len(unique), dtype=bool)
+    kept[_ranking(unique, seed, "limit")[:limit]] = True
+    return rows[kept[inverse]]
+
+
+def _ranking(subjects: np.ndarray, seed: int, purpose: str) -> np.ndarray:
+    """Order of the subjects by a hash: one blake2b each, as a generator each would take seconds for 75,000."""
+    key = f"{purpose}:{seed}:"
+    digests = [hashlib.blake2b((key + subject).encode(), digest_size=8).digest() for subject in subjects.tolist()]
+    return np.argsort(np.frombuffer(b"".join(digests), dtype=">u8"), kind="stable")
+
+
+def _check_leaks(cohort: Cohort, given: np.ndarray) -> None:
+    subjects = cohort.table["subject"].to_numpy(dtype=str)
+    train = np.unique(subjects[given == "train"])
+    for other in ("val", "test"):
+        shared = np.intersect1d(train, subjects[given == other])
+        if len(shared):
+            raise CinemaError(
+                f"{cohort.source}: subject '{shared[0]}' has rows in train and in {other}; give all rows of a subject "
+                "the same split."
+            )

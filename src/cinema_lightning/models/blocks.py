@@ -1,0 +1,175 @@
+"""Convolution pieces of the view stems, written for channels-last data.
+
+Convolutions of kernel 1, or of kernel = stride, are linear layers on rows of channels. They keep the initial values
+of torch's convolutions, and :mod:`cinema_lightning.models.weights` gives them the shape of convolutions on disk.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
+from torch.nn import functional as F
+from torch.utils.checkpoint import checkpoint
+
+from cinema_lightning.models.patches import nested_patches
+
+CHANNEL_NORM_EPS = 1e-6
+
+
+class PatchConv(nn.Linear):
+    """A convolution whose kernel equals its stride, on pixels that are already gathered patch by patch.
+
+    Args:
+        in_channels: Input channels.
+        out_channels: Output channels.
+        kernel: Kernel and stride, one number per spatial dimension.
+    """
+
+    def __init__(self, in_channels: int, out_channels: int, kernel: Sequence[int]) -> None:
+        super().__init__(math.prod(kernel) * in_channels, out_channels)
+        self.kernel = tuple(kernel)
+
+    def nested_weight(self, kernels: Sequence[Sequence[int]]) -> Tensor:
+        """The weight for pixels in coarse-to-fine order (see :func:`nested_patches`), (out, pixels * in)."""
+        if len(kernels) == 1:
+            return self.weight
+        grid = self.weight.unflatten(1, (*self.kernel, -1))
+        return nested_patches(grid, kernels[1:]).flatten(1)
+
+
+class PointwiseConv(nn.Linear):
+    """A convolution of kernel 1 on channels-last data.
+
+    Args:
+        in_channels: Input channels.
+        out_channels: Output channels.
+        dims: Spatial dimensions of the convolution on disk.
+    """
+
+    def __init__(self, in_channels: int, out_channels: int, dims: int) -> None:
+        super().__init__(in_channels, out_channels)
+        self.kernel = (1,) * dims
+
+
+class _CpuDepthwise(torch.autograd.Function):
+    """Depth-wise convolution whose input gradient is a forward convolution with the flipped kernel.
+
+    The two are equal for odd kernels with same padding. On CPUs the library's own input gradient of a grouped
+    convolution takes about ten times as long as its forward pass.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+        ctx.save_for_backward(x, weight)
+        return _depthwise(x, weight, bias)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        x, weight = ctx.saved_tensors
+        (grad,) = grads
+        axes = tuple(range(2, weight.dim()))
+        grad_x = _depthwise(grad, weight.flip(axes), None) if ctx.needs_input_grad[0] else None
+        n = len(axes)
+        padding = [k // 2 for k in weight.shape[2:]]
+        wanted = [False, ctx.needs_input_grad[1], ctx.needs_input_grad[2]]
+        if not any(wanted):
+            return grad_x, None, None
+        ones, zeros, groups = [1] * n, [0] * n, weight.shape[0]
+        _, grad_weight, grad_bias = torch.ops.aten.convolution_backward(
+            grad, x, weight, [groups], ones, padding, ones, False, zeros, groups, wanted
+        )
+        return grad_x, grad_weight, grad_bias
+
+
+def _depthwise(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    convolve: Callable[..., Tensor] = F.conv2d if weight.dim() == 4 else F.conv3d
+    padding = tuple(k // 2 for k in weight.shape[2:])
+    return convolve(x, weight, bias, padding=padding, groups=weight.shape[0])
+
+
+class DepthwiseConv(nn.Module):
+    """A depth-wise 5 x 5[x 5] convolution with same padding on channels-last maps, always in float32.
+
+    Args:
+        channels: Channels.
+        dims: Spatial dimensions.
+        kernel: Odd kernel size.
+    """
+
+    def __init__(self, channels: int, dims: int, kernel: int = 5) -> None:
+        super().__init__()
+        convolution = nn.Conv2d if dims == 2 else nn.Conv3d
+        module = convolution(channels, channels, kernel, groups=channels)
+        assert module.bias is not None
+        self.weight, self.bias = module.weight, module.bias
+
+    def forward(self, maps: Tensor) -> Tensor:
+        """Convolves maps (B, X, Y[, Z], C); the result has the same shape, float32."""
+        with torch.autocast(maps.device.type, enabled=False):
+            x = maps.float().movedim(-1, 1)
+            if x.device.type == "cpu" and torch.is_grad_enabled() and not torch.compiler.is_compiling():
+                out = _CpuDepthwise.apply(x, self.weight, self.bias)
+            else:
+                out = _depthwise(x, self.weight, self.bias)
+        return out.movedim(1, -1)
+
+
+class ConvMlp(nn.Module):
+    """Two convolutions of kernel 1 with a GELU between, 4x hidden channels."""
+
+    def __init__(self, channels: int, dims: int, ratio: int = 4) -> None:
+        super().__init__()
+        self.fc1 = PointwiseConv(channels, ratio * channels, dims)
+        self.fc2 = PointwiseConv(ratio * channels, channels, dims)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Maps (..., C) to (..., C)."""
+        return self.fc2(F.gelu(self.fc1(x)))
+
+
+Mixer = Callable[[DepthwiseConv, Tensor], Tensor]
+"""Runs a depth-wise convolution on features that are laid out as the caller knows."""
+
+
+class MaskedConvBlock(nn.Module):
+    """Residual block: depth-wise mixing of masked values, then an MLP per pixel.
+
+    Args:
+        channels: Channels.
+        dims: Spatial dimensions.
+    """
+
+    def __init__(self, channels: int, dims: int) -> None:
+        super().__init__()
+        self.norm1 = nn.LayerNorm(channels, eps=CHANNEL_NORM_EPS)
+        self.pointwise1 = PointwiseConv(channels, channels, dims)
+        self.depthwise = DepthwiseConv(channels, dims)
+        self.pointwise2 = PointwiseConv(channels, channels, dims)
+        self.norm2 = nn.LayerNorm(channels, eps=CHANNEL_NORM_EPS)
+        self.mlp = ConvMlp(channels, dims)
+
+    def forward(self, x: Tensor, mix: Mixer) -> Tensor:
+        """Runs the block.
+
+        Args:
+            x: (..., C), a whole map or only the rows of visible pixels.
+            mix: Runs the depth-wise convolution for this layout, masked pixels counting as zero.
+
+        Returns:
+            The same shape.
+        """
+        x = x + self.pointwise2(mix(self.depthwise, self.pointwise1(self.norm1(x))))
+        return x + self.mlp(self.norm2(x))
+
+
+def run(function: Callable[..., Tensor], *args: Any, checkpointing: bool) -> Tensor:
+    """Calls a function, keeping its activations or, with checkpointing, computing them again in the backward pass."""
+    if checkpointing and torch.is_grad_enabled():
+        return checkpoint(function, *args, use_reentrant=False)
+    return function(*args)

@@ -1,0 +1,200 @@
+"""What all networks share: one stem per view, a common transformer, and multi-scale fusion."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from cinema_lightning.errors import CinemaError
+from cinema_lightning.models.blocks import PatchConv
+from cinema_lightning.models.patches import Selection, nested_patches, select, take
+from cinema_lightning.models.sizes import Size, ViewGeometry, product
+from cinema_lightning.models.stem import StemOutput, ViewStem
+from cinema_lightning.models.transformer import Transformer, init_linear
+
+
+@dataclass
+class EncoderOutput:
+    """Encoded tokens and what the stems made on the way.
+
+    Attributes:
+        cls: (B, 1, D), the class token.
+        tokens: View -> (B, n, D), visible tokens, or all of them without masks.
+        stems: View -> the stem's output, with each convolution stage's map.
+    """
+
+    cls: Tensor
+    tokens: dict[str, Tensor]
+    stems: dict[str, StemOutput]
+
+
+class MultiViewEncoder(nn.Module):
+    """Stems, class token and a transformer over the tokens of all views present.
+
+    Args:
+        geometries: One per view; their order is the order of the tokens.
+        channels: Input channels of each view.
+        conv_channels: Channels of each convolution stage.
+        conv_blocks: Masked convolution blocks per stage.
+        size: Widths, depth and heads.
+        drop_path: Rate of stochastic depth.
+        checkpointing: Compute activations again in the backward pass instead of keeping them.
+        visible_only: With masks, skip the masked positions in the stems.
+    """
+
+    def __init__(
+        self,
+        geometries: Sequence[ViewGeometry],
+        channels: int,
+        conv_channels: Sequence[int],
+        conv_blocks: int,
+        size: Size,
+        drop_path: float = 0.0,
+        checkpointing: bool = False,
+        visible_only: bool = True,
+    ) -> None:
+        super().__init__()
+        self.channels = channels
+        self.conv_channels = tuple(conv_channels)
+        self.conv_blocks = conv_blocks
+        self.visible_only = visible_only
+        self.geometries = {geometry.view: geometry for geometry in geometries}
+        self.stems = nn.ModuleDict(
+            {
+                geometry.view: ViewStem(geometry, channels, conv_channels, conv_blocks, size.enc_dim, checkpointing)
+                for geometry in geometries
+            }
+        )
+        self.cls_token = nn.Parameter(torch.zeros(1, 1, size.enc_dim))
+        self.transformer = Transformer(
+            size.enc_dim, size.enc_depth, size.enc_heads, drop_path, checkpointing=checkpointing
+        )
+        init_linear(self)
+        nn.init.normal_(self.cls_token, std=0.02)
+
+    @property
+    def views(self) -> tuple[str, ...]:
+        """The views that the network has weights for."""
+        return tuple(self.geometries)
+
+    def present(self, images: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Checks images and sorts them in the network's order of views.
+
+        Args:
+            images: View -> (B, C, X, Y[, Z]); any subset of the network's views.
+
+        Returns:
+            The same images in order.
+
+        Raises:
+            CinemaError: For no images, a view without weights, wrong dimensions, channels or sizes, or uneven batches.
+        """
+        known = ", ".join(self.views)
+        for view in images:
+            if view not in self.geometries:
+                raise CinemaError(f"This network has no weights for view '{view}'; it was built for {known}.")
+        if not images:
+            raise CinemaError(f"No view is present; give images of at least one of {known}.")
+        for view, image in images.items():
+            dims = self.geometries[view].dims
+            if image.dim() != dims + 2:
+                raise CinemaError(
+                    f"Images of view '{view}' need {dims + 2} axes (batch, channel and {dims} spatial ones), "
+                    f"but they have shape {tuple(image.shape)}."
+                )
+            if image.shape[1] != self.channels:
+                raise CinemaError(
+                    f"Images of view '{view}' have {image.shape[1]} channels, but the network takes {self.channels}."
+                )
+            self.geometries[view].grid_of(image.shape[2:])
+        if len({len(image) for image in images.values()}) > 1:
+            raise CinemaError("The views of a batch have different numbers of samples; give the same views for each.")
+        return {view: images[view] for view in self.views if view in images}
+
+    def selections(self, images: Mapping[str, Tensor], masks: Mapping[str, Tensor]) -> dict[str, Selection]:
+        """Turns the masks of the views present into patch numbers.
+
+        Args:
+            images: Checked images.
+            masks: View -> (B, N), true = masked.
+
+        Returns:
+            View -> selection.
+
+        Raises:
+            CinemaError: For a view without a mask or a mask that does not fit.
+        """
+        chosen = {}
+        for view, image in images.items():
+            if view not in masks:
+                raise CinemaError(f"View '{view}' has images but no mask; give one mask per view.")
+            n_patches = torch.Size(self.geometries[view].grid_of(image.shape[2:])).numel()
+            chosen[view] = select(view, masks[view], len(image), n_patches)
+        return chosen
+
+    def forward(self, images: Mapping[str, Tensor], selections: Mapping[str, Selection] | None = None) -> EncoderOutput:
+        """Encodes the views present together.
+
+        Args:
+            images: View -> (B, C, X, Y[, Z]); any subset of the network's views.
+            selections: View -> visible patches (see :meth:`selections`); None for all patches, without masking.
+
+        Returns:
+            Encoded tokens after the final norm, and the stems' outputs.
+
+        Raises:
+            CinemaError: For images that do not fit.
+        """
+        images = self.present(images)
+        stems = {
+            view: self.stems[view](image, None if selections is None else selections[view], self.visible_only)
+            for view, image in images.items()
+        }
+        batch = len(next(iter(images.values())))
+        tokens = torch.cat([self.cls_token.expand(batch, -1, -1), *[stem.tokens for stem in stems.values()]], dim=1)
+        tokens = self.transformer(tokens)
+        cls, *views = tokens.split([1, *[stem.tokens.shape[1] for stem in stems.values()]], dim=1)
+        return EncoderOutput(cls, dict(zip(stems, views, strict=True)), stems)
+
+
+class MultiScaleFusion(nn.Module):
+    """Adds every convolution stage's output, brought to the patch grid, to one view's tokens; then a norm.
+
+    Args:
+        geometry: Kernels of the view's stem.
+        conv_channels: Channels of each convolution stage.
+        dim: Width of the tokens.
+    """
+
+    def __init__(self, geometry: ViewGeometry, conv_channels: Sequence[int], dim: int) -> None:
+        super().__init__()
+        self.kernels = geometry.kernels
+        self.downs = nn.ModuleList(
+            PatchConv(width, dim, product(self.kernels[i + 1 :])) for i, width in enumerate(conv_channels)
+        )
+        self.norm = nn.LayerNorm(dim)
+
+    def forward(self, tokens: Tensor, stem: StemOutput) -> Tensor:
+        """Fuses one view.
+
+        Args:
+            tokens: (B, n, D), encoded tokens.
+            stem: The same view's stem output.
+
+        Returns:
+            (B, n, D).
+        """
+        for i, (down, stage) in enumerate(zip(self.downs, stem.stages, strict=True)):
+            assert isinstance(down, PatchConv)
+            if stem.visible_only:
+                weight = down.nested_weight(self.kernels[:i:-1])
+                tokens = tokens + nn.functional.linear(stage.flatten(2), weight, down.bias)
+                continue
+            patches = nested_patches(stage, [down.kernel]).flatten(2)
+            if stem.selection is not None:
+                patches = take(patches, stem.selection.visible)
+            tokens = tokens + down(patches)
+        return self.norm(tokens)

@@ -1,0 +1,276 @@
+"""Reading and writing weight files in the published layout: safetensors with a ``config.yaml`` beside them."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import nn
+
+from cinema_lightning.errors import CinemaError
+from cinema_lightning.models.layout import check_layout, first_keys, published_slots, to_published
+from cinema_lightning.models.mae import MaskedAutoencoder
+from cinema_lightning.views import VIEWS
+
+PUBLISHED_MAE = "pretrained/cinema.safetensors"
+CONFIG_NAME = "config.yaml"
+
+
+def read_shapes(path: Path) -> dict[str, tuple[int, ...]]:
+    """Reads keys and shapes of a safetensors file without its numbers.
+
+    Raises:
+        CinemaError: If the file is missing, truncated or of another format.
+    """
+    with _opened(path) as file:
+        return {key: tuple(file.get_slice(key).get_shape()) for key in file.keys()}  # noqa: SIM118
+
+
+def load_published(model: nn.Module, path: Path | str, revision: str | None = None) -> None:
+    """Loads a published file into a network; every key must be there and fit.
+
+    Args:
+        model: Changed in place.
+        path: Local file or folder, or a name on the Hugging Face hub (see :func:`locate`).
+        revision: Hub revision.
+
+    Raises:
+        CinemaError: If the file cannot be found or read, or does not fit; the network is then unchanged.
+    """
+    file_path, _ = locate(path, revision)
+    check_layout(model, read_shapes(file_path), file_path)
+    state = model.state_dict()
+    with torch.no_grad(), _opened(file_path) as file:
+        for slot in published_slots(model):
+            slot.fill(state[slot.own], file.get_tensor(slot.published))
+
+
+def load_published_mae(path: Path | str, revision: str | None = None, **arguments: Any) -> MaskedAutoencoder:
+    """Builds a masked autoencoder from a published file and loads its weights.
+
+    The sizes come from, in this order: ``arguments``, what :func:`save_published` noted in the file, the
+    ``config.yaml`` beside it, the published defaults. Views and channels come from the file's keys and shapes.
+
+    Args:
+        path: Local file or folder, or a name on the Hugging Face hub (see :func:`locate`).
+        revision: Hub revision.
+        **arguments: Arguments of :class:`MaskedAutoencoder` that take precedence.
+
+    Returns:
+        The network in float32 on the CPU, in training mode as built.
+
+    Raises:
+        CinemaError: If the file cannot be found or read, is of another layout, or does not fit its configuration.
+    """
+    file_path, config_path = locate(path, revision)
+    shapes = read_shapes(file_path)
+    found = {**_from_shapes(shapes, file_path), **_from_config(config_path), **_from_note(file_path)}
+    wanted = {**found, **arguments}
+    if wanted.get("input_size"):
+        wanted["input_size"] = {v: size for v, size in wanted["input_size"].items() if v in wanted["views"]}
+    try:
+        with torch.device("meta"):
+            model = MaskedAutoencoder(**wanted)
+    except TypeError as error:
+        raise CinemaError(f"{file_path} cannot be built: {error}; check the arguments and {CONFIG_NAME}.") from error
+    check_layout(model, shapes, file_path)
+    model = model.to_empty(device="cpu")
+    load_published(model, file_path)
+    return model
+
+
+def save_published(model: MaskedAutoencoder, path: Path | str) -> None:
+    """Writes a masked autoencoder in the published layout, with ``config.yaml`` beside it.
+
+    The constructor's arguments are noted in the file too, so that any size can be built again from it alone.
+
+    Args:
+        model: The network.
+        path: Target, ending in ``.safetensors``; its folder is made if need be.
+
+    Raises:
+        CinemaError: If the ending is wrong, or the folder holds the configuration of another network.
+    """
+    path = Path(path)
+    if path.suffix != ".safetensors":
+        raise CinemaError(f"{path} must end in .safetensors; give such a name.")
+    text = yaml.safe_dump(_published_config(model), sort_keys=False)
+    config_path = path.parent / CONFIG_NAME
+    if config_path.exists() and config_path.read_text(encoding="utf-8") != text:
+        raise CinemaError(f"{config_path} belongs to another network; save to a folder of its own.")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    note = {"format": "pt", "cinema_lightning": json.dumps({"MaskedAutoencoder": model.config})}
+    tensors = to_published(model)
+    _write(path, lambda name: save_file(tensors, name, metadata=note))
+    _write(config_path, lambda name: Path(name).write_text(text, encoding="utf-8"))
+
+
+def locate(path: Path | str, revision: str | None = None) -> tuple[Path, Path | None]:
+    """Finds a weights file and the configuration beside it.
+
+    Args:
+        path: A local safetensors file; a local folder that holds ``pretrained/cinema.safetensors``,
+            ``cinema.safetensors`` or a single safetensors file; a hub repository ``owner/name``, which means its
+            pretrained network; or ``owner/name/path/in/it.safetensors``.
+        revision: Hub revision.
+
+    Returns:
+        The file, and its ``config.yaml`` or None.
+
+    Raises:
+        CinemaError: If nothing is found.
+    """
+    local = Path(path).expanduser()
+    if local.is_dir():
+        local = _in_folder(local)
+    if local.is_file():
+        config = local.parent / CONFIG_NAME
+        return local, config if config.is_file() else None
+    parts = str(path).split("/")
+    is_hub_name = len(parts) == 2 or (len(parts) > 2 and parts[-1].endswith(".safetensors"))
+    if not is_hub_name or not all(re.fullmatch(r"[\w.-]+", part) for part in parts) or parts[0] in (".", ".."):
+        raise CinemaError(f"{path} is neither a file, a folder nor a hub name (owner/name); check the path.")
+    return _from_hub("/".join(parts[:2]), "/".join(parts[2:]) or PUBLISHED_MAE, revision)
+
+
+def _in_folder(folder: Path) -> Path:
+    for name in (PUBLISHED_MAE, Path(PUBLISHED_MAE).name):
+        if (folder / name).is_file():
+            return folder / name
+    files = sorted(folder.glob("*.safetensors"))
+    if len(files) != 1:
+        raise CinemaError(f"{folder} holds {len(files)} safetensors files; name the one to load.")
+    return files[0]
+
+
+def _from_hub(repo: str, name: str, revision: str | None) -> tuple[Path, Path | None]:
+    from huggingface_hub import hf_hub_download
+    from huggingface_hub.errors import EntryNotFoundError
+
+    try:
+        file = hf_hub_download(repo, name, revision=revision)
+    except Exception as error:  # the hub client raises many unrelated kinds
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise CinemaError(
+            f"{name} of {repo} is not on this disk and could not be fetched from the Hugging Face hub ({reason}); "
+            "check the name and the network, or give a local file."
+        ) from error
+    try:
+        config = hf_hub_download(repo, f"{Path(name).parent.as_posix()}/{CONFIG_NAME}", revision=revision)
+    except (EntryNotFoundError, OSError):
+        return Path(file), None
+    return Path(file), Path(config)
+
+
+def _opened(path: Path) -> Any:
+    if not path.is_file():
+        raise CinemaError(f"{path} does not exist; check the path.")
+    try:
+        return safe_open(path, framework="pt")
+    except (SafetensorError, OSError) as error:
+        raise CinemaError(
+            f"{path} is not a whole safetensors file ({error}); it may be truncated, fetch it again."
+        ) from error
+
+
+def _from_shapes(shapes: Mapping[str, Sequence[int]], path: Path) -> dict[str, Any]:
+    """Reads views and channels off the keys, which a configuration need not name."""
+    pattern = re.compile(r"^enc_down_dict\.(\w+)\.conv_blocks\.0\.patch_embed\.conv\.weight$")
+    channels = {match[1]: shape[1] for key, shape in shapes.items() if (match := pattern.match(key)) and len(shape) > 1}
+    strange = [view for view in channels if view not in VIEWS]
+    if not channels or strange or not any(key.startswith("dec_embed_dict.") for key in shapes):
+        raise CinemaError(
+            f"{path} is not a pretrained masked autoencoder in the published layout; its first keys are "
+            f"{first_keys(sorted(shapes))}."
+        )
+    views = [view for view in VIEWS if view in channels]
+    return {"views": views, "channels": channels[views[0]]}
+
+
+def _from_config(path: Path | None) -> dict[str, Any]:
+    """Translates a published ``config.yaml`` to constructor arguments; what it does not say is left out."""
+    if path is None:
+        return {}
+    try:
+        config = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise CinemaError(f"{path} is not valid YAML ({str(error).splitlines()[0]}); fetch it again.") from error
+    model, data = (_mapping(config, key, path) for key in ("model", "data"))
+    names = {
+        "size": "size",
+        "patch_size": "patch_size",
+        "scale_factor": "scale",
+        "enc_conv_chans": "conv_channels",
+        "enc_conv_n_blocks": "conv_blocks",
+    }
+    found = {ours: model[theirs] for theirs, ours in names.items() if model.get(theirs) is not None}
+    sizes = {}
+    for view, info in VIEWS.items():
+        size = _mapping(data, "lax" if info.is_long_axis else view, path).get("patch_size")
+        if size is not None:
+            sizes[view] = list(size)[: info.dims]
+    return {**found, "input_size": sizes} if sizes else found
+
+
+def _mapping(config: Any, key: str, path: Path) -> dict[str, Any]:
+    value = config.get(key) if isinstance(config, dict) else None
+    if value is None and isinstance(config, dict):
+        return {}
+    if not isinstance(value, dict):
+        raise CinemaError(f"{path} is not a published configuration: '{key}' should hold a block of keys.")
+    return value
+
+
+def _from_note(path: Path) -> dict[str, Any]:
+    with _opened(path) as file:
+        note = (file.metadata() or {}).get("cinema_lightning")
+    try:
+        return dict(json.loads(note)["MaskedAutoencoder"]) if note else {}
+    except (ValueError, KeyError, TypeError) as error:
+        raise CinemaError(f"{path} carries a damaged note of its sizes; save it again.") from error
+
+
+def _published_config(model: MaskedAutoencoder) -> dict[str, Any]:
+    """Writes a model's facts the way the published ``config.yaml`` does; 2D values are padded to three numbers."""
+    config = model.config
+    geometries = model.encoder.geometries
+    widest = max(geometries.values(), key=lambda geometry: geometry.dims)
+    padded = [[*kernel, 1][:3] for kernel in widest.kernels]
+    data: dict[str, Any] = {}
+    for view, geometry in geometries.items():
+        data["lax" if VIEWS[view].is_long_axis else view] = {
+            "patch_size": list(geometry.input_size),
+            "spacing": list(VIEWS[view].spacing),
+            "in_chans": model.encoder.channels,
+        }
+    return {
+        "model": {
+            "size": config["size"],
+            "patch_size": padded[0],
+            "scale_factor": padded[-1],
+            "enc_conv_chans": list(model.encoder.conv_channels),
+            "enc_conv_n_blocks": model.encoder.conv_blocks,
+            "views": list(geometries),
+        },
+        "data": data,
+    }
+
+
+def _write(path: Path, write: Callable[[str], object]) -> None:
+    """Writes a file under a temporary name in the same folder, then renames it; leaves nothing half written."""
+    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        write(str(part))
+        part.replace(path)
+    except (OSError, SafetensorError) as error:
+        raise CinemaError(f"{path} could not be written ({error}); an older file of that name is kept.") from error
+    finally:
+        part.unlink(missing_ok=True)

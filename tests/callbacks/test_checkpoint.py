@@ -1,0 +1,49 @@
+"""Checkpoints: atomic writing, safe reading."""
+
+import os
+import resource
+import subprocess
+import sys
+
+import pytest
+import torch
+
+from cinema_lightning.callbacks.checkpoint import AtomicCheckpointIO, load_checkpoint
+from cinema_lightning.errors import CinemaError
+
+
+def test_a_full_disk_leaves_the_previous_checkpoint(tmp_path):
+    path = tmp_path / "last.ckpt"
+    AtomicCheckpointIO().save_checkpoint({"state_dict": {"w": torch.ones(3)}}, path)
+    code = (
+        "import resource, signal, torch, sys\n"
+        "from cinema_lightning.callbacks.checkpoint import AtomicCheckpointIO\n"
+        "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))\n"
+        f"AtomicCheckpointIO().save_checkpoint({{'state_dict': {{'w': torch.zeros(100000)}}}}, {str(path)!r})\n"
+    )
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert result.returncode != 0
+    assert "previous one is intact" in result.stderr
+    assert load_checkpoint(path)["state_dict"]["w"].sum() == 3
+    assert os.listdir(tmp_path) == ["last.ckpt"]
+    assert resource.getrlimit(resource.RLIMIT_FSIZE)[0] != 4096
+
+
+class Evil:
+    def __reduce__(self):
+        return os.system, ("touch /tmp/evil",)
+
+
+@pytest.mark.parametrize("kind", ["missing", "truncated", "evil", "other"])
+def test_what_is_no_checkpoint_is_refused_with_a_sentence(tmp_path, kind):
+    path = tmp_path / "x.ckpt"
+    if kind == "truncated":
+        torch.save({"state_dict": {"w": torch.ones(1000)}}, path)
+        path.write_bytes(path.read_bytes()[:500])
+    elif kind == "evil":
+        torch.save({"state_dict": Evil()}, path)
+    elif kind == "other":
+        torch.save({"weights": 1}, path)
+    with pytest.raises(CinemaError, match=r"x\.ckpt"):
+        load_checkpoint(path)

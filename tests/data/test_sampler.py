@@ -1,0 +1,166 @@
+"""Batches of one set of views."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import numpy as np
+import pytest
+
+from cinema_lightning.data.sampler import Draw, ViewGroupSampler
+from cinema_lightning.data.table import mask_of
+from cinema_lightning.errors import CinemaError
+from cinema_lightning.views import VIEWS
+
+ALL = mask_of(VIEWS)
+SAX = mask_of(["sax"])
+NO_SAX = mask_of(["lax_2c", "lax_3c", "lax_4c"])
+NO_2C = mask_of(["sax", "lax_3c", "lax_4c"])
+
+
+def sampler(masks, *, batch_size=4, shuffle=True, **options):
+    masks = np.asarray(masks, dtype=np.uint8)
+    rows = np.arange(len(masks)) + 100
+    return ViewGroupSampler(rows, masks, batch_size=batch_size, seed=3, shuffle=shuffle, **options)
+
+
+MIXED = [ALL] * 21 + [NO_SAX] * 7 + [NO_2C] * 6 + [SAX] * 3
+
+
+def test_batches_have_one_set_of_views_and_no_sample_twice():
+    made = sampler(MIXED)
+    batches = list(made)
+    assert len(batches) == len(made) == 9  # 37 samples: 9 batches of 4
+    assert made.n_dropped == 1
+    seen = [draw.row for batch in batches for draw in batch]
+    assert len(set(seen)) == len(seen) == 36
+    for batch in batches:
+        assert len(batch) == 4
+        assert len({draw.views for draw in batch}) == 1
+        for draw in batch:
+            assert mask_of(draw.views) & ~MIXED[draw.row - 100] == 0
+            assert draw == Draw(0, draw.row, draw.views, 1.0, None)
+
+
+def test_samples_lose_views_only_in_batches_of_left_overs():
+    batches = list(sampler([ALL] * 9 + [NO_2C] * 7, batch_size=4))
+    kinds = Counter(batch[0].views for batch in batches)
+    # 2 batches of ALL, 1 of NO_2C; the 1 and 3 left over share NO_2C's views.
+    assert kinds == {tuple(VIEWS): 2, ("sax", "lax_3c", "lax_4c"): 2}
+
+
+def test_left_overs_that_share_nothing_are_dropped():
+    made = sampler([SAX] * 3 + [NO_SAX] * 6, batch_size=4)
+    assert len(made) == 1
+    assert made.n_dropped == 5
+
+
+def test_order_is_keyed_on_seed_and_epoch():
+    made, again = sampler(MIXED), sampler(MIXED)
+    first = list(made)
+    assert list(made) == first == list(again)
+    again.set_epoch(1)
+    second = list(again)
+    assert [d.row for b in second for d in b] != [d.row for b in first for d in b]
+    assert {draw.epoch for batch in second for draw in batch} == {1}
+    lengths = set()
+    for epoch in range(20):
+        made.set_epoch(epoch)
+        lengths.add(len(list(made)))
+    assert lengths == {len(made)}
+
+
+def test_every_sample_is_used_over_the_epochs():
+    made, used = sampler([ALL] * 10), set()
+    for epoch in range(12):
+        made.set_epoch(epoch)
+        used |= {draw.row for batch in made for draw in batch}
+    assert len(used) == 10
+
+
+@pytest.mark.parametrize("world_size", [2, 4])
+def test_processes_share_the_global_batches_of_one(world_size):
+    one = sampler(MIXED, batch_size=4)
+    ranks = [sampler(MIXED, batch_size=4 // world_size, world_size=world_size, rank=r) for r in range(world_size)]
+    for everyone in [one, *ranks]:
+        everyone.set_epoch(2)
+    parts = [list(rank) for rank in ranks]
+    assert {len(part) for part in parts} == {len(one)}
+    for whole, *shares in zip(one, *parts, strict=True):
+        assert [draw for share in shares for draw in share] == whole
+
+
+def test_skip_holds_for_one_iteration_and_keeps_the_length():
+    made = sampler(MIXED)
+    whole = list(made)
+    made.skip = 4
+    iterator = iter(made)
+    assert made.skip == 0
+    assert len(made) == len(whole)
+    assert list(iterator) == whole[4:]
+    assert list(made) == whole
+
+
+def test_an_iteration_keeps_its_epoch():
+    made = sampler(MIXED)
+    whole = list(made)
+    iterator = iter(made)
+    made.set_epoch(5)
+    assert list(iterator) == whole
+
+
+def test_a_small_training_set_shrinks_the_batch():
+    with pytest.warns(UserWarning, match="5 training samples are fewer than a batch of 16 .* batch size is 4 instead"):
+        made = sampler([ALL] * 5, batch_size=16)
+    assert (made.batch_size, len(made)) == (4, 1)
+    with pytest.warns(UserWarning, match="batch size is 2 instead"):
+        made = sampler([SAX] * 3 + [NO_SAX] * 3, batch_size=4)
+    assert len(made) == 2
+
+
+def test_too_few_samples():
+    with pytest.raises(CinemaError, match="no samples"):
+        sampler([])
+    with pytest.raises(CinemaError, match="3 training samples are too few for 4 devices"):
+        sampler([ALL] * 3, world_size=4)
+    with (
+        pytest.raises(CinemaError, match="No view is shared by 2 training samples"),
+    ):
+        sampler([SAX, NO_SAX], batch_size=1, world_size=2)
+    with pytest.raises(CinemaError, match="batch_size is 0"):
+        sampler([ALL], batch_size=0)
+
+
+def test_validation_keeps_order_and_everything():
+    made = sampler(MIXED, shuffle=False)
+    made.set_epoch(7)
+    batches = list(made)
+    assert len(batches) == len(made)
+    draws = [draw for batch in batches for draw in batch]
+    assert sorted(draw.row for draw in draws) == list(range(100, 137))
+    assert {draw.weight for draw in draws} == {1.0}
+    assert {draw.epoch for draw in draws} == {0}
+    assert all(mask_of(draw.views) == MIXED[draw.row - 100] for draw in draws)
+    assert list(made) == batches
+
+
+def test_validation_across_processes_is_filled_with_repeats_of_weight_zero():
+    ranks = [list(sampler(MIXED, shuffle=False, batch_size=2, world_size=3, rank=rank)) for rank in range(3)]
+    for shares in zip(*ranks, strict=True):
+        assert len({len(share) for share in shares}) == 1
+        assert len({draw.views for share in shares for draw in share}) == 1
+    counted = [draw.row for rank in ranks for batch in rank for draw in batch if draw.weight]
+    assert sorted(counted) == list(range(100, 137))
+    extra = [draw for rank in ranks for batch in rank for draw in batch if not draw.weight]
+    assert 0 < len(extra) < 3 * 4
+
+
+def test_one_sample_on_many_processes():
+    ranks = [list(sampler([ALL], shuffle=False, world_size=4, rank=rank)) for rank in range(4)]
+    assert [[draw.weight for draw in batches[0]] for batches in ranks] == [[1], [0], [0], [0]]
+
+
+def test_frames_are_handed_through():
+    masks = np.full(3, ALL, dtype=np.uint8)
+    made = ViewGroupSampler(np.array([5, 5, 6]), masks, batch_size=2, seed=0, shuffle=False, frames=np.array([0, 9, 4]))
+    assert [(draw.row, draw.frame) for batch in made for draw in batch] == [(5, 0), (5, 9), (6, 4)]

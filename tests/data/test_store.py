@@ -1,0 +1,215 @@
+"""The store: one Blosc2 array per series."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import textwrap
+
+import nibabel as nib
+import numpy as np
+import pytest
+
+from cinema_lightning.data import store
+from cinema_lightning.errors import CinemaError
+
+AFFINE = np.array([[0.0, -1, 0, 5], [1, 0, 0, -3], [0, 0, 10, 7], [0, 0, 0, 1]])
+
+
+def frames(*shape, seed=0):
+    return np.random.default_rng(seed).integers(0, 12, shape, dtype=np.uint8)
+
+
+@pytest.fixture
+def sax(tmp_path):
+    path = store.series_path(tmp_path, "s1", "sax")
+    store.write_series(path, frames(6, 20, 24, 5), affine=AFFINE, provenance={"software": "x", "options": {"a": [1]}})
+    return path
+
+
+def test_paths(tmp_path):
+    assert store.series_path(tmp_path, "s1", "lax_2c") == tmp_path / "s1" / "lax_2c.b2nd"
+    assert store.series_path(tmp_path, "s1", "sax", "label") == tmp_path / "s1" / "sax_label.b2nd"
+
+
+@pytest.mark.parametrize("shape", [(6, 20, 24, 5), (3, 17, 9, 1), (4, 33, 21), (1, 8, 8)])
+def test_what_is_written_is_read(tmp_path, shape):
+    path = tmp_path / "series.b2nd"
+    array = frames(*shape)
+    store.write_series(path, array, affine=AFFINE)
+    series = store.open_series(path)
+    assert series.n_frames == shape[0]
+    assert series.shape == shape[1:]
+    assert np.array_equal(series.read(), array)
+    assert np.array_equal(series.read([shape[0] - 1, 0]), array[[-1, 0]])
+    assert np.array_equal(series.read(slice(0, None, 2)), array[::2])
+    series.read()[...] = 0  # writable, and the store keeps its own
+    assert np.array_equal(series.read(), array)
+
+
+def test_metadata(sax, tmp_path):
+    info = store.open_series(sax).info
+    assert np.array_equal(info.affine, AFFINE)
+    assert info.spacing == (1, 1, 10)
+    assert info.frames is None
+    assert info.provenance == {"software": "x", "options": {"a": [1]}}
+    path = tmp_path / "label.b2nd"
+    store.write_series(path, frames(2, 4, 4), affine=AFFINE, spacing=(1.5, 1.5, 8), frames_index=[0, 9])
+    info = store.open_series(path).info
+    assert info.spacing == (1.5, 1.5, 8)
+    assert info.frames == [0, 9]
+
+
+def test_bytes_are_the_same_each_time(sax):
+    first = sax.read_bytes()
+    store.write_series(sax, frames(6, 20, 24, 5), affine=AFFINE, provenance={"software": "x", "options": {"a": [1]}})
+    assert sax.read_bytes() == first
+
+
+def test_a_frame_costs_one_chunk(sax):
+    """Damage to one frame's chunk leaves the others readable, so each is read by itself."""
+    import blosc2
+
+    array = blosc2.open(str(sax))  # owns the memory behind its schunk
+    chunk = array.schunk.get_chunk(2)
+    data = bytearray(sax.read_bytes())
+    middle = data.index(chunk) + 40
+    data[middle : middle + len(chunk) - 40] = bytes(len(chunk) - 40)
+    sax.write_bytes(data)
+    series = store.open_series(sax)
+    assert np.array_equal(series.read([1])[0], frames(6, 20, 24, 5)[1])
+    with pytest.raises(CinemaError, match=r"sax\.b2nd is damaged at frame 2; prepare"):
+        series.read([2])
+
+
+def test_reading_starts_no_threads(sax):
+    code = f"""
+    import os, blosc2
+    from pathlib import Path
+    from cinema_lightning.data.store import open_series
+    count = lambda: len(os.listdir("/proc/self/task"))
+    before = count()
+    for _ in range(3):
+        open_series(Path({str(sax)!r})).read()
+    assert count() == before, (before, count())
+    """
+    subprocess.run([sys.executable, "-c", textwrap.dedent(code)], check=True)
+
+
+def test_labels_of_another_form_are_refused(tmp_path):
+    path = tmp_path / "x.b2nd"
+    with pytest.raises(CinemaError, match="uint8, not float64"):
+        store.write_series(path, np.zeros((2, 4, 4)), affine=AFFINE)
+    with pytest.raises(CinemaError, match=r"\(T, X, Y, Z\) or \(T, X, Y\)"):
+        store.write_series(path, frames(4, 4), affine=AFFINE)
+    with pytest.raises(CinemaError, match="3 frame numbers were given for 2"):
+        store.write_series(path, frames(2, 4, 4), affine=AFFINE, frames_index=[1, 2, 3])
+    with pytest.raises(CinemaError, match="affine"):
+        store.write_series(path, frames(2, 4, 4), affine=np.full((4, 4), np.nan))
+    assert not path.exists()
+
+
+def test_missing_file(tmp_path):
+    with pytest.raises(CinemaError, match=r"nothing\.b2nd does not exist; prepare the study again"):
+        store.open_series(tmp_path / "nothing.b2nd")
+
+
+@pytest.mark.parametrize("share", [0, 0.001, 0.02, 0.5, 0.999])
+def test_truncated_file(sax, share):
+    data = sax.read_bytes()
+    sax.write_bytes(data[: int(len(data) * share)])
+    with pytest.raises(CinemaError, match=r"sax\.b2nd is (cut short|not a series)"):
+        store.open_series(sax)
+
+
+def test_another_kind_of_file(tmp_path):
+    import blosc2
+
+    path = tmp_path / "text.b2nd"
+    path.write_text("not a series, but long enough to have a header")
+    with pytest.raises(CinemaError, match="not a series of this store"):
+        store.open_series(path)
+    blosc2.asarray(np.zeros((4, 8, 8)), urlpath=str(tmp_path / "float.b2nd"))
+    with pytest.raises(CinemaError, match="not a series of this store"):
+        store.open_series(tmp_path / "float.b2nd")
+    blosc2.asarray(np.zeros((4, 8, 8), np.uint8), urlpath=str(tmp_path / "one.b2nd"), chunks=(4, 8, 8))
+    with pytest.raises(CinemaError, match="one chunk per frame"):
+        store.open_series(tmp_path / "one.b2nd")
+    layout = {"chunks": (1, 8, 8), "blocks": (1, 8, 8)}
+    blosc2.asarray(np.zeros((4, 8, 8), np.uint8), urlpath=str(tmp_path / "bare.b2nd"), **layout)
+    with pytest.raises(CinemaError, match="without readable metadata"):
+        _ = store.open_series(tmp_path / "bare.b2nd").info
+
+
+def test_a_frame_that_does_not_exist(sax):
+    with pytest.raises(CinemaError, match=r"has frames 0 to 5, but frame 6"):
+        store.open_series(sax).read([6])
+
+
+def test_disk_full_leaves_the_previous_file(sax):
+    """A process that may write no file above 4 KB fails with EFBIG, as a full disk does with ENOSPC."""
+    before = sax.read_bytes()
+    code = f"""
+    import resource, signal
+    import numpy as np
+    from pathlib import Path
+    from cinema_lightning.data.store import write_series
+    from cinema_lightning.errors import CinemaError
+    frames = np.random.default_rng(1).integers(0, 255, (6, 20, 24, 5), dtype=np.uint8)
+    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))
+    try:
+        write_series(Path({str(sax)!r}), frames, affine=np.eye(4))
+    except CinemaError as error:
+        print(error)
+    """
+    run = subprocess.run([sys.executable, "-c", textwrap.dedent(code)], capture_output=True, text=True, check=True)
+    assert "sax.b2nd could not be written (File too large); an earlier file of that name is untouched" in run.stdout
+    assert sax.read_bytes() == before
+    assert os.listdir(sax.parent) == [sax.name]  # noqa: PTH208
+
+
+def test_an_interrupted_write_leaves_nothing(tmp_path):
+    target = tmp_path / "a" / "table.csv"
+
+    def write():
+        with store.replacing(target) as temporary:
+            temporary.write_text("half")
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        write()
+    assert list(target.parent.iterdir()) == []
+
+
+def test_a_file_gets_the_usual_permissions(sax):
+    umask = os.umask(0)
+    os.umask(umask)
+    assert sax.stat().st_mode & 0o777 == 0o666 & ~umask
+
+
+@pytest.mark.parametrize(
+    ("shape", "wanted"), [((6, 20, 24, 5), (20, 24, 5, 6)), ((4, 12, 10), (12, 10, 1, 4)), ((1, 12, 10), (12, 10, 1))]
+)
+def test_export(tmp_path, shape, wanted):
+    array = frames(*shape)
+    store.write_series(tmp_path / "s.b2nd", array, affine=AFFINE)
+    store.export_nifti(tmp_path / "s.b2nd", tmp_path / "out" / "s.nii.gz")
+    image = nib.load(tmp_path / "out" / "s.nii.gz")
+    assert image.shape == wanted
+    assert np.allclose(image.affine, AFFINE)
+    voxels = np.asarray(image.dataobj)
+    assert voxels.dtype == np.uint8
+    if len(wanted) == 4:
+        assert np.array_equal(np.moveaxis(voxels, -1, 0).reshape(shape), array)
+    else:
+        assert np.array_equal(voxels.reshape(shape), array)
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["s.nii.gz"]
+
+
+def test_export_of_chosen_frames_and_a_wrong_name(sax, tmp_path):
+    store.export_nifti(sax, tmp_path / "x.nii", frames=[2])
+    assert np.array_equal(np.asarray(nib.load(tmp_path / "x.nii").dataobj), frames(6, 20, 24, 5)[2])
+    with pytest.raises(CinemaError, match=r"ends in \.nii or"):
+        store.export_nifti(sax, tmp_path / "x.png")

@@ -1,0 +1,94 @@
+"""Convolution pieces against torch's own convolutions, and the transformer's attention against a plain sum."""
+
+import pytest
+import torch
+from torch import nn
+
+from cinema_lightning.models.blocks import DepthwiseConv, PatchConv
+from cinema_lightning.models.patches import nested_patches, pixel_index, select, take
+from cinema_lightning.models.precision import has_fast_bf16
+from cinema_lightning.models.transformer import CrossAttention, DropPath, SelfAttention
+
+
+@pytest.mark.parametrize("size", [(6, 7), (5, 6, 4)])
+def test_depthwise_convolution_and_its_gradients(size):
+    torch.manual_seed(0)
+    conv = DepthwiseConv(3, len(size))
+    plain = (nn.Conv2d if len(size) == 2 else nn.Conv3d)(3, 3, 5, padding=2, groups=3)
+    plain.load_state_dict(conv.state_dict())
+    x = torch.randn(2, *size, 3)
+    a, b = x.clone().requires_grad_(), x.clone().requires_grad_()
+    out, expected = conv(a), plain(b.movedim(-1, 1)).movedim(1, -1)
+    torch.testing.assert_close(out, expected)
+    grad = torch.randn_like(out)
+    out.backward(grad)
+    expected.backward(grad)
+    torch.testing.assert_close(a.grad, b.grad, rtol=1e-4, atol=1e-5)
+    for own, other in zip(conv.parameters(), plain.parameters(), strict=True):
+        torch.testing.assert_close(own.grad, other.grad, rtol=1e-4, atol=1e-4)
+
+
+def test_frozen_depthwise_convolution_passes_gradients_on():
+    conv = DepthwiseConv(2, 2).requires_grad_(False)
+    x = torch.randn(1, 6, 6, 2, requires_grad=True)
+    conv(x).sum().backward()
+    assert x.grad is not None
+
+
+def test_patch_convolution_in_any_order_equals_a_strided_convolution():
+    torch.manual_seed(0)
+    conv = PatchConv(3, 5, (4, 4, 1))
+    plain = nn.Conv3d(3, 5, (4, 4, 1), stride=(4, 4, 1))
+    with torch.no_grad():
+        plain.weight.copy_(conv.weight.unflatten(1, (4, 4, 1, 3)).movedim(-1, 1))
+        plain.bias.copy_(conv.bias)
+    maps = torch.randn(2, 8, 12, 3, 3)
+    expected = plain(maps.movedim(-1, 1)).movedim(1, -1).flatten(1, 3)
+    torch.testing.assert_close(conv(nested_patches(maps, [(4, 4, 1)]).flatten(2)), expected, rtol=1e-4, atol=1e-5)
+    kernels = [(2, 2, 1), (2, 2, 1)]
+    nested = nn.functional.linear(nested_patches(maps, kernels).flatten(2), conv.nested_weight(kernels), conv.bias)
+    torch.testing.assert_close(nested, expected, rtol=1e-4, atol=1e-5)
+
+
+def test_pixel_index_follows_nested_patches():
+    maps = torch.randn(2, 8, 4, 3, 5)
+    kernels = [(2, 2, 1), (2, 1, 1)]
+    mask = torch.rand(2, 12).argsort(dim=1) > 4
+    selection = select("sax", mask[:, :12], 2, 12)
+    index = pixel_index((8, 4, 3), kernels, selection.visible[:, :5])
+    rows = maps.flatten(0, 3)[index]
+    expected = take(nested_patches(maps, kernels), selection.visible[:, :5]).flatten(0, 2)
+    assert torch.equal(rows, expected)
+
+
+def test_attention():
+    torch.manual_seed(0)
+    x, context = torch.randn(2, 5, 8), torch.randn(2, 7, 8)
+    own, cross = SelfAttention(8, 2), CrossAttention(8, 2)
+    with torch.no_grad():
+        cross.q.weight.copy_(own.qkv.weight[:8])
+        cross.q.bias.copy_(own.qkv.bias[:8])
+        cross.kv.weight.copy_(own.qkv.weight[8:])
+        cross.kv.bias.copy_(own.qkv.bias[8:])
+        cross.proj.load_state_dict(own.proj.state_dict())
+    torch.testing.assert_close(own(x), cross(x, x))
+    q = cross.q(x).view(2, 5, 2, 4)
+    k, v = cross.kv(context).view(2, 7, 2, 2, 4).unbind(2)
+    weights = (torch.einsum("bnhd,bmhd->bhnm", q, k) / 2).softmax(-1)
+    expected = cross.proj(torch.einsum("bhnm,bmhd->bnhd", weights, v).flatten(2))
+    torch.testing.assert_close(cross(x, context), expected)
+
+
+def test_drop_path_keeps_the_mean():
+    torch.manual_seed(0)
+    out = DropPath(0.25).train()(torch.ones(4000, 1, 1))
+    assert {round(value, 4) for value in out.flatten().unique().tolist()} == {0.0, round(1 / 0.75, 4)}
+    assert abs(out.mean().item() - 1) < 0.05
+
+
+def test_fast_bf16_follows_the_capabilities(monkeypatch):
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx2": True, "avx512_bf16": True}, raising=False)
+    assert has_fast_bf16("cpu")
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx2": True, "avx512_bf16": False}, raising=False)
+    assert not has_fast_bf16(torch.device("cpu"))
+    assert not has_fast_bf16("meta")

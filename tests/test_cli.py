@@ -1,0 +1,78 @@
+"""The command line from outside: help, sentences, exit codes."""
+
+import subprocess
+import sys
+import time
+
+import pytest
+
+from cinema_lightning.cli import VERBS, main
+
+PHANTOM = ["--config", "pretrain.yaml", "--config", "phantom.yaml"]
+
+
+def test_help_answers_in_about_a_second():
+    begin = time.monotonic()
+    result = subprocess.run(
+        [sys.executable, "-m", "cinema_lightning", "--help"], capture_output=True, text=True, check=True
+    )
+    assert all(verb in result.stdout for verb in VERBS)
+    assert time.monotonic() - begin < 3
+
+
+def test_help_imports_nothing_heavy():
+    code = (
+        "import sys, cinema_lightning.cli as cli; cli.main(['--help']); "
+        "print([name for name in ('torch', 'pandas', 'lightning') if name in sys.modules])"
+    )
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert result.stdout.splitlines()[-1] == "[]"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["fti"], ["no such verb", "fit"]),
+        (["fit"], ["--config"]),
+        (["fit", "--config", "pretrain.yml"], ["pretrain.yml", "pretrain.yaml"]),
+        (["fit", *PHANTOM, "--model.optim.lr=fast"], ["optim.lr", "fast"]),
+        (["fit", *PHANTOM, "--model.network.dept=3"], ["dept"]),
+        (["fit", *PHANTOM, "--data.rot=x"], ["rot"]),
+        (["fit", *PHANTOM, "--trainer.max_epocs=3"], ["max_epocs"]),
+        (["fit", *PHANTOM, "--model", "Pretraining"], ["Pretraining", "Pretrain"]),
+        (["predict", *PHANTOM], ["random weights"]),
+        (["test", *PHANTOM], ["random weights"]),
+        (["fit", *PHANTOM, "--ckpt_path", "nowhere.ckpt"], ["nowhere.ckpt"]),
+        (["phantom", "--subjects", "many"], ["subjects", "many"]),
+    ],
+)
+def test_a_mistake_is_one_sentence(arguments, words, capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert main(arguments) == 2
+    message = capsys.readouterr().err.strip()
+    assert all(word in message for word in words), message
+    assert len(message.splitlines()) == 1, message
+    assert "Traceback" not in message
+
+
+def test_an_unknown_key_in_a_yaml_is_named(tmp_path, capsys):
+    path = tmp_path / "mine.yaml"
+    path.write_text("model:\n  init_args:\n    optim:\n      learning_rate: 1\n")
+    assert main(["fit", *PHANTOM, "--config", str(path)]) == 2
+    assert "learning_rate" in capsys.readouterr().err
+
+
+def test_a_missing_data_folder_says_how_to_get_data(tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert main(["fit", *PHANTOM, "--phantom=null", "--data.root", str(tmp_path / "nothing")]) == 2
+    message = capsys.readouterr().err
+    assert "nothing" in message
+    assert "cinema phantom" in message
+
+
+def test_debug_shows_the_stack(monkeypatch):
+    from cinema_lightning.errors import CinemaError
+
+    monkeypatch.setenv("CINEMA_DEBUG", "1")
+    with pytest.raises(CinemaError):
+        main(["fti"])

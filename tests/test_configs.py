@@ -1,0 +1,61 @@
+"""Configurations by name and the bases they stand on."""
+
+import pytest
+
+from cinema_lightning import configs
+from cinema_lightning.cli import main
+from cinema_lightning.errors import CinemaError
+
+
+def test_packaged_configs_are_found_by_name_with_and_without_ending(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert configs.find_config("pretrain").name == "pretrain.yaml"
+    assert configs.find_config("pretrain.yaml").is_file()
+
+
+def test_a_file_beside_the_user_wins_over_a_packaged_one(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "pretrain.yaml").write_text("seed_everything: 3\n")
+    assert configs.find_config("pretrain.yaml").resolve() == tmp_path / "pretrain.yaml"
+
+
+def test_unknown_name_says_which_are_close():
+    with pytest.raises(CinemaError, match=r"did you mean pretrain\.yaml"):
+        configs.find_config("pretrian.yaml")
+
+
+def test_bases_come_first_and_once(tmp_path):
+    (tmp_path / "a.yaml").write_text("x: 1\n")
+    (tmp_path / "b.yaml").write_text("base: a.yaml\ny: 1\n")
+    (tmp_path / "c.yaml").write_text("base: [b.yaml, a.yaml]\nz: 1\n")
+    arguments, named = configs.unfold_arguments(
+        ["--config", str(tmp_path / "c.yaml"), "--config", str(tmp_path / "b.yaml")]
+    )
+    assert [arguments[i].rsplit("/", 1)[-1] for i in (1, 3, 5)] == ["a.yaml", "b.yaml", "c.yaml"]
+    assert len(arguments) == 6
+    assert [path.name for path in named] == ["c.yaml", "b.yaml"]
+
+
+def test_circle_of_bases_is_named(tmp_path):
+    (tmp_path / "a.yaml").write_text("base: b.yaml\n")
+    (tmp_path / "b.yaml").write_text("base: a.yaml\n")
+    with pytest.raises(CinemaError, match=r"a\.yaml -> b\.yaml -> a\.yaml"):
+        configs.unfold(tmp_path / "a.yaml")
+
+
+@pytest.mark.parametrize(("text", "words"), [("a: [1\n", "line 2"), ("- 1\n", "not a mapping")])
+def test_broken_yaml_is_one_sentence_with_the_file(tmp_path, text, words, capsys):
+    path = tmp_path / "bad.yaml"
+    path.write_text(text)
+    assert main(["fit", "--config", str(path)]) == 2
+    message = capsys.readouterr().err
+    assert "bad.yaml" in message
+    assert words in message
+    assert "Traceback" not in message
+
+
+def test_configs_verb_lists_one_line_each(capsys):
+    assert main(["configs"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert any(line.startswith("pretrain.yaml") and "Pretrain" in line for line in lines)
+    assert not any(line.startswith("_") for line in lines)

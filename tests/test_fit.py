@@ -1,0 +1,245 @@
+"""Pretraining from outside: run `cinema fit`, read what it made, stop it, resume it."""
+
+import json
+import os
+import signal
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import torch
+import yaml
+
+from cinema_lightning.callbacks.checkpoint import CleanStop, load_checkpoint
+from cinema_lightning.cli import main
+
+TINY = [
+    "--model.network.conv_channels=[4,8]",
+    "--model.network.conv_blocks=1",
+    "--model.network.enc_dim=16",
+    "--model.network.enc_depth=1",
+    "--model.network.enc_heads=2",
+    "--model.network.dec_dim=16",
+    "--model.network.dec_depth=1",
+    "--model.network.dec_heads=2",
+    "--model.optim.warmup_epochs=1",
+    "--data.batch_size=2",
+    "--data.val_batch_size=2",
+]
+
+
+def fit(cohort: Path, runs: Path, *more: str) -> int:
+    overlays = ["--config", "pretrain.yaml", "--config", "phantom.yaml"]
+    return main(["fit", *overlays, *TINY, "--data.root", str(cohort), "--runs", str(runs), *more])
+
+
+def weights(run: Path, which: str = "last") -> dict[str, torch.Tensor]:
+    return load_checkpoint(run / "checkpoints" / f"{which}.ckpt")["state_dict"]
+
+
+def scalars(run: Path) -> dict[str, list[tuple[int, float]]]:
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    events = EventAccumulator(str(run)).Reload()
+    return {tag: [(e.step, e.value) for e in events.Scalars(tag)] for tag in events.Tags()["scalars"]}
+
+
+@pytest.fixture(scope="module")
+def trained(phantom_cohort, tmp_path_factory) -> Path:
+    """A run of four epochs that nothing disturbed."""
+    runs = tmp_path_factory.mktemp("runs")
+    assert fit(phantom_cohort, runs, "--trainer.max_epochs=4", "--trainer.log_every_n_steps=1") == 0
+    return runs / "pretrain+phantom" / "0"
+
+
+def test_a_run_folder_holds_everything(trained):
+    for name in ("config.yaml", "versions.json", "checkpoints/best.ckpt", "checkpoints/last.ckpt"):
+        assert (trained / name).is_file(), name
+    assert {p.name for p in (trained / "pictures").iterdir()} >= {
+        f"epoch_{epoch:04d}_{view}.png" for epoch in (0, 3) for view in ("sax", "lax_2c", "lax_3c", "lax_4c")
+    }
+    config = yaml.safe_load((trained / "config.yaml").read_text())
+    assert config["model"]["init_args"]["optim"]["weight_decay"] == 0.05
+    assert json.loads((trained / "versions.json").read_text())["torch"] == torch.__version__
+    assert len(list(trained.glob("events.out.tfevents.*"))) == 1
+
+
+def test_tensorboard_tells_losses_speed_and_learning_rate(trained):
+    found = scalars(trained)
+    views = ("sax", "lax_2c", "lax_3c", "lax_4c")
+    for tag in ("train/loss", "val/loss", *(f"{s}/loss_{v}" for s in ("train", "val") for v in views)):
+        assert tag in found
+    assert 0 <= found["speed/data_wait_share"][-1][1] <= 1
+    assert found["speed/samples_per_s"][-1][1] > 0
+    rates = [value for tag, rows in found.items() if tag.startswith("lr-") for _, value in rows]
+    assert min(rates) == 0
+    assert max(rates) == pytest.approx(1e-3, rel=0.1)
+
+
+def test_the_loss_goes_down(trained):
+    losses = [value for _, value in scalars(trained)["val/loss"]]
+    assert losses[-1] < losses[0]
+
+
+def test_the_saved_configuration_runs_again_to_the_same_bits(trained, tmp_path):
+    assert main(["fit", "--config", str(trained / "config.yaml"), "--runs", str(tmp_path)]) == 0
+    again = weights(tmp_path / "pretrain+phantom" / "0")
+    assert all(torch.equal(value, again[key]) for key, value in weights(trained).items())
+
+
+def _stop_at(monkeypatch, step: int, action) -> None:
+    """Does ``action`` when a batch of the run's ``step``-th optimiser step ends."""
+    original = CleanStop.on_train_batch_end
+
+    def wrapped(self, trainer, *args):
+        if trainer.global_step == step:
+            action()
+        original(self, trainer, *args)
+
+    monkeypatch.setattr(CleanStop, "on_train_batch_end", wrapped)
+
+
+@pytest.mark.parametrize(
+    ("number", "step"), [(signal.SIGTERM, 5), (signal.SIGUSR2, 6), (signal.SIGINT, 1)]
+)  # of 3 steps an epoch: in the middle, at the end, at the start
+def test_a_signal_saves_stops_with_75_and_resumes_to_the_same_bits(
+    phantom_cohort, trained, tmp_path, monkeypatch, number, step
+):
+    with monkeypatch.context() as patch:
+        _stop_at(patch, step, lambda: os.kill(os.getpid(), number))
+        assert fit(phantom_cohort, tmp_path, "--trainer.max_epochs=4", "--trainer.log_every_n_steps=1") == 75
+    run = tmp_path / "pretrain+phantom" / "0"
+    assert load_checkpoint(run / "checkpoints" / "last.ckpt")["global_step"] == step
+    more = ("--trainer.max_epochs=4", "--trainer.log_every_n_steps=1", "--ckpt_path=last")
+    assert fit(phantom_cohort, tmp_path, *more) == 0
+    wanted, got = weights(trained), weights(run)
+    assert all(torch.equal(wanted[key], got[key]) for key in wanted)
+    steps = [step for step, _ in scalars(run)["train/loss"]]
+    assert steps == sorted(set(steps)), "steps are repeated or missing in the event stream"
+    assert [p.name for p in (tmp_path / "pretrain+phantom").iterdir()] == ["0"]
+    assert {p.name for p in (run / "checkpoints").iterdir()} == {"best.ckpt", "last.ckpt"}
+
+
+def test_a_kill_resumes_from_the_last_epoch_to_the_same_bits(phantom_cohort, trained, tmp_path, monkeypatch):
+    def die():
+        raise RuntimeError("killed")
+
+    with monkeypatch.context() as patch:
+        _stop_at(patch, 8, die)
+        with pytest.raises(RuntimeError, match="killed"):
+            fit(phantom_cohort, tmp_path, "--trainer.max_epochs=4")
+    assert fit(phantom_cohort, tmp_path, "--trainer.max_epochs=4", "--ckpt_path=auto") == 0
+    got = weights(tmp_path / "pretrain+phantom" / "0")
+    assert all(torch.equal(value, got[key]) for key, value in weights(trained).items())
+
+
+def test_worker_count_does_not_change_a_bit(phantom_cohort, trained, tmp_path):
+    assert fit(phantom_cohort, tmp_path, "--trainer.max_epochs=4", "--data.num_workers=1") == 0
+    got = weights(tmp_path / "pretrain+phantom" / "0")
+    assert all(torch.equal(value, got[key]) for key, value in weights(trained).items())
+
+
+def test_resuming_another_experiment_is_refused(phantom_cohort, trained, capsys):
+    runs = trained.parents[1]
+    assert fit(phantom_cohort, runs, "--trainer.max_epochs=4", "--ckpt_path=last", "--model.optim.lr=0.5") == 2
+    assert "model.optim.lr" in capsys.readouterr().err
+
+
+def test_steps_with_a_non_finite_loss_are_dropped_counted_and_end_the_run(
+    phantom_cohort, tmp_path, monkeypatch, capsys
+):
+    from cinema_lightning.tasks.pretrain import Pretrain
+
+    original = Pretrain.loss
+
+    def broken(self, batch, stage):
+        loss = original(self, batch, stage)
+        bad = stage == "train" and (self.global_step == 0 or self.current_epoch > 0)
+        return loss * float("nan") if bad else loss
+
+    monkeypatch.setattr(Pretrain, "loss", broken)
+    options = ("--trainer.max_epochs=4", "--trainer.log_every_n_steps=1", "--model.optim.max_skipped=3")
+    assert fit(phantom_cohort, tmp_path, *options) == 2
+    assert "not finite in 3 steps in a row" in capsys.readouterr().err
+    run = tmp_path / "pretrain+phantom" / "0"
+    assert all(value.isfinite().all() for value in weights(run).values())
+    assert scalars(run)["train/skipped_steps"][-1][1] >= 3
+
+
+def test_predict_writes_one_row_per_subject_and_frame(phantom_cohort, trained, tmp_path):
+    command = ["predict", "--config", "pretrain.yaml", "--config", "phantom.yaml", "--data.root", str(phantom_cohort)]
+    command += ["--runs", str(trained.parents[1]), "--data.batch_size", "4"]
+    assert main([*command, "--output.folder", str(tmp_path / "all")]) == 0
+    table = pd.read_csv(tmp_path / "all" / "features.csv", dtype={"id": str})
+    cohort = pd.read_csv(phantom_cohort / "cohort.csv", dtype={"id": str})
+    assert len(table) == cohort["n_frames"].sum()
+    assert set(table["id"]) == set(cohort["id"])
+    assert {"cls_0", "sax_15", "lax_4c_0"} <= set(table.columns)
+    for shard in ("2/2", "1/2"):
+        assert main([*command, "--output.folder", str(tmp_path / "parts"), "--shard", shard]) == 0
+    assert (tmp_path / "parts" / "features.csv").read_bytes() == (tmp_path / "all" / "features.csv").read_bytes()
+
+
+def test_predict_resumes_without_repeating_or_losing_rows(phantom_cohort, trained, tmp_path, monkeypatch):
+    from cinema_lightning.predict.writer import PredictionWriter
+
+    command = ["predict", "--config", "pretrain.yaml", "--config", "phantom.yaml", "--data.root", str(phantom_cohort)]
+    command += ["--runs", str(trained.parents[1]), "--output.folder", str(tmp_path), "--data.batch_size", "4"]
+    original = PredictionWriter.on_predict_batch_end
+    done: list[str] = []
+    attempts = [1]
+
+    def wrapped(self, trainer, task, outputs, batch, batch_idx, dataloader_idx=0):
+        if attempts == [1] and batch_idx == 3:
+            raise RuntimeError("killed")
+        done.extend(batch["id"])
+        original(self, trainer, task, outputs, batch, batch_idx, dataloader_idx)
+
+    monkeypatch.setattr(PredictionWriter, "on_predict_batch_end", wrapped)
+    with pytest.raises(RuntimeError, match="killed"):
+        main(command)
+    attempts.append(2)
+    assert main(command) == 0
+    table = pd.read_csv(tmp_path / "features.csv", dtype={"id": str})
+    cohort = pd.read_csv(phantom_cohort / "cohort.csv", dtype={"id": str})
+    assert not table.duplicated(["id", "frame"]).any()
+    assert len(table) == cohort["n_frames"].sum() == len(done), "rows were lost or done again"
+
+
+def test_predict_writes_reconstructions_with_geometry(phantom_cohort, trained, tmp_path):
+    import nibabel
+    import numpy as np
+
+    from cinema_lightning.data.store import open_series, series_path
+
+    command = ["predict", "--config", "pretrain.yaml", "--config", "phantom.yaml", "--data.root", str(phantom_cohort)]
+    command += ["--runs", str(trained.parents[1]), "--output.folder", str(tmp_path), "--output.reconstructions", "true"]
+    assert main([*command, "--data.predict_split", "val"]) == 0
+    folder = next((tmp_path / "reconstructions").iterdir())
+    image = nibabel.load(folder / "sax_frame00_image.nii.gz")
+    series = open_series(series_path(phantom_cohort, folder.name, "sax"))
+    assert image.shape == series.shape
+    assert np.allclose(image.affine, series.info.affine, atol=1e-4)
+    assert (folder / "lax_4c_frame00.png").is_file()
+    assert (folder / "sax_frame00_reconstruction.nii.gz").is_file()
+    assert main(["predict", *command[1:], "--data.predict_split", "train"]) == 2
+
+
+def test_a_checkpoint_of_another_network_is_refused(phantom_cohort, trained, tmp_path, capsys):
+    path = tmp_path / "other.ckpt"
+    content = load_checkpoint(trained / "checkpoints" / "best.ckpt")
+    content["state_dict"] = {"weight": torch.zeros(2)}
+    torch.save(content, path)
+    command = ["predict", "--config", "pretrain.yaml", "--config", "phantom.yaml", "--data.root", str(phantom_cohort)]
+    assert main([*command, "--ckpt_path", str(path), "--output.folder", str(tmp_path)]) == 2
+    assert "other.ckpt" in capsys.readouterr().err
+
+
+def test_a_checkpoint_cannot_name_foreign_classes(phantom_cohort, trained, tmp_path, capsys):
+    path = tmp_path / "evil.ckpt"
+    content = load_checkpoint(trained / "checkpoints" / "best.ckpt")
+    content["hyper_parameters"]["network"] = {"class_path": "subprocess.Popen", "init_args": {"args": ["true"]}}
+    torch.save(content, path)
+    command = ["predict", "--config", "pretrain.yaml", "--config", "phantom.yaml", "--data.root", str(phantom_cohort)]
+    assert main([*command, "--ckpt_path", str(path), "--output.folder", str(tmp_path)]) == 2
+    assert "subprocess.Popen" in capsys.readouterr().err
