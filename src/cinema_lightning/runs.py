@@ -97,9 +97,9 @@ def resolve_checkpoint(given: str | None, root: Path, name: str, verb: str) -> t
         run = path.resolve().parent.parent
         return path, run if (run / "config.yaml").is_file() else None
     which = "last" if given == "auto" else (given or "best")
-    run = newest_with(root, name, which)
-    if run is not None:
-        return checkpoint_path(run, which), run
+    newest = newest_with(root, name, which)
+    if newest is not None:
+        return checkpoint_path(newest, which), newest
     if given == "auto" and verb == "fit":
         return None, None
     what = f"no {which} checkpoint under {root / name}"

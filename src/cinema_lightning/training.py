@@ -8,6 +8,7 @@ replace those that the network was trained with.
 from __future__ import annotations
 
 import json
+import logging
 import os
 import warnings
 from argparse import ArgumentError
@@ -238,10 +239,6 @@ class CinemaCLI(LightningCLI):
     # ------------------------------------------------------------------ running
     def _run_subcommand(self, subcommand: str) -> None:
         """Runs the verb, with the record of a training written first."""
-        # the data module tells where the epoch stopped, so that the loader does not have to
-        warnings.filterwarnings(
-            "ignore", message=".*ended before the epoch ended and your dataloader is not resumable.*"
-        )
         if (
             subcommand == "fit"
             and not self._get(self.config_init, "trainer").fast_dev_run
@@ -345,6 +342,25 @@ def _class_paths(value: Any) -> list[str]:
     return []
 
 
+def _quieten() -> None:
+    """Leaves out what libraries say that a user of this command can do nothing about."""
+    for message in (
+        ".*ended before the epoch ended and your dataloader is not resumable.*",  # the data module goes on there
+        ".*exists and is not empty.*",  # the folder of a resumed run
+        ".*callbacks used to create the checkpoint need to be provided.*",  # predicting takes no training callbacks
+        ".*LeafSpec.*",
+        ".*does not have many workers.*",
+        ".*is smaller than the logging interval.*",
+        ".*Total length of .* across ranks is zero.*",  # nothing left to predict
+    ):
+        warnings.filterwarnings("ignore", message=message)
+    logging.getLogger("lightning.pytorch.utilities.rank_zero").addFilter(_worth_saying)
+
+
+def _worth_saying(record: logging.LogRecord) -> bool:
+    return not any(word in record.getMessage() for word in ("litlogger", "TPU available"))
+
+
 def run(verb: str, argv: list[str]) -> int:
     """Runs one verb of LightningCLI.
 
@@ -357,6 +373,7 @@ def run(verb: str, argv: list[str]) -> int:
     """
     TASKS.load()
     DATA.load()
+    _quieten()
     arguments, configs = unfold_arguments(argv)
     before = os.environ.get(runs.RUN_DIR_VARIABLE)
     try:

@@ -26,7 +26,7 @@ def test_a_full_disk_leaves_the_previous_checkpoint(tmp_path):
     assert result.returncode != 0
     assert "previous one is intact" in result.stderr
     assert load_checkpoint(path)["state_dict"]["w"].sum() == 3
-    assert os.listdir(tmp_path) == ["last.ckpt"]
+    assert [p.name for p in tmp_path.iterdir()] == ["last.ckpt"]
     assert resource.getrlimit(resource.RLIMIT_FSIZE)[0] != 4096
 
 

@@ -125,7 +125,7 @@ class Checkpoints(ModelCheckpoint):
         """Saves ``last.ckpt`` each time, not only when the epoch was the best so far."""
         super().on_train_epoch_end(trainer, pl_module)
         due = (trainer.current_epoch + 1) % self._every_n_epochs == 0
-        if due and self._last_global_step_saved != trainer.global_step and not trainer.fast_dev_run:
+        if due and self._last_global_step_saved != trainer.global_step and not getattr(trainer, "fast_dev_run", False):
             self._save_last_checkpoint(trainer, self._monitor_candidates(trainer))
 
 

@@ -9,6 +9,7 @@ import torch
 from lightning import Callback, LightningModule, Trainer
 from torch import Tensor
 
+from cinema_lightning.tasks.base import Task
 from cinema_lightning.views import get_view
 
 if TYPE_CHECKING:
@@ -90,6 +91,7 @@ class Pictures(Callback):
         if batch is None:
             return
         with torch.no_grad(), trainer.precision_plugin.forward_context():
+            assert isinstance(pl_module, Task)
             panels = pl_module.panels(batch)
         folder = Path(trainer.default_root_dir) / "pictures"
         folder.mkdir(parents=True, exist_ok=True)

@@ -40,7 +40,8 @@ class Throughput(Callback):
         """Counts the samples; logs every ``trainer.log_every_n_steps`` batches and at the end of an epoch."""
         self._samples += len(batch["id"])
         self._batch_end = time.perf_counter()
-        if (batch_idx + 1) % trainer.log_every_n_steps and batch_idx + 1 != trainer.num_training_batches:
+        interval = getattr(trainer, "log_every_n_steps", 50)
+        if (batch_idx + 1) % interval and batch_idx + 1 != trainer.num_training_batches:
             return
         seconds = max(self._batch_end - self._since, 1e-9)
         pl_module.log("speed/samples_per_s", self._samples * trainer.world_size / seconds, batch_size=1)

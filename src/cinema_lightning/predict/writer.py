@@ -15,6 +15,7 @@ from lightning.pytorch.utilities import rank_zero_info
 from cinema_lightning.callbacks.pictures import draw_panels
 from cinema_lightning.errors import CinemaError
 from cinema_lightning.predict.parts import Key, PartTable, PartWriter, Shard
+from cinema_lightning.tasks.base import Task
 
 
 class PredictionWriter(Callback):
@@ -124,6 +125,7 @@ class PredictionWriter(Callback):
 
     def _write_panels(self, task: LightningModule, trainer: Trainer, batch: Any, real: list[bool]) -> None:
         with torch.no_grad(), trainer.precision_plugin.forward_context():
+            assert isinstance(task, Task)
             panels = task.panels(batch)
         for view, images in panels.items():
             for i, sample in enumerate(batch["id"]):

@@ -83,15 +83,19 @@ class Task(LightningModule):
             self._compile()
 
     def _set_accumulation(self, wanted: int) -> None:
+        """Accumulates micro-batches up to the global batch; an epoch's incomplete tail is dropped."""
         datamodule = getattr(self.trainer, "datamodule", None)
-        if datamodule is None:
+        sampler = getattr(datamodule, "train_sampler", None)
+        if datamodule is None or sampler is None:
             return
         wanted = fitting_global_batch(wanted, datamodule.n_train)
         per_step = datamodule.batch_size * self.trainer.world_size
-        self.trainer.accumulate_grad_batches = max(1, round(wanted / per_step))
+        count = min(max(1, round(wanted / per_step)), len(sampler))
+        self.trainer.accumulate_grad_batches = count
+        if self.trainer.limit_train_batches == 1.0:
+            self.trainer.limit_train_batches = len(sampler) // count * count
         rank_zero_info(
-            f"{self.trainer.accumulate_grad_batches} batches of {datamodule.batch_size} on "
-            f"{self.trainer.world_size} device(s) make one optimiser step."
+            f"{count} batches of {datamodule.batch_size} on {self.trainer.world_size} device(s) make one step."
         )
 
     def _compile(self) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -94,7 +94,7 @@ class Pretrain(Task):
         self.mean_loss.update(per_view.mean(dim=0), weight)
         self.log("val/loss", self.mean_loss, on_step=False, on_epoch=True, prog_bar=True)
         for view, loss in output.losses.items():
-            metric = self.view_losses[view]
+            metric = cast(MeanMetric, self.view_losses[view])
             metric.update(loss, weight)
             self.log(f"val/loss_{view}", metric, on_step=False, on_epoch=True)
         return output.loss
@@ -118,11 +118,13 @@ class Pretrain(Task):
     def rows(self, batch: Batch) -> list[dict[str, Any]]:
         """Features of unmasked frames: the class token and each view's mean token, one row per subject and frame."""
         features = self.network.encode(self.images(batch))
-        pooled = {name: tokens.mean(dim=1).float().cpu().numpy() for name, tokens in features.items()}
+        width = features["cls"].shape[-1]
+        pooled = {name: tokens.mean(dim=1).float().cpu().tolist() for name, tokens in features.items()}
         rows = []
         for i, (sample, frame) in enumerate(zip(batch["id"], batch["frame"].tolist(), strict=True)):
             row: dict[str, Any] = {"id": sample, "frame": frame}
-            for name, values in pooled.items():
-                row |= {f"{name}_{k}": float(v) for k, v in enumerate(values[i])}
+            for name in ("cls", *self.spec["views"]):
+                values = pooled[name][i] if name in pooled else [""] * width  # a missing view leaves its cells empty
+                row |= {f"{name}_{k}": value for k, value in enumerate(values)}
             rows.append(row)
         return rows

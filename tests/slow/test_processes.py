@@ -1,0 +1,128 @@
+"""What needs processes of its own: two ranks against one, kills, the console script."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import torch
+
+from cinema_lightning.callbacks.checkpoint import load_checkpoint
+
+pytestmark = pytest.mark.slow
+
+TINY = [
+    "--config=pretrain.yaml",
+    "--config=phantom.yaml",
+    "--model.network.conv_channels=[4,8]",
+    "--model.network.conv_blocks=1",
+    "--model.network.enc_dim=16",
+    "--model.network.enc_depth=1",
+    "--model.network.enc_heads=2",
+    "--model.network.dec_dim=16",
+    "--model.network.dec_depth=1",
+    "--model.network.dec_heads=2",
+    "--model.optim.warmup_epochs=1",
+    "--pictures.every_n_epochs=0",
+    "--trainer.enable_progress_bar=false",
+    "--trainer.enable_model_summary=false",
+]
+
+
+def command(verb: str, cohort: Path, runs: Path, *more: str) -> list[str]:
+    base = [sys.executable, "-m", "cinema_lightning", verb, *TINY]
+    return [*base, "--data.root", str(cohort), "--runs", str(runs), *more]
+
+
+def run(*arguments, code: int = 0, **options) -> subprocess.CompletedProcess:
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    result = subprocess.run(
+        command(*arguments, **options), capture_output=True, text=True, env=environment, timeout=300, check=False
+    )
+    assert result.returncode == code, result.stderr[-3000:]
+    return result
+
+
+def state(runs: Path, which: str = "last") -> dict[str, torch.Tensor]:
+    return load_checkpoint(runs / "pretrain+phantom" / "0" / "checkpoints" / f"{which}.ckpt")["state_dict"]
+
+
+@pytest.fixture(scope="module")
+def mixed_cohort(tmp_path_factory) -> Path:
+    """A cohort in which some subjects lack views."""
+    out = tmp_path_factory.mktemp("mixed") / "phantom"
+    from cinema_lightning.cli import main
+
+    options = ["--subjects", "12", "--size", "small", "--frames", "3", "--missing_views", "0.2", "--seed", "1"]
+    assert main(["phantom", *options, "--out", str(out)]) == 0
+    return out
+
+
+DDP = ("--trainer.devices=2", "--trainer.strategy=ddp")
+
+
+def test_two_processes_train_like_one_with_the_whole_batch(mixed_cohort, tmp_path):
+    common = ("--trainer.max_epochs=2", "--model.optim.lr=1e-4")
+    run("fit", mixed_cohort, tmp_path / "one", *common, "--data.batch_size=4")
+    run("fit", mixed_cohort, tmp_path / "two", *common, "--data.batch_size=2", *DDP)
+    one, two = state(tmp_path / "one"), state(tmp_path / "two")
+    for key, value in one.items():
+        assert torch.allclose(value.double(), two[key].double(), atol=2e-6, rtol=1e-4), key
+    assert sorted(p.name for p in (tmp_path / "two" / "pretrain+phantom").iterdir()) == ["0"]
+
+
+def test_two_processes_stop_on_a_signal_and_resume_to_the_same_bits(mixed_cohort, tmp_path):
+    common = ("--trainer.max_epochs=40", "--data.batch_size=2", *DDP)
+    whole = ("fit", mixed_cohort, tmp_path / "whole", *common)
+    run(*whole)
+    process = subprocess.Popen(
+        command("fit", mixed_cohort, tmp_path / "cut", *common),
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    _wait_for(tmp_path / "cut" / "pretrain+phantom" / "0" / "checkpoints" / "last.ckpt", process)
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(timeout=120) == 75, process.stderr.read()[-3000:]
+    assert load_checkpoint(tmp_path / "cut/pretrain+phantom/0/checkpoints/last.ckpt")["global_step"] < 40 * 2
+    run("fit", mixed_cohort, tmp_path / "cut", *common, "--ckpt_path=last")
+    whole_state, cut_state = state(tmp_path / "whole"), state(tmp_path / "cut")
+    assert all(torch.equal(value, cut_state[key]) for key, value in whole_state.items())
+
+
+def test_a_sigkill_loses_no_more_than_the_epoch(mixed_cohort, tmp_path):
+    common = ("--trainer.max_epochs=60", "--data.batch_size=2")
+    run("fit", mixed_cohort, tmp_path / "whole", *common)
+    process = subprocess.Popen(
+        command("fit", mixed_cohort, tmp_path / "cut", *common), env={**os.environ, "OMP_NUM_THREADS": "1"}
+    )
+    _wait_for(tmp_path / "cut" / "pretrain+phantom" / "0" / "checkpoints" / "last.ckpt", process)
+    process.kill()
+    process.wait(timeout=60)
+    run("fit", mixed_cohort, tmp_path / "cut", *common, "--ckpt_path=last")
+    whole_state, cut_state = state(tmp_path / "whole"), state(tmp_path / "cut")
+    assert all(torch.equal(value, cut_state[key]) for key, value in whole_state.items())
+
+
+def test_two_processes_predict_what_one_does(mixed_cohort, tmp_path):
+    runs = tmp_path / "runs"
+    run("fit", mixed_cohort, runs, "--trainer.max_epochs=1", "--data.batch_size=2")
+    run("predict", mixed_cohort, runs, "--output.folder", str(tmp_path / "one"))
+    run("predict", mixed_cohort, runs, "--output.folder", str(tmp_path / "two"), *DDP)
+    one, two = (pd.read_csv(tmp_path / name / "features.csv") for name in ("one", "two"))
+    assert one[["id", "frame"]].equals(two[["id", "frame"]])
+    assert torch.allclose(
+        *(torch.from_numpy(t.select_dtypes("number").fillna(0).to_numpy()) for t in (one, two)), atol=1e-5
+    )
+
+
+def _wait_for(path: Path, process: subprocess.Popen) -> None:
+    deadline = time.monotonic() + 120
+    while not path.is_file():
+        assert process.poll() is None, "the run ended before it was to be stopped"
+        assert time.monotonic() < deadline, "no checkpoint appeared"
+        time.sleep(0.05)
