@@ -3,8 +3,8 @@
 set -euo pipefail
 out=${1:-demo}
 mkdir -p "$out"
-echo "1/3 Phantom cohort: 40 beating hearts in four views, with truth"
-cinema phantom --subjects 40 --size small --workers 2 --out "$out/cohort" --picture "$out/phantom.png"
+echo "1/3 Phantom cohort: 48 beating hearts in four views, with truth"
+cinema phantom --subjects 48 --size small --workers 2 --out "$out/cohort" --picture "$out/phantom.png"
 echo "2/3 Pretraining a small masked autoencoder"
 cinema fit --config pretrain.yaml --config phantom.yaml --data.root "$out/cohort" --runs "$out/runs" --ckpt_path auto
 echo "3/3 Features and reconstructions of the held-out subjects"

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import errno
 import importlib
+import inspect
 import os
 import sys
 from collections.abc import Callable, Sequence
@@ -40,6 +41,13 @@ VERBS: dict[str, Verb] = {
     "test": Verb("Test a trained run on held-out subjects."),
     "predict": Verb("Apply a trained run: features, reconstructions, predictions, one row per subject and frame."),
     "phantom": Verb("Make a cohort of beating phantom hearts with truth; no data needed.", "phantom.command:phantom"),
+    "prepare": Verb(
+        "Turn a downloaded dataset into the store and its table.", "prepare.command:prepare", ("dataset",)
+    ),
+    "verify": Verb("Check a prepared dataset before training on it.", "prepare.verify:verify", ("dataset",)),
+    "describe": Verb(
+        "Statistics per split, and a contact sheet with label contours.", "prepare.describe:describe", ("dataset",)
+    ),
     "configs": Verb("List the packaged configurations.", "cli:configs"),
 }
 
@@ -135,12 +143,24 @@ def _plain(verb: str, rest: list[str]) -> int:
         parser.add_argument(parameter, type=str)
     parser.add_function_arguments(function, as_group=False, skip=set(entry.positional))
     try:
-        options = parser.parse_args(rest)
+        options = parser.parse_args(_bare_flags(function, rest))
     except ArgumentError as error:
         from cinema_lightning.messages import translate
 
         raise CinemaError(translate(str(error))) from error
     return function(**parser.instantiate_classes(options).as_dict()) or 0
+
+
+def _bare_flags(function: Callable[..., object], arguments: list[str]) -> list[str]:
+    """Lets a switch be given without its value: ``--strict`` stands for ``--strict true``."""
+    switches = {f"--{name}" for name, p in inspect.signature(function).parameters.items() if p.default is False}
+    given: list[str] = []
+    for i, argument in enumerate(arguments):
+        given.append(argument)
+        following = arguments[i + 1].lower() if i + 1 < len(arguments) else ""
+        if argument in switches and following not in ("true", "false", "yes", "no"):
+            given.append("true")
+    return given
 
 
 def entry() -> None:

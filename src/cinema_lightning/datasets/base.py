@@ -1,0 +1,184 @@
+"""What a dataset declares and what its reader hands over."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, ClassVar, Literal
+
+import numpy as np
+
+from cinema_lightning.errors import CinemaError
+from cinema_lightning.registry import Registry
+from cinema_lightning.views import get_view
+
+Crop = Literal["label box", "plane intersection", "centre", "none"]
+Measure = Literal["volumes", "proportions", "none"]
+
+RV, MYOCARDIUM, LV = 1, 2, 3
+CINE_LABELS: dict[int, str] = {0: "background", RV: "RV blood pool", MYOCARDIUM: "myocardium", LV: "LV blood pool"}
+
+DATASETS: Registry[Dataset] = Registry("dataset", "cinema_lightning.datasets")
+
+
+@dataclass(frozen=True)
+class CaseRef:
+    """One study that was found in the raw folder; cheap to make, nothing of it has been read.
+
+    Attributes:
+        id: Name of the study's folder in the store.
+        subject: The person; splits are by person.
+        split: train, val, test or empty.
+        sources: Files, or folders with all that is in them, whose sizes and times say whether the study is up to date.
+        fields: Cells of the table that come from a list; they do not change the images, so a change of them costs no
+            new preparation.
+        args: What the reader needs beside the files; a change of it means a new preparation.
+        problem: Why the study cannot be prepared, where that is already known.
+        warnings: What the user should know though the study can be used.
+    """
+
+    id: str
+    subject: str
+    split: str
+    sources: tuple[Path, ...]
+    fields: Mapping[str, Any] = field(default_factory=dict)
+    args: Mapping[str, Any] = field(default_factory=dict)
+    problem: str | None = None
+    warnings: tuple[str, ...] = ()
+
+
+@dataclass
+class RawSeries:
+    """One view of a study as it was acquired.
+
+    Attributes:
+        frames: (T, X, Y, Z), any integer or floating type; Z = 1 for a long-axis image.
+        affine: (4, 4), voxel to RAS mm.
+        labels: Frame number from 0 -> raw label map (X, Y, Z).
+        facts: Plain values for the stored file's provenance (the names of channels, that the spacing is unknown).
+    """
+
+    frames: np.ndarray
+    affine: np.ndarray
+    labels: dict[int, np.ndarray] = field(default_factory=dict)
+    facts: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass
+class RawCase:
+    """One study, read.
+
+    Attributes:
+        series: View name -> series.
+        fields: Cells of the table that were read with the images; ``ed_frame`` and ``es_frame`` count from 0.
+        landmarks: Rows (view, frame, landmark, x, y) in voxels of the series as it is handed over.
+        warnings: What was left out or repaired on the way.
+    """
+
+    series: dict[str, RawSeries]
+    fields: dict[str, Any] = field(default_factory=dict)
+    landmarks: list[tuple[str, int, str, float, float]] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+
+
+class Dataset(ABC):
+    """A dataset's facts, as class attributes, and its reader.
+
+    Attributes:
+        name: Lower-case name on the command line, in YAML and in the registry.
+        display: Name in prose.
+        source: Where to get it and under which conditions.
+        looked_for: Where in the raw folder its files lie, for messages.
+        views: View names that a complete study has.
+        labels: Class code in the store -> name; empty where there are no label maps.
+        label_map: Raw label -> class code; another raw label fails the study.
+        crop: In-plane crop: around the box of ``crop_label`` in the ED label, around the point where the 2-chamber,
+            4-chamber and first SAX planes meet, in the middle, or none.
+        crop_label: Class code that "label box" looks at.
+        spacing: Target spacing per view where it differs from the view's own; None keeps the image's.
+        grey_levels: "percentiles" clips and scales each frame; "as read" stores the reader's uint8 as it is.
+        classes: Column -> its classes in the order of the network's outputs; rows with another value are left out.
+        regression: Columns that are regressed.
+        columns: Columns of the table beside the common ones.
+        measures: What is computed from the label maps: ventricular volumes, class proportions, or nothing.
+        ed_es_from_volumes: ED and ES are the first largest and smallest LV volume over all frames.
+        split_by_view: Each view is split by itself.
+        splits: How the splits are made, in words.
+        excluded: id -> why it is left out.
+    """
+
+    name: ClassVar[str]
+    display: ClassVar[str]
+    source: ClassVar[str]
+    looked_for: ClassVar[str]
+    views: ClassVar[tuple[str, ...]]
+    labels: ClassVar[dict[int, str]] = {}
+    label_map: ClassVar[dict[int, int]] = {}
+    crop: ClassVar[Crop] = "label box"
+    crop_label: ClassVar[int] = LV
+    spacing: ClassVar[dict[str, tuple[float, float, float] | None]] = {}
+    grey_levels: ClassVar[Literal["percentiles", "as read"]] = "percentiles"
+    classes: ClassVar[dict[str, tuple[str, ...]]] = {}
+    regression: ClassVar[tuple[str, ...]] = ()
+    columns: ClassVar[tuple[str, ...]] = ()
+    measures: ClassVar[Measure] = "none"
+    ed_es_from_volumes: ClassVar[bool] = False
+    split_by_view: ClassVar[bool] = False
+    splits: ClassVar[str]
+    excluded: ClassVar[dict[str, str]] = {}
+
+    @abstractmethod
+    def cases(self, raw: Path) -> list[CaseRef]:
+        """Lists the studies of a raw folder: names, splits and table cells, no images.
+
+        Args:
+            raw: The folder that the user downloaded to.
+
+        Returns:
+            The studies in the order of the table.
+
+        Raises:
+            CinemaError: If the folder is not this dataset's (it says what was looked for), or a list lacks a column.
+        """
+
+    @abstractmethod
+    def read(self, case: CaseRef) -> RawCase:
+        """Reads the images of one study.
+
+        Raises:
+            CinemaError: If something is missing or broken, with the file's name.
+        """
+
+    def join_outcomes(self, cases: list[CaseRef], outcomes: Path) -> tuple[list[CaseRef], list[str]]:
+        """Adds the cells of an outcome table to the studies; only UK Biobank has one.
+
+        Returns:
+            The studies, and sentences about what did not match.
+        """
+        raise CinemaError(f"{self.display} has no outcome table ({outcomes}): leave --outcomes out.")
+
+    def target_spacing(self, view: str, spacing: Sequence[float]) -> tuple[float, float, float]:
+        """Voxel size after preparation, mm.
+
+        Args:
+            view: View name.
+            spacing: Voxel size of the raw image, mm; the long axis keeps its z.
+
+        Returns:
+            x, y, z.
+        """
+        target: Sequence[float] | None = self.spacing[view] if view in self.spacing else get_view(view).spacing
+        full = (*target, *spacing[len(target) :]) if target is not None else tuple(spacing)
+        return float(full[0]), float(full[1]), float(full[2])
+
+    def crop_size(self, view: str) -> tuple[int, int]:
+        """In-plane size after the crop."""
+        return get_view(view).crop
+
+
+def dataset(cls: type[Dataset]) -> type[Dataset]:
+    """Class decorator: registers one instance of the dataset under its ``name``."""
+    DATASETS.add(cls.name, cls())
+    return cls

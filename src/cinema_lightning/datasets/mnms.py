@@ -1,0 +1,102 @@
+"""M&Ms: six centres, four vendors, SAX series with labels at ED and ES (Campello et al., TMI 2021)."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, ClassVar
+
+from cinema_lightning.datasets.base import (
+    CINE_LABELS,
+    LV,
+    MYOCARDIUM,
+    RV,
+    CaseRef,
+    Dataset,
+    RawCase,
+    RawSeries,
+    dataset,
+)
+from cinema_lightning.datasets.files import body_mass_index, find_folder, metres, number, read_table, sex, tidy, whole
+from cinema_lightning.errors import CinemaError
+from cinema_lightning.imaging.nifti import read_series
+
+TABLE = "*M&Ms_Dataset_information*.csv"
+COLUMNS = ("External code", "VendorName", "Centre", "ED", "ES", "Age", "Pathology", "Sex", "Height", "Weight")
+FOLDERS = {"Training/Labeled": "train", "Validation": "val", "Testing": "test"}
+# Its cases have _gt files too, but they hold nothing.
+UNLABELED = "Training/Unlabeled"
+
+
+@dataset
+class Mnms(Dataset):
+    """Multi-Centre, Multi-Vendor and Multi-Disease Cardiac Segmentation Challenge."""
+
+    name = "mnms"
+    display = "M&Ms"
+    source = "https://www.ub.edu/mnms/ (free on request, for research, CC BY-NC-SA 4.0)"
+    looked_for = "OpenDataset/211230_M&Ms_Dataset_information_diagnosis_opendataset.csv"
+    views = ("sax",)
+    labels = CINE_LABELS
+    label_map: ClassVar[dict[int, int]] = {0: 0, 1: LV, 2: MYOCARDIUM, 3: RV}
+    classes: ClassVar[dict[str, tuple[str, ...]]] = {
+        "pathology": ("DCM", "HCM", "NOR", "ARV", "HHD"),
+        "sex": ("M", "F"),
+        "vendor": ("Canon", "GE", "Philips", "Siemens"),
+    }
+    regression = ("lv_ef", "rv_ef", "age")
+    measures = "volumes"
+    splits = "the folder that holds the case; Training/Unlabeled is left out"
+
+    def cases(self, raw: Path) -> list[CaseRef]:
+        """See :meth:`Dataset.cases`."""
+        root = find_folder(raw, TABLE, folder="OpenDataset", display=self.display, looked_for=self.looked_for)
+        table = next(iter(sorted(root.glob(TABLE))))
+        found = [_case(root, table, row) for row in read_table(table, COLUMNS)]
+        listed = {case.id for case in found if case is not None}
+        strays = [
+            CaseRef(folder.name, folder.name, split, (folder,), problem=f"it has no row in {table.name}")
+            for part, split in FOLDERS.items()
+            for folder in sorted((root / part).glob("*"))
+            if folder.is_dir() and folder.name not in listed
+        ]
+        return [case for case in found if case is not None] + strays
+
+    def read(self, case: CaseRef) -> RawCase:
+        """See :meth:`Dataset.read`."""
+        folder = case.sources[0]
+        frames, affine = read_series(folder / f"{folder.name}_sa.nii.gz")
+        maps, _ = read_series(folder / f"{folder.name}_sa_gt.nii.gz")
+        phases = {key: int(case.args[key]) for key in ("ed_frame", "es_frame")}
+        if maps.shape != frames.shape:
+            raise CinemaError(f"{folder}: the label series is {maps.shape} and the image series {frames.shape}.")
+        labels = {frame: maps[frame] for frame in sorted(set(phases.values())) if 0 <= frame < len(maps)}
+        return RawCase({"sax": RawSeries(frames, affine, labels)}, dict(phases))
+
+
+def _case(root: Path, table: Path, row: dict[str, str]) -> CaseRef | None:
+    code = row["External code"]
+    if (root / UNLABELED / code).is_dir():
+        return None
+    folder, split = next(
+        ((root / part / code, split) for part, split in FOLDERS.items() if (root / part / code).is_dir()), (None, "")
+    )
+    if folder is None:
+        return CaseRef(code, code, "", (), problem=f"{table.name} lists it, but no folder of {root} holds it")
+    try:
+        args = {
+            f"{phase}_frame": whole(row[phase.upper()], f"{phase.upper()} in {table.name}") for phase in ("ed", "es")
+        }
+    except CinemaError as error:
+        return CaseRef(code, code, split, (folder,), problem=str(error))
+    height, weight = metres(row["Height"]), number(row["Weight"])
+    fields: dict[str, Any] = {
+        "pathology": row["Pathology"],
+        "sex": sex(row["Sex"]),
+        "age": tidy(number(row["Age"])),
+        "vendor": row["VendorName"],
+        "centre": row["Centre"],
+        "height": height,
+        "weight": tidy(weight),
+        "bmi": body_mass_index(height, weight),
+    }
+    return CaseRef(code, code, split, (folder,), fields, args)

@@ -1,0 +1,95 @@
+"""MyoPS 2020: scar and edema from three aligned SAX sequences (Li et al., Medical Image Analysis 2023)."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+
+from cinema_lightning.datasets.base import CaseRef, Dataset, RawCase, RawSeries, dataset
+from cinema_lightning.datasets.files import find_folder
+from cinema_lightning.errors import CinemaError
+from cinema_lightning.imaging.geometry import centre_window
+from cinema_lightning.imaging.nifti import read_frame, read_nifti
+from cinema_lightning.views import get_view
+
+SEQUENCES = ("C0", "DE", "T2")
+VALIDATION = 5
+
+
+@dataset
+class Myops(Dataset):
+    """Myocardial Pathology Segmentation: the three sequences stand in the series' time axis as channels."""
+
+    name = "myops"
+    display = "MyoPS 2020"
+    source = "https://zmiclab.github.io/zxh/0/myops20/ (free on request, for research)"
+    looked_for = "train25/myops_training_NNN_C0.nii.gz or test20/myops_test_NNN_C0.nii.gz"
+    views = ("sax",)
+    labels: ClassVar[dict[int, str]] = {
+        0: "background",
+        1: "RV blood pool",
+        2: "LV blood pool",
+        3: "myocardium",
+        4: "edema",
+        5: "scar",
+    }
+    label_map: ClassVar[dict[int, int]] = {0: 0, 600: 1, 500: 2, 200: 3, 1220: 4, 2221: 5}
+    crop = "centre"
+    spacing: ClassVar[dict[str, tuple[float, float, float] | None]] = {"sax": None}
+    columns = ("crop_lower_x", "crop_lower_y", "crop_upper_x", "crop_upper_y")
+    splits = "test20 is test (no labels); of train25, five subjects (seed 0) validate"
+
+    def cases(self, raw: Path) -> list[CaseRef]:
+        """See :meth:`Dataset.cases`."""
+        root = find_folder(
+            raw, "*/myops_*_*_C0.nii.gz", folder="MyoPS2020", display=self.display, looked_for=self.looked_for
+        )
+        train, test = _names(root / "train25"), _names(root / "test20")
+        validate = _validation(list(train))
+        return [
+            *(_case(root, name, stem, "val" if name in validate else "train") for name, stem in train.items()),
+            *(_case(root, name, stem, "test") for name, stem in test.items()),
+        ]
+
+    def read(self, case: CaseRef) -> RawCase:
+        """See :meth:`Dataset.read`."""
+        images = [read_frame(path) for path in case.sources[: len(SEQUENCES)]]
+        shapes = {image.shape for image, _ in images}
+        if len(shapes) != 1:
+            raise CinemaError(f"The three sequences of {case.id} differ in size: {sorted(shapes)}.")
+        # One type for all three: each channel is scaled by itself afterwards.
+        frames = np.concatenate([image for image, _ in images])
+        labels = {frame: read_nifti(path, dims=3)[0] for frame, path in enumerate(case.sources[len(SEQUENCES) :])}
+        window = centre_window(frames.shape[1:], get_view("sax").crop)
+        fields: dict[str, Any] = {}
+        for axis, name in enumerate("xy"):
+            fields[f"crop_lower_{name}"] = window.start[axis]
+            fields[f"crop_upper_{name}"] = frames.shape[axis + 1] - window.start[axis] - window.size[axis]
+        series = RawSeries(frames, images[0][1], labels, {"channels": list(SEQUENCES)})
+        return RawCase({"sax": series}, fields)
+
+
+def _names(folder: Path) -> dict[str, str]:
+    """Number of each subject -> the start of its files' names; some copies call the test files training, too."""
+    pattern = re.compile(r"(myops_(?:training|test)_(\w+))_(?:C0|DE|T2)\.nii\.gz")
+    found = (pattern.fullmatch(path.name) for path in sorted(folder.glob("*.nii.gz")))
+    return {match[2]: match[1] for match in found if match}
+
+
+def _case(root: Path, name: str, stem: str, split: str) -> CaseRef:
+    folder = root / ("test20" if split == "test" else "train25")
+    sources = [folder / f"{stem}_{sequence}.nii.gz" for sequence in SEQUENCES]
+    if split != "test":
+        sources.append(root / "train25_myops_gd" / f"{stem}_gd.nii.gz")
+    return CaseRef(name, name, split, tuple(sources))
+
+
+def _validation(train: list[str]) -> set[str]:
+    """The published five of 25: ``sample(n=5, random_state=0)`` on sorted ids; of fewer, a fifth."""
+    import pandas as pd
+
+    count = min(VALIDATION, len(train) // 5)
+    return set(pd.Series(train, dtype=object).sample(n=count, random_state=0)) if count else set()

@@ -1,0 +1,288 @@
+"""UK Biobank: bulk fields 20208 (long axis) and 20209 (short axis), one archive per participant and visit."""
+
+from __future__ import annotations
+
+import csv
+import os
+import re
+import zipfile
+from abc import ABC, abstractmethod
+from collections import defaultdict
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from cinema_lightning.datasets.base import CaseRef, Dataset, RawCase, RawSeries, dataset
+from cinema_lightning.datasets.files import number, sex, tidy
+from cinema_lightning.errors import CinemaError
+from cinema_lightning.imaging.dicom import Cine, DicomFile, read_cine
+from cinema_lightning.imaging.stack import single, stack
+
+LONG_AXIS, SHORT_AXIS = "20208", "20209"
+ARCHIVE = re.compile(r"(\d+)_(20208|20209)_(\d+)_(\d+)(\.zip)?")
+MANIFESTS = ("manifest.csv", "manifest.cvs")
+# Whole names only: InlineVF series are not images though their names may contain these.
+LAX_SERIES = re.compile(r"CINE_segmented_LAX_([234])Ch", re.IGNORECASE)
+SAX_SERIES = re.compile(r"CINE_segmented_SAX_b(\d+)", re.IGNORECASE)
+# "Aug 30, 2015" stands in the manifest without quotes.
+DATE = re.compile(r"\b([A-Z][a-z]{2,8}\.? \d{1,2}), (\d{4})\b")
+# No file of a cine is near this; an archive that claims more is damaged or hostile.
+LARGEST_FILE = 256 * 2**20
+SEXES = {"0": "F", "1": "M"}
+TEXT_COLUMNS = ("sex", "pathology", "vendor", "centre")
+
+
+@dataset
+class Ukb(Dataset):
+    """UK Biobank cardiac MRI."""
+
+    name = "ukb"
+    display = "UK Biobank"
+    source = "https://www.ukbiobank.ac.uk/ (application and fee; bulk fields 20208 and 20209)"
+    looked_for = "EID_20208_2_0(.zip) and EID_20209_2_0(.zip), in the folder or one below"
+    views = ("sax", "lax_2c", "lax_3c", "lax_4c")
+    crop = "plane intersection"
+    columns = ("diabetes", "hypertension", "cancer")
+    splits = "none: pretraining draws its own validation studies, by participant"
+
+    def cases(self, raw: Path) -> list[CaseRef]:
+        """See :meth:`Dataset.cases`."""
+        raw = Path(raw)
+        if not raw.is_dir():
+            raise CinemaError(f"{raw} is not a folder: point --raw at the folder that holds the archives.")
+        studies: dict[tuple[str, str], dict[str, list[tuple[int, Path]]]] = defaultdict(lambda: defaultdict(list))
+        for path in _archives(raw, depth=1):
+            match = ARCHIVE.fullmatch(path.name)
+            if match is not None:
+                studies[match[1], match[3]][match[2]].append((int(match[4]), path))
+        if not studies:
+            raise CinemaError(f"{raw} does not hold {self.display}: looked for {self.looked_for} and found none.")
+        return [_case(eid, visit, fields) for (eid, visit), fields in sorted(studies.items())]
+
+    def read(self, case: CaseRef) -> RawCase:
+        """See :meth:`Dataset.read`."""
+        warnings: list[str] = []
+        series: dict[str, RawSeries] = {}
+        for source in case.sources:
+            with _open(source) as archive:
+                for view, found in _read_archive(archive, warnings).items():
+                    series[view] = found
+        return RawCase({view: series[view] for view in self.views if view in series}, warnings=warnings)
+
+    def join_outcomes(self, cases: list[CaseRef], outcomes: Path) -> tuple[list[CaseRef], list[str]]:
+        """Adds the cells of a CSV keyed by EID (age, sex, BMI, diagnoses, time, event)."""
+        rows = _outcomes(outcomes, {case.subject for case in cases})
+        extra = rows.pop("", {})
+        joined = [
+            replace(case, fields={**case.fields, **rows[case.subject]})
+            if case.subject in rows
+            else replace(case, warnings=(*case.warnings, f"{outcomes.name} has no row for EID {case.subject}"))
+            for case in cases
+        ]
+        notes = [f"{outcomes.name}: {extra['count']} EIDs have no images, e.g. {extra['first']}"] if extra else []
+        return joined, notes
+
+
+def _archives(folder: Path, depth: int) -> Iterator[Path]:
+    for entry in sorted(os.scandir(folder), key=lambda entry: entry.name):
+        if ARCHIVE.fullmatch(entry.name):
+            yield Path(entry.path)
+        elif depth > 0 and entry.is_dir():
+            yield from _archives(Path(entry.path), depth - 1)
+
+
+def _case(eid: str, visit: str, fields: dict[str, list[tuple[int, Path]]]) -> CaseRef:
+    name = f"{eid}_{visit}"
+    warnings = []
+    sources = []
+    for field in (SHORT_AXIS, LONG_AXIS):
+        found = sorted(fields.get(field, []))
+        if len(found) > 1:
+            warnings.append(f"{len(found)} archives of field {field}; the last is used ({found[-1][1].name})")
+        sources += [found[-1][1]] if found else []
+    missing = [field for field in (SHORT_AXIS, LONG_AXIS) if field not in fields]
+    problem = f"there is no archive of field {missing[0]}" if missing else None
+    return CaseRef(name, eid, "", tuple(sources), problem=problem, warnings=tuple(warnings))
+
+
+class _Archive(ABC):
+    """A folder or a zip that holds a manifest and the DICOM files that it names."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    @abstractmethod
+    def names(self) -> list[str]:
+        """Relative names of all files, with forward slashes."""
+
+    @abstractmethod
+    def read(self, name: str) -> bytes:
+        """Bytes of one file."""
+
+    def manifest(self) -> tuple[str, PurePosixPath]:
+        """The manifest's text and the folder that its names are relative to."""
+        found = [name for name in self.names() if PurePosixPath(name).name.lower() in MANIFESTS]
+        if not found:
+            raise CinemaError(f"{self.path} has no {' or '.join(MANIFESTS)}.")
+        name = min(found, key=lambda name: (name.count("/"), name))
+        return self.read(name).decode("utf-8", errors="replace").removeprefix("\ufeff"), PurePosixPath(name).parent
+
+
+class _Folder(_Archive):
+    def names(self) -> list[str]:
+        return sorted(path.relative_to(self.path).as_posix() for path in self.path.rglob("*") if path.is_file())
+
+    def read(self, name: str) -> bytes:
+        target = (self.path / name).resolve()
+        if not target.is_relative_to(self.path.resolve()):
+            raise CinemaError(f"{name} points outside {self.path}")
+        return target.read_bytes()
+
+
+class _Zip(_Archive):
+    def __init__(self, path: Path, file: zipfile.ZipFile) -> None:
+        super().__init__(path)
+        self.file = file
+
+    def names(self) -> list[str]:
+        return [info.filename for info in self.file.infolist() if not info.is_dir()]
+
+    def read(self, name: str) -> bytes:
+        try:
+            info = self.file.getinfo(name)
+        except KeyError:
+            raise FileNotFoundError(f"{name} is not in {self.path.name}") from None
+        if info.file_size > LARGEST_FILE:
+            raise CinemaError(f"{name} in {self.path} claims {info.file_size} bytes")
+        return self.file.read(info)
+
+
+@contextmanager
+def _open(path: Path) -> Iterator[_Archive]:
+    if path.is_dir():
+        yield _Folder(path)
+        return
+    try:
+        file = zipfile.ZipFile(path)
+    except (OSError, zipfile.BadZipFile) as error:
+        raise CinemaError(f"{path} cannot be opened ({error}): it may be half downloaded.") from None
+    with file:
+        yield _Zip(path, file)
+
+
+def read_manifest(text: str, where: str) -> dict[str, list[str]]:
+    """Sorts a manifest's files by series.
+
+    Args:
+        text: Content of manifest.csv, with dates whose comma is not quoted.
+        where: Name of the archive, for messages.
+
+    Returns:
+        Series description -> file names.
+
+    Raises:
+        CinemaError: If a column is missing (it is named) or a row has another number of cells than the header.
+    """
+    rows = [row for row in csv.reader(DATE.sub(r"\1 \2", text).splitlines()) if any(cell.strip() for cell in row)]
+    header = [name.strip().lower() for name in rows[0]] if rows else []
+    columns = []
+    # "discription" is how UK Biobank spells it.
+    for names in (("filename",), ("series discription", "series description", "seriesdescription")):
+        column = next((header.index(name) for name in names if name in header), None)
+        if column is None:
+            raise CinemaError(f"The manifest of {where} lacks the column '{names[0]}'; it has {', '.join(header)}.")
+        columns.append(column)
+    series: dict[str, list[str]] = defaultdict(list)
+    for line, row in enumerate(rows[1:], start=2):
+        if len(row) != len(header):
+            raise CinemaError(f"The manifest of {where}, row {line}: {len(row)} cells for {len(header)} columns.")
+        series[row[columns[1]].strip()].append(row[columns[0]].strip())
+    return dict(series)
+
+
+def _read_archive(archive: _Archive, warnings: list[str]) -> dict[str, RawSeries]:
+    text, folder = archive.manifest()
+    series = read_manifest(text, str(archive.path))
+    slices: dict[int, str] = {}
+    out: dict[str, RawSeries] = {}
+    for name in sorted(series):
+        if match := LAX_SERIES.fullmatch(name):
+            cine = _cine(archive, folder, name, series[name], warnings)
+            out[f"lax_{match[1]}c"] = RawSeries(*single(cine))
+        elif match := SAX_SERIES.fullmatch(name):
+            slices[int(match[1])] = name
+    if slices:
+        _check_continuous(sorted(slices), archive.path)
+        cines = [
+            (slices[index], _cine(archive, folder, slices[index], series[slices[index]], warnings))
+            for index in sorted(slices)
+        ]
+        frames, affine, left_out = stack(cines)
+        warnings += left_out
+        out["sax"] = RawSeries(frames, affine)
+    return out
+
+
+def _check_continuous(numbers: list[int], path: Path) -> None:
+    missing = sorted(set(range(1, numbers[-1] + 1)) - set(numbers))
+    if missing:
+        raise CinemaError(f"{path}: SAX slices up to b{numbers[-1]} are listed, but b{missing[0]} is not.")
+
+
+def _cine(archive: _Archive, folder: PurePosixPath, name: str, files: list[str], warnings: list[str]) -> Cine:
+    dicoms = []
+    for file in sorted(files):
+        _check_name(file, archive.path)
+        member = (folder / file).as_posix()
+        dicoms.append(DicomFile(file, lambda member=member: archive.read(member)))  # type: ignore[misc]
+    cine = read_cine(dicoms, name)
+    warnings += cine.warnings
+    return cine
+
+
+def _check_name(name: str, path: Path) -> None:
+    """A manifest may name files of its own folder only."""
+    parts = re.split(r"[/\\]", name)
+    if not name or ".." in parts or name.startswith(("/", "\\")) or re.match(r"[A-Za-z]:", name):
+        raise CinemaError(f"The manifest of {path} names '{name}', which lies outside its folder.")
+
+
+def _outcomes(path: Path, wanted: set[str]) -> dict[str, dict[str, Any]]:
+    """EID -> cells of the wanted participants, row by row; under "" how many others there were."""
+    rows: dict[str, dict[str, Any]] = {}
+    others: list[str] = []
+    count = 0
+    try:
+        file = path.open(newline="", encoding="utf-8-sig")
+    except OSError as error:
+        raise CinemaError(f"{path} cannot be read ({error.strerror or error}).") from None
+    with file:
+        reader = csv.DictReader(file)
+        names = {name: name.strip().lower() for name in reader.fieldnames or ()}
+        key = next((name for name, lower in names.items() if lower in ("eid", "f.eid")), None)
+        if key is None:
+            raise CinemaError(f"{path} lacks the column 'eid'; it has {', '.join(names) or 'none'}.")
+        for row in reader:
+            eid = str(row[key] or "").strip()
+            if eid in rows:
+                raise CinemaError(f"{path} lists the EID {eid} twice; keep one row per participant.")
+            if eid in wanted:
+                rows[eid] = {lower: _cell(lower, row[name]) for name, lower in names.items() if name != key and lower}
+            elif eid:
+                count += 1
+                others += [eid] if len(others) < 5 else []
+    if count:
+        rows[""] = {"count": count, "first": ", ".join(others)}
+    return rows
+
+
+def _cell(column: str, text: str | None) -> Any:
+    text = (text or "").strip()
+    if column == "sex":
+        return SEXES.get(text) or sex(text)
+    if column in ("id", "subject", "split", "views"):
+        raise CinemaError(f"The outcome table may not have a column '{column}': rename it.")
+    value = tidy(number(text))
+    return value if value is not None and column not in TEXT_COLUMNS else text or None

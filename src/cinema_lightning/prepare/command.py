@@ -1,0 +1,177 @@
+"""``cinema prepare``: from what a provider ships to the store and its table."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import re
+import shutil
+import sys
+import time
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import replace
+from pathlib import Path
+
+from cinema_lightning.datasets.base import DATASETS, CaseRef, Dataset
+from cinema_lightning.errors import CinemaError
+from cinema_lightning.prepare.failures import Problem
+from cinema_lightning.prepare.runner import Outcome, Plan, Stop, run_all, stop_on_signals
+from cinema_lightning.prepare.tables import collect, merge_parts, write_tables
+
+SCRATCH = ".prepare"
+
+
+def prepare(
+    dataset: str,
+    raw: Path,
+    out: Path,
+    workers: int = 1,
+    shard: str | None = None,
+    strict: bool = False,
+    outcomes: Path | None = None,
+) -> int:
+    """Turns a downloaded dataset into the store and its table (cohort.csv).
+
+    Run it again after an interruption or a repair: only studies that are missing or whose files changed are prepared.
+    What cannot be prepared is listed in failures.csv and does not stop the rest; what was repaired or left out on the
+    way is listed in warnings.csv.
+
+    Args:
+        dataset: Which dataset: acdc, mnms, mnms2, kaggle, rescan, landmark, emidec, myops or ukb.
+        raw: Folder that holds the dataset as its provider ships it.
+        out: Folder of the store; made where it is missing.
+        workers: Processes that prepare studies side by side. One works without a second process; with two or more, a
+            study that uses up the memory fails alone.
+        shard: I/N prepares the I-th of N parts (I from 1), for N jobs side by side; the last one joins the tables.
+        strict: Stop at the first study that cannot be prepared.
+        outcomes: UK Biobank only: CSV of outcomes and covariates by EID.
+
+    Returns:
+        Exit code: 0 when every study is in the store, 1 when some failed, 128 + number of the signal that stopped it.
+
+    Raises:
+        CinemaError: If the folder is not the dataset's, nothing can be prepared, or with ``strict`` a study failed.
+    """
+    reader = DATASETS[dataset]
+    raw, out = Path(raw), Path(out)
+    if workers < 1:
+        raise CinemaError(f"--workers is {workers}; give 1 or more.")
+    part = _part(shard)
+    cases, notes = _list(reader, raw, outcomes)
+    mine = cases if part is None else cases[part[0] - 1 :: part[1]]
+    label = "" if part is None else f"{part[0]}-of-{part[1]}"
+    began = time.monotonic()
+    with _scratch(out, label) as scratch, stop_on_signals() as stop:
+        outcomes_by_id = _run(Plan(reader, out, scratch), mine, workers, stop, strict)
+        if stop.signal is not None:
+            print(f"Stopped after {len(outcomes_by_id)} of {len(mine)} studies; the same command goes on from there.")
+            return 128 + stop.signal
+        failures = sorted(outcome.problem for outcome in outcomes_by_id.values() if outcome.problem is not None)
+        ready = [case for case in mine if case.id in outcomes_by_id and outcomes_by_id[case.id].status != "failed"]
+        rows, landmarks, warnings = collect(out, ready, reader.columns)
+        if part is None or part[0] == 1:
+            warnings += notes
+        write_tables(out, rows, landmarks, failures, sorted(warnings), label)
+        if part is not None:
+            merge_parts(out, part[1])
+    _report(reader, out, outcomes_by_id, failures, len(warnings), label, time.monotonic() - began)
+    if strict and failures:
+        raise CinemaError(f"{failures[0].id} failed at step '{failures[0].step}': {failures[0].reason}")
+    return 1 if failures else 0
+
+
+def _part(shard: str | None) -> tuple[int, int] | None:
+    if shard is None:
+        return None
+    match = re.fullmatch(r"(\d+)/(\d+)", shard.strip())
+    if match is None or not 1 <= int(match[1]) <= int(match[2]):
+        raise CinemaError(f"--shard is '{shard}'; give I/N with I from 1 to N, for example 3/8.")
+    return int(match[1]), int(match[2])
+
+
+def _list(reader: Dataset, raw: Path, outcomes: Path | None) -> tuple[list[CaseRef], list[Problem]]:
+    """The studies by id, unusable names and repeated ids marked, and what to know about those left out."""
+    cases = reader.cases(raw)
+    if not cases:
+        raise CinemaError(f"{raw} holds no study of {reader.display}: looked for {reader.looked_for}.")
+    notes = [Problem(case.id, "list", reader.excluded[case.id]) for case in cases if case.id in reader.excluded]
+    if outcomes is not None:
+        cases, unmatched = reader.join_outcomes(cases, Path(outcomes))
+        notes += [Problem("", "outcomes", note) for note in unmatched]
+    cases = [case for case in cases if case.id not in reader.excluded]
+    counts = Counter(case.id for case in cases)
+    unique = {case.id: _checked(case, counts[case.id]) for case in cases}
+    return [unique[name] for name in sorted(unique)], notes
+
+
+def _checked(case: CaseRef, count: int) -> CaseRef:
+    if count > 1:
+        return replace(case, problem=f"the id is listed {count} times; ids must be unique")
+    if re.search(r"[/\\\0]", case.id) or case.id.startswith("."):
+        return replace(case, problem="the id cannot be the name of a folder")
+    return case
+
+
+@contextmanager
+def _scratch(out: Path, label: str) -> Iterator[Path]:
+    """A folder for unfinished studies, held by one run at a time; what an earlier run left in it is removed."""
+    scratch = out / SCRATCH / (label or "all")
+    try:
+        scratch.mkdir(parents=True, exist_ok=True)
+        handle = os.open(scratch, os.O_RDONLY)
+    except OSError as error:
+        raise CinemaError(f"{out} cannot be written ({error.strerror or error}); give another --out.") from None
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        os.close(handle)
+        raise CinemaError(f"Another run prepares into {out}; wait for it, or give each its own --shard.") from None
+    try:
+        for left in scratch.iterdir():
+            shutil.rmtree(left, ignore_errors=True)
+        yield scratch
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+        os.close(handle)
+        with suppress(OSError):  # another shard is at work
+            scratch.parent.rmdir()
+
+
+def _run(plan: Plan, cases: Sequence[CaseRef], workers: int, stop: Stop, strict: bool) -> dict[str, Outcome]:
+    from tqdm import tqdm
+
+    outcomes: dict[str, Outcome] = {}
+    with tqdm(total=len(cases), desc=plan.dataset.display, unit="study", mininterval=1.0) as bar:
+
+        def done(outcome: Outcome) -> bool:
+            outcomes[outcome.id] = outcome
+            bar.update()
+            if outcome.problem is not None:
+                problem = outcome.problem
+                bar.write(f"{problem.id} failed at step '{problem.step}': {problem.reason}", file=sys.stderr)
+            return outcome.problem is None or not strict
+
+        run_all(plan, cases, workers, stop, done)
+    return outcomes
+
+
+def _report(
+    reader: Dataset,
+    out: Path,
+    outcomes: dict[str, Outcome],
+    failures: Sequence[Problem],
+    warnings: int,
+    label: str,
+    seconds: float,
+) -> None:
+    counts = Counter(outcome.status for outcome in outcomes.values())
+    suffix = f".{label}.csv" if label else ".csv"
+    made = f"{counts['made']} prepared, {counts['kept']} already up to date, {len(failures)} failed"
+    table = out / f"cohort{suffix}"
+    print(f"{reader.display}: {made}, in {seconds:.0f} s." + (f" Table: {table}." if table.exists() else ""))
+    if failures:
+        print(f"What failed and why: {out / ('failures' + suffix)}.")
+    if warnings:
+        print(f"{warnings} warnings: {out / ('warnings' + suffix)}.")

@@ -1,0 +1,89 @@
+"""What is kept beside a prepared study, so that a second run knows whether anything changed."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from cinema_lightning.data.store import replacing
+from cinema_lightning.datasets.base import CaseRef, Dataset
+from cinema_lightning.prepare.steps import VERSION
+
+RECORD = "record.json"
+
+
+def fingerprint(dataset: Dataset, case: CaseRef) -> str:
+    """A hash of all that decides a prepared study's bytes.
+
+    Args:
+        dataset: Its labels, crop and spacings count.
+        case: Its arguments count, and the names, sizes and times of modification of its source files.
+
+    Returns:
+        Hexadecimal digest.
+
+    Raises:
+        OSError: If a source cannot be looked at.
+    """
+    targets = {
+        view: [*dataset.target_spacing(view, (0.0, 0.0, 0.0)), *dataset.crop_size(view)] for view in dataset.views
+    }
+    sources = [entry for number, source in enumerate(case.sources) for entry in _entries(source, f"{number}")]
+    content = [
+        VERSION,
+        dataset.name,
+        sorted(dataset.label_map.items()),
+        dataset.crop,
+        dataset.crop_label,
+        targets,
+        dict(case.args),
+        sources,
+    ]
+    text = json.dumps(content, sort_keys=True, ensure_ascii=True, default=str)
+    return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
+
+
+def _entries(path: Path, name: str) -> Iterator[list[Any]]:
+    if path.is_dir():
+        for entry in sorted(os.scandir(path), key=lambda entry: entry.name):
+            yield from _entries(Path(entry.path), f"{name}/{entry.name}")
+    elif path.exists():
+        stat = path.stat()
+        yield [name, stat.st_size, stat.st_mtime_ns]
+    else:
+        yield [name, None, None]
+
+
+def write_record(folder: Path, mark: str, content: dict[str, Any]) -> None:
+    """Writes a study's record, with the sizes of the files beside it."""
+    files = {path.name: path.stat().st_size for path in sorted(folder.iterdir())}
+    with replacing(folder / RECORD) as temporary:
+        text = json.dumps(
+            {"fingerprint": mark, "files": files, **content}, indent=1, ensure_ascii=False, default=_plain
+        )
+        temporary.write_text(text, encoding="utf-8")
+
+
+def _plain(value: Any) -> Any:
+    """A reader's numpy numbers as Python's."""
+    if isinstance(value, np.generic):
+        return value.item()
+    raise TypeError(f"a cell of the table is a {type(value).__name__}; give text or a number")
+
+
+def read_record(folder: Path) -> dict[str, Any] | None:
+    """Reads a study's record; None where there is none, or where a file beside it is missing or has another size."""
+    try:
+        record = json.loads((folder / RECORD).read_text(encoding="utf-8"))
+        for name, size in record["files"].items():
+            if (folder / name).stat().st_size != size:
+                return None
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return None
+    return record

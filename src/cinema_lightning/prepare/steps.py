@@ -1,0 +1,262 @@
+"""One study from raw to store: read, map labels, resample, crop, grey levels, write. The same for every dataset."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from cinema_lightning import __version__
+from cinema_lightning.data.store import series_path, write_series
+from cinema_lightning.datasets.base import CaseRef, Dataset, RawCase, RawSeries
+from cinema_lightning.errors import CinemaError
+from cinema_lightning.imaging import geometry
+from cinema_lightning.imaging.geometry import Window
+from cinema_lightning.imaging.intensity import to_uint8
+from cinema_lightning.prepare import measure
+from cinema_lightning.prepare.failures import StepError, step
+
+# Raised whenever the same raw study gives other bytes or cells, so that a second run prepares it anew.
+VERSION = 1
+
+
+@dataclass
+class _Work:
+    """One view on its way: what was read, and what is known about its preparation."""
+
+    raw: RawSeries
+    spacing: np.ndarray
+    target: tuple[float, float, float]
+    affine: np.ndarray
+    shape: tuple[int, ...]
+    labels: dict[int, np.ndarray]
+    window: Window | None = None
+
+    def resampled(self, frame: np.ndarray, *, label: bool = False) -> np.ndarray:
+        """The frame at the target spacing; once the window is known, only the window."""
+        return geometry.resample(frame, self.spacing.tolist(), self.target, label=label, window=self.window)
+
+    @property
+    def cropped_affine(self) -> np.ndarray:
+        return self.affine if self.window is None else geometry.shift_affine(self.affine, self.window.start)
+
+
+def prepare_case(dataset: Dataset, case: CaseRef, root: Path) -> dict[str, Any]:
+    """Prepares one study and writes its series.
+
+    Args:
+        dataset: The dataset.
+        case: The study.
+        root: Folder in which the study's own folder is made.
+
+    Returns:
+        ``row`` (cells of the table), ``landmarks`` (rows) and ``warnings`` (sentences), plain values.
+
+    Raises:
+        StepError: If a step does not work.
+    """
+    with step("read"):
+        raw = dataset.read(case)
+        _check(raw)
+    works = {view: _start(dataset, view, series) for view, series in raw.series.items()}
+    row: dict[str, Any] = {"views": " ".join(works), "n_frames": min(len(work.raw.frames) for work in works.values())}
+    if "sax" in works:
+        row["n_slices"] = works["sax"].shape[2]
+    row |= _original_spacings(works) | raw.fields
+    with step("labels"):
+        row |= _proportions(dataset, works)
+    with step("crop"):
+        _place_windows(dataset, works, row.get("ed_frame"))
+        _crop_labels(works)
+        row |= _volumes(dataset, works, row)
+    with step("write"):
+        for view, work in works.items():
+            _write(dataset, case, root, view, work)
+    if row.get("lv_esv") == 0:
+        raw.warnings.append("the ES label map has no LV blood pool, so the ejection fraction is 100%")
+    landmarks = [[view, frame, name, x, y] for view, frame, name, x, y in raw.landmarks]
+    return {"row": row, "landmarks": landmarks, "warnings": list(raw.warnings)}
+
+
+def _check(raw: RawCase) -> None:
+    if not raw.series:
+        raise CinemaError("there is no image")
+    for view, series in raw.series.items():
+        if series.frames.ndim != 4 or 0 in series.frames.shape:
+            raise CinemaError(f"{view}: an image series of shape {series.frames.shape} cannot be prepared")
+        if not series.frames.any():
+            raise CinemaError(f"{view}: every pixel is 0")
+        for frame, label in series.labels.items():
+            if label.shape != series.frames.shape[1:]:
+                sizes = f"{label.shape} voxels and the image {series.frames.shape[1:]}"
+                raise CinemaError(f"{view}: the label map of frame {frame} has {sizes}")
+    _check_phases(raw)
+
+
+def _check_phases(raw: RawCase) -> None:
+    end_diastole, end_systole = raw.fields.get("ed_frame"), raw.fields.get("es_frame")
+    if end_diastole is None and end_systole is None:
+        return
+    if end_diastole == end_systole:
+        raise CinemaError(f"ED and ES are the same frame ({end_diastole}, counted from 0)")
+    last = min(len(series.frames) for series in raw.series.values()) - 1
+    for phase, frame in (("ED", end_diastole), ("ES", end_systole)):
+        if frame is None or not 0 <= frame <= last:
+            raise CinemaError(f"{phase} is frame {frame}, counted from 0, but the frames are 0 to {last}")
+
+
+def _start(dataset: Dataset, view: str, series: RawSeries) -> _Work:
+    with step("resample"):
+        spacing = geometry.spacing_of(series.affine)
+        target = dataset.target_spacing(view, spacing.tolist())
+        work = _Work(
+            series,
+            spacing,
+            target,
+            geometry.resampled_affine(series.affine, target),
+            geometry.resampled_size(series.frames.shape[1:], spacing.tolist(), target),
+            {},
+        )
+    with step("labels"):
+        mapped = {
+            frame: map_labels(label, dataset.label_map, f"frame {frame} of {view}")
+            for frame, label in sorted(series.labels.items())
+        }
+    with step("resample"):
+        work.labels = {frame: work.resampled(label, label=True) for frame, label in mapped.items()}
+    return work
+
+
+def map_labels(label: np.ndarray, label_map: Mapping[int, int], what: str) -> np.ndarray:
+    """Turns a provider's label values into class codes.
+
+    Args:
+        label: Raw label map.
+        label_map: Raw value -> class code.
+        what: What to call the map in a message.
+
+    Returns:
+        uint8 class codes.
+
+    Raises:
+        CinemaError: If a value is not in the map.
+    """
+    values = np.unique(label)
+    unknown = [value.item() for value in values if value not in label_map]
+    if unknown:
+        known = ", ".join(map(str, label_map))
+        raise CinemaError(f"the label map of {what} holds {', '.join(map(str, unknown))}; known are {known}")
+    out = np.zeros(label.shape, np.uint8)
+    for value in values:
+        out[label == value] = label_map[int(value)]
+    return out
+
+
+def _original_spacings(works: dict[str, _Work]) -> dict[str, float]:
+    return {
+        f"orig_{view}_spacing_{axis}": float(size)
+        for view, work in works.items()
+        if work.raw.facts.get("spacing_known", True)
+        for axis, size in zip("xyz", work.spacing, strict=True)
+    }
+
+
+def _proportions(dataset: Dataset, works: dict[str, _Work]) -> dict[str, Any]:
+    """Before the crop, as published."""
+    sax = works.get("sax")
+    if dataset.measures != "proportions" or sax is None or not sax.labels:
+        return {}
+    return measure.proportions(next(iter(sax.labels.values())), [code for code in dataset.labels if code > 0])
+
+
+def _place_windows(dataset: Dataset, works: dict[str, _Work], ed_frame: int | None) -> None:
+    if dataset.crop == "plane intersection":
+        missing = [view for view in ("sax", "lax_2c", "lax_4c") if view not in works]
+        if missing:
+            raise CinemaError(f"there is no {missing[0]} image, so the planes' meeting point cannot be found")
+        point = geometry.meeting_point(*(works[view].affine for view in ("sax", "lax_2c", "lax_4c")))
+        for view, work in works.items():
+            work.window = geometry.point_window(point, work.affine, dataset.crop_size(view))
+            if any(s >= n or s + w <= 0 for s, w, n in zip(*work.window, work.shape, strict=False)):
+                raise CinemaError(f"{view}: the planes meet so far outside the image that the crop would be empty")
+    elif dataset.crop == "centre":
+        for view, work in works.items():
+            work.window = geometry.centre_window(work.shape, dataset.crop_size(view))
+    elif dataset.crop == "label box":
+        for view, work in works.items():
+            work.window = _label_window(dataset, view, work, ed_frame)
+
+
+def _label_window(dataset: Dataset, view: str, work: _Work, ed_frame: int | None) -> Window:
+    frame = ed_frame if ed_frame is not None else next(iter(work.labels), None)
+    if frame is None or frame not in work.labels:
+        raise CinemaError(f"{view}: there is no label map of the ED frame")
+    mask = work.labels[frame] == dataset.crop_label
+    if not mask.any():
+        raise CinemaError(f"{view}: the ED label map has no {dataset.labels[dataset.crop_label]} to crop around")
+    return geometry.box_window(mask, dataset.crop_size(view))
+
+
+def _crop_labels(works: dict[str, _Work]) -> None:
+    for work in works.values():
+        if work.window is not None and work.labels:
+            maps = geometry.apply_window(np.stack(list(work.labels.values())), work.window)
+            work.labels = dict(zip(work.labels, maps, strict=True))
+
+
+def _volumes(dataset: Dataset, works: dict[str, _Work], row: dict[str, Any]) -> dict[str, Any]:
+    sax = works.get("sax")
+    if dataset.measures != "volumes" or sax is None or not sax.labels:
+        return {}
+    out: dict[str, Any] = {}
+    if dataset.ed_es_from_volumes:
+        out["ed_frame"], out["es_frame"] = measure.largest_and_smallest(sax.labels)
+        if out["ed_frame"] == out["es_frame"]:
+            raise CinemaError("the LV volume is the same in all frames, so ED and ES cannot be told apart")
+    end_diastole, end_systole = (out.get(key, row.get(key)) for key in ("ed_frame", "es_frame"))
+    if end_diastole not in sax.labels or end_systole not in sax.labels:
+        return out
+    return out | measure.volumes(sax.labels[end_diastole], sax.labels[end_systole], sax.target)
+
+
+def _grey_levels(dataset: Dataset, frame: np.ndarray) -> np.ndarray:
+    if dataset.grey_levels == "percentiles":
+        return to_uint8(frame)
+    if frame.dtype != np.uint8:
+        raise CinemaError(f"grey levels are stored as read, but these are {frame.dtype}, not uint8")
+    return frame
+
+
+def _write(dataset: Dataset, case: CaseRef, root: Path, view: str, work: _Work) -> None:
+    shape = work.window.size if work.window else work.shape[:2]
+    frames = np.empty((len(work.raw.frames), *shape, work.shape[2]), np.uint8)
+    for index, frame in enumerate(work.raw.frames):
+        with step("resample"):
+            resampled = work.resampled(frame)
+        with step("intensity"):
+            frames[index] = _grey_levels(dataset, resampled)
+    labels = np.stack(list(work.labels.values())) if work.labels else None
+    if view != "sax":
+        if frames.shape[-1] != 1:
+            raise StepError("write", f"{view}: a long-axis image of {frames.shape[-1]} slices; one was expected")
+        frames, labels = frames[..., 0], None if labels is None else labels[..., 0]
+    provenance = {
+        "software": f"cinema-lightning {__version__}",
+        "dataset": dataset.name,
+        "source": [path.name for path in case.sources],
+        "orig_affine": np.asarray(work.raw.affine, float).tolist(),
+        "orig_size": [int(n) for n in work.raw.frames.shape[1:]],
+        "resampled_size": [int(n) for n in work.shape],
+        "crop_start": [int(n) for n in work.window.start] if work.window else [0, 0],
+        **work.raw.facts,
+    }
+    about: dict[str, Any] = {"affine": work.cropped_affine, "spacing": work.target, "provenance": provenance}
+    write_series(series_path(root, case.id, view), frames, **about)
+    if labels is not None:
+        known = list(work.labels)
+        every = known == list(range(len(frames)))
+        path = series_path(root, case.id, view, "label")
+        write_series(path, labels, frames_index=None if every else known, **about)
