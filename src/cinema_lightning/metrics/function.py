@@ -1,0 +1,114 @@
+"""Ventricular function from volumes: ED and ES frames, ejection fraction, mass, and the classes of LVEF."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from cinema_lightning.errors import CinemaError
+from cinema_lightning.metrics.weighted import column, divide, to_numpy
+
+# Density of myocardium, g/ml (SCMR's recommendations, Schulz-Menger et al., JCMR 2020).
+MYOCARDIAL_DENSITY = 1.05
+EF_CLASSES = ("reduced", "borderline", "normal")
+EF_LIMITS = (40.0, 55.0)
+
+
+def volume_curve(labels: Any, codes: Sequence[int], spacing: Sequence[float]) -> np.ndarray:
+    """Volume of a structure in every frame.
+
+    Args:
+        labels: (T, X, Y, Z) class codes.
+        codes: Class codes that make the structure.
+        spacing: Voxel size, mm (x, y, z).
+
+    Returns:
+        (T,) ml.
+    """
+    stack = to_numpy(labels)
+    if stack.ndim != 4 or len(spacing) != 3:
+        raise CinemaError(f"Volumes need (T, X, Y, Z) labels and three voxel sizes, not {stack.shape}, {spacing}.")
+    counts = np.array([np.count_nonzero(np.isin(frame, codes)) for frame in stack], dtype=np.float64)
+    return counts * float(np.prod(np.asarray(spacing, dtype=np.float64))) / 1000
+
+
+def ejection_fraction(edv: Any, esv: Any, *, limit: bool = True) -> np.ndarray:
+    """Ejection fraction, (EDV - ESV) / EDV * 100.
+
+    Args:
+        edv: End-diastolic volumes, ml, any shape.
+        esv: End-systolic volumes, ml, same shape.
+        limit: Keep it in [0, 100], as the published metrics do.
+
+    Returns:
+        Percent; NaN where a volume is missing or EDV is not above 0.
+    """
+    diastole, systole = (np.asarray(to_numpy(value), dtype=np.float64) for value in (edv, esv))
+    known = np.isfinite(diastole) & np.isfinite(systole) & (diastole > 0)
+    ef = np.where(known, divide(diastole - systole, np.where(known, diastole, 0.0)) * 100, np.nan)
+    return np.clip(ef, 0.0, 100.0) if limit else ef
+
+
+def ef_class(ef: Any) -> np.ndarray:
+    """Class of an ejection fraction: up to 40% reduced, up to 55% borderline, else normal.
+
+    Args:
+        ef: Percent, any shape.
+
+    Returns:
+        Index into ``EF_CLASSES``, -1 where the EF is missing.
+    """
+    values = np.asarray(to_numpy(ef), dtype=np.float64)
+    return np.where(np.isnan(values), -1, np.searchsorted(EF_LIMITS, values, side="left"))
+
+
+def myocardial_mass(volume: Any) -> Any:
+    """Mass in g of a volume of myocardium in ml."""
+    return np.asarray(to_numpy(volume), dtype=np.float64) * MYOCARDIAL_DENSITY
+
+
+def ed_es_frames(lv_volumes: Any) -> tuple[int, int]:
+    """ED and ES: the first frames with the largest and the smallest LV volume.
+
+    Args:
+        lv_volumes: (T,) ml; NaN for frames without a mask.
+
+    Returns:
+        ED frame, ES frame, counted from 0.
+
+    Raises:
+        CinemaError: If no frame has a volume.
+    """
+    curve = column(lv_volumes)
+    if not np.isfinite(curve).any():
+        raise CinemaError("No frame has an LV volume, so ED and ES cannot be found.")
+    return int(np.nanargmax(curve)), int(np.nanargmin(curve))
+
+
+def ventricular_function(volumes: Mapping[str, Any], ed: int | None = None, es: int | None = None) -> dict[str, float]:
+    """Volumes, ejection fractions and mass of one subject.
+
+    Args:
+        volumes: ``lv`` and, where known, ``rv`` and ``myocardium``: (T,) ml each.
+        ed: ED frame; found on the LV curve where it is not given.
+        es: ES frame; found on the LV curve where it is not given.
+
+    Returns:
+        ``ed_frame``, ``es_frame``; ``lv_edv``, ``lv_esv``, ``lv_sv`` (ml), ``lv_ef`` (percent, within [0, 100]), the
+        same for ``rv``; ``lv_mass`` (g, at ED).
+    """
+    if ed is None or es is None:
+        found = ed_es_frames(volumes["lv"])
+        ed, es = found[0] if ed is None else ed, found[1] if es is None else es
+    out: dict[str, float] = {"ed_frame": ed, "es_frame": es}
+    for name in ("lv", "rv"):
+        if name in volumes:
+            curve = column(volumes[name])
+            edv, esv = float(curve[ed]), float(curve[es])
+            out |= {f"{name}_edv": edv, f"{name}_esv": esv, f"{name}_sv": edv - esv}
+            out[f"{name}_ef"] = float(ejection_fraction(edv, esv))
+    if "myocardium" in volumes:
+        out["lv_mass"] = float(myocardial_mass(column(volumes["myocardium"])[ed]))
+    return out

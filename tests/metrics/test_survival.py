@@ -1,0 +1,218 @@
+"""Survival figures against lifelines and plain loops over the definitions."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from lifelines import CoxPHFitter, KaplanMeierFitter
+from lifelines.statistics import logrank_test
+from lifelines.utils import concordance_index
+
+from cinema_lightning.errors import CinemaError
+from cinema_lightning.metrics import bootstrap as bs
+from cinema_lightning.metrics import censoring as ce
+from cinema_lightning.metrics import survival as su
+
+
+def cohort(n=120, seed=0, ties=True):
+    rng = np.random.default_rng(seed)
+    risk = rng.standard_normal(n)
+    death, leave = rng.exponential(np.exp(-risk) * 10), rng.exponential(12, n)
+    time = np.minimum(death, leave)
+    time = np.ceil(time) if ties else time
+    noisy = risk + rng.normal(0, 0.5, n)
+    return (noisy.round(1) if ties else noisy), time, (death <= leave).astype(int)
+
+
+@pytest.mark.parametrize("ties", [True, False])
+def test_concordance_is_lifelines(ties):
+    for seed in range(5):
+        risk, time, event = cohort(seed=seed, ties=ties)
+        assert su.concordance(risk, time, event) == pytest.approx(concordance_index(time, -risk, event))
+
+
+def test_concordance_of_weights_is_that_of_repeats(monkeypatch):
+    risk, time, event = cohort(25)
+    weights = np.random.default_rng(1).integers(0, 3, size=(15, 25))
+    repeated = [su.concordance(*(np.repeat(values, row) for values in (risk, time, event))) for row in weights]
+    np.testing.assert_allclose(su.concordance(risk, time, event, weights=weights), repeated)
+    monkeypatch.setattr(su, "BLOCK", 60)
+    np.testing.assert_allclose(su.concordance(risk, time, event, weights=weights), repeated)
+
+
+def test_concordance_interval_and_edge_cases():
+    found = su.concordance_interval(*cohort())
+    assert 0.5 < found.low < found.value < found.high < 1
+    assert np.isnan(su.concordance([1.0, 2.0], [1.0, 2.0], [0, 0]))
+    assert su.concordance([2.0, 1.0, np.nan], [1.0, 2.0, 3.0], [1, 0, 1]) == 1
+    assert su.concordance([1.0, 1.0], [1.0, 2.0], [1, 0]) == 0.5
+
+
+def test_risk_groups():
+    risk = np.r_[np.arange(9.0), np.nan]
+    groups, cuts = su.risk_groups(risk, 3)
+    assert groups.tolist() == [0, 0, 0, 1, 1, 1, 2, 2, 2, -1]
+    assert su.risk_groups([100.0, -1.0], cuts=cuts)[0].tolist() == [2, 0]
+    with pytest.raises(CinemaError, match="No case has a risk"):
+        su.risk_groups([np.nan])
+
+
+def test_kaplan_meier_and_log_rank():
+    risk, time, event = cohort()
+    groups, _ = su.risk_groups(risk)
+    curves = su.kaplan_meier(time, event, groups)
+    assert list(curves) == [0, 1]
+    high = groups == 1
+    fit = KaplanMeierFitter().fit(time[high], event[high])
+    assert np.array_equal(curves[1].survival, fit.survival_function_at_times(curves[1].time))
+    assert (curves[1].n, curves[1].events, curves[1].at_risk[0]) == (high.sum(), event[high].sum(), high.sum())
+    assert ((curves[1].low <= curves[1].survival) & (curves[1].survival <= curves[1].high))[1:-1].all()
+    expected = logrank_test(time[high], time[~high], event[high], event[~high]).p_value
+    assert su.log_rank(time, event, groups) == pytest.approx(expected)
+    assert np.isnan(su.log_rank(time, event, np.zeros(len(time))))
+
+
+def censoring_law(time, event, t, before):
+    """G as a product over the censoring times up to t."""
+    out = 1.0
+    for step in np.unique(time):
+        if step < t or (step == t and not before):
+            at_risk = (time >= step).sum() - ((time == step) & (event == 1)).sum()
+            out *= 1 - ((time == step) & (event == 0)).sum() / at_risk if at_risk else 1
+    return out
+
+
+@pytest.mark.parametrize("horizon", [3.0, 6.5, 10.0])
+def test_auc_and_brier_at_a_horizon_from_the_definition(horizon):
+    risk, time, event = cohort(60)
+    survival = 1 / (1 + np.exp(risk))
+    late = censoring_law(time, event, horizon, before=False)
+    error, right, pairs = 0.0, 0.0, 0.0
+    for i in range(60):
+        if time[i] > horizon:
+            error += (1 - survival[i]) ** 2 / late
+        elif event[i]:
+            weight = 1 / censoring_law(time, event, time[i], before=True)
+            error += survival[i] ** 2 * weight
+            for j in np.flatnonzero(time > horizon):
+                pairs += weight / late
+                right += weight / late * ((risk[i] > risk[j]) + 0.5 * (risk[i] == risk[j]))
+    assert ce.brier_at(survival, time, event, horizon) == pytest.approx(error / 60)
+    assert ce.auc_at(risk, time, event, horizon) == pytest.approx(right / pairs)
+
+
+def test_without_censoring_they_are_the_plain_figures():
+    risk, time, _ = cohort(60, ties=False)
+    event = np.ones(60)
+    survival = 1 / (1 + np.exp(risk))
+    free = time > 5
+    assert ce.brier_at(survival, time, event, 5) == pytest.approx(((survival - free) ** 2).mean())
+    wins = risk[~free][:, None] > risk[free]
+    assert ce.auc_at(risk, time, event, 5) == pytest.approx(wins.mean())
+
+
+def test_censoring_weights_remove_the_bias():
+    rng = np.random.default_rng(0)
+    n = 4000
+    risk = rng.standard_normal(n)
+    death = rng.exponential(np.exp(-risk) * 10)
+    leave = rng.exponential(8, n)
+    time, event = np.minimum(death, leave), death <= leave
+    truth = ce.auc_at(risk, death, np.ones(n), 6.0)
+    assert ce.auc_at(risk, time, event, 6.0) == pytest.approx(truth, abs=0.02)
+    chance = np.exp(-6.0 / 10 * np.exp(risk))
+    truth = ce.brier_at(chance, death, np.ones(n), 6.0)
+    assert ce.brier_at(chance, time, event, 6.0) == pytest.approx(truth, abs=0.01)
+
+
+def test_horizon_figures_have_intervals_and_refuse_what_nobody_reached():
+    risk, time, event = cohort()
+
+    def statistic(*columns, weights=None):
+        return ce.auc_at(*columns, 5.0, weights=weights)
+
+    found = bs.bootstrap(statistic, risk, time, event)
+    assert found.low < found.value < found.high
+    last = time == time.max()
+    with pytest.raises(CinemaError, match="earlier horizon"):
+        ce.auc_at(risk, time, np.where(last, 0, event), time.max() + 1)
+    horizons = [2.0, 4.0, 8.0]
+    table = np.full((len(time), 3), 0.5)
+    scores = [ce.brier_at(table[:, 0], time, event, horizon) for horizon in horizons]
+    expected = (2 * (scores[0] + scores[1]) / 2 + 4 * (scores[1] + scores[2]) / 2) / 6
+    assert ce.integrated_brier(table, time, event, horizons) == pytest.approx(expected)
+
+
+def test_baseline_is_lifelines_breslow():
+    risk, time, event = cohort()
+    table = pd.DataFrame({"risk": risk, "time": time, "event": event})
+    fit = CoxPHFitter().fit(table, "time", "event")
+    score = fit.predict_log_partial_hazard(table).to_numpy()
+    baseline = ce.baseline_hazard(score, time, event)
+    expected = fit.baseline_cumulative_hazard_
+    np.testing.assert_allclose(baseline(expected.index), expected.to_numpy()[:, 0], rtol=1e-6)
+    survival = ce.predicted_survival(baseline, score, [3.0, 6.0])
+    theirs = fit.predict_survival_function(table, times=[3.0, 6.0]).to_numpy().T
+    np.testing.assert_allclose(survival, theirs, rtol=1e-6)
+    assert baseline(0.0) == 0
+
+
+@pytest.fixture
+def tables():
+    rng = np.random.default_rng(0)
+    frames = []
+    for n in (300, 150):
+        age, image = rng.normal(60, 8, n), rng.standard_normal(n)
+        sex = rng.choice(["F", "M"], n)
+        hazard = np.exp(0.05 * (age - 60) + 0.8 * image + 0.4 * (sex == "M"))
+        death, leave = rng.exponential(1000 / hazard), rng.exponential(1500, n)
+        columns = {"age": age, "sex": sex, "image": image, "time": np.minimum(death, leave), "event": death <= leave}
+        frames.append(pd.DataFrame(columns))
+    return frames
+
+
+MODELS = {"clinical": ["age", "sex"], "image": ["image"], "both": ["age", "sex", "image"]}
+
+
+def test_cox_models_side_by_side(tables):
+    train, test = tables
+    train.loc[3, "age"] = np.nan
+    test.loc[5, "age"] = np.nan
+    clinical, image, both = su.cox_models(train, test, MODELS)
+    assert both.concordance.value > max(clinical.concordance.value, image.concordance.value) > 0.55
+    assert both.log_likelihood > max(clinical.log_likelihood, image.log_likelihood)
+    # All on the same people.
+    assert {model.n_train for model in (clinical, image, both)} == {299}
+    assert {model.concordance.n for model in (clinical, image, both)} == {149}
+    assert np.isnan(image.risk[5])
+    ratio, low, high, p = both.hazard_ratios["image"]
+    assert low < ratio < high
+    assert p < 1e-6
+    assert ratio == pytest.approx(np.exp(0.8), rel=0.2)
+    plain = train.dropna().assign(sex=lambda table: (table["sex"] == "M") * 1.0)
+    fit = CoxPHFitter().fit(plain, "time", "event")
+    assert both.hazard_ratios["sex"][0] == pytest.approx(np.exp(fit.params_["sex"]), rel=1e-4)
+    assert both.hazard_ratios["age"][0] == pytest.approx(np.exp(fit.params_["age"] * plain["age"].std()), rel=1e-4)
+
+
+def test_cox_models_that_cannot_be(tables):
+    train, test = tables
+    one_sex = su.cox_models(train.assign(sex="F"), test.assign(sex="F"), MODELS)
+    assert one_sex[0].dropped == ("sex",)
+    assert not one_sex[0].problem
+    none = su.cox_models(train.assign(event=0), test, {"image": ["image"]})[0]
+    assert "no events" in none.problem
+    assert np.isnan(none.concordance.value)
+    twins = su.cox_models(train.assign(copy=train["age"]), test.assign(copy=test["age"]), {"twins": ["age", "copy"]})[0]
+    assert "did not converge" in twins.problem
+    with pytest.raises(CinemaError, match="no column 'ef'"):
+        su.cox_models(train, test, {"ef": ["ef"]})
+
+
+def test_impossible_outcomes():
+    su.check_outcomes([1.0, 2.0], [0, 1])
+    with pytest.raises(CinemaError, match="Case b has a time that is not above 0"):
+        su.check_outcomes([1.0, 0.0], [0, 1], ["a", "b"])
+    with pytest.raises(CinemaError, match="number 1 has no time"):
+        su.check_outcomes([np.nan], [0])
+    with pytest.raises(CinemaError, match="neither 0 nor 1"):
+        su.check_outcomes([1.0, 2.0], [0, 2])
