@@ -1,1 +1,9 @@
-"""Networks: the multi-view masked autoencoder and what the downstream networks share with it."""
+"""Networks: the multi-view masked autoencoder, what is fine-tuned from it, and CNN baselines of the same interface.
+
+``BACKBONES`` holds what downstream tasks can be built on: dense ones (a value per voxel and class) and pooled ones (a
+row of outputs per sample), see :mod:`cinema_lightning.models.backbone`.
+"""
+
+from cinema_lightning.registry import Registry
+
+BACKBONES: Registry[type] = Registry("backbone", "cinema_lightning.models")

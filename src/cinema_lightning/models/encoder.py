@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from cinema_lightning.errors import CinemaError
 from cinema_lightning.models.blocks import PatchConv
+from cinema_lightning.models.inputs import ordered_images
 from cinema_lightning.models.patches import Selection, nested_patches, select, take
 from cinema_lightning.models.sizes import Size, ViewGeometry, product
 from cinema_lightning.models.stem import StemOutput, ViewStem
@@ -92,27 +93,10 @@ class MultiViewEncoder(nn.Module):
         Raises:
             CinemaError: For no images, a view without weights, wrong dimensions, channels or sizes, or uneven batches.
         """
-        known = ", ".join(self.views)
-        for view in images:
-            if view not in self.geometries:
-                raise CinemaError(f"This network has no weights for view '{view}'; it was built for {known}.")
-        if not images:
-            raise CinemaError(f"No view is present; give images of at least one of {known}.")
+        images = ordered_images(images, {view: g.dims for view, g in self.geometries.items()}, self.channels)
         for view, image in images.items():
-            dims = self.geometries[view].dims
-            if image.dim() != dims + 2:
-                raise CinemaError(
-                    f"Images of view '{view}' need {dims + 2} axes (batch, channel and {dims} spatial ones), "
-                    f"but they have shape {tuple(image.shape)}."
-                )
-            if image.shape[1] != self.channels:
-                raise CinemaError(
-                    f"Images of view '{view}' have {image.shape[1]} channels, but the network takes {self.channels}."
-                )
             self.geometries[view].grid_of(image.shape[2:])
-        if len({len(image) for image in images.values()}) > 1:
-            raise CinemaError("The views of a batch have different numbers of samples; give the same views for each.")
-        return {view: images[view] for view in self.views if view in images}
+        return images
 
     def selections(self, images: Mapping[str, Tensor], masks: Mapping[str, Tensor]) -> dict[str, Selection]:
         """Turns the masks of the views present into patch numbers.

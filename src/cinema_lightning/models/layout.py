@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from cinema_lightning.errors import CinemaError
 from cinema_lightning.models.blocks import PatchConv, PointwiseConv
+from cinema_lightning.models.dense_decoder import PatchUpConv
 from cinema_lightning.models.transformer import SelfAttention
 
 _STEM = r"^encoder\.stems\.(\w+)\."
@@ -40,6 +41,11 @@ _RULES: tuple[tuple[str, str], ...] = tuple(
         (r"^queries\.(\w+)\.position\.table$", r"dec_embed_dict.\1.pos_embed"),
         (r"^queries\.(\w+)\.mask_token$", r"dec_embed_dict.\1.mask_token"),
         (r"^heads\.", "pred_head_dict."),
+        (r"^decoders\.(\w+)\.image\.", r"dec_image_conv_block_dict.\1."),
+        (r"^decoders\.(\w+)\.down\.", r"dec_down_blocks_dict.\1.0."),
+        (r"^decoders\.(\w+)\.skips\.", r"dec_conv_blocks_dict.\1."),
+        (r"^decoders\.(\w+)\.ups\.(\d+)\.up\.", r"decoder_dict.\1.blocks.\2.up."),
+        (r"^decoders\.(\w+)\.ups\.(\d+)\.blocks\.", r"decoder_dict.\1.blocks.\2.conv."),
     )
 )
 
@@ -54,6 +60,7 @@ class Slot:
         shape: Shape in a published file.
         kernel: Kernel of a convolution that is a linear layer here, else None.
         rows: First and last row (exclusive) of the own tensor that it fills; None for all.
+        transposed: The convolution is a transposed one.
     """
 
     published: str
@@ -61,18 +68,23 @@ class Slot:
     shape: tuple[int, ...]
     kernel: tuple[int, ...] | None = None
     rows: tuple[int, int] | None = None
+    transposed: bool = False
 
     def export(self, tensor: Tensor) -> Tensor:
         """Turns the own tensor into the published one."""
         if self.rows is not None:
             tensor = tensor[self.rows[0] : self.rows[1]]
-        if self.kernel is not None:
-            tensor = tensor.unflatten(1, (*self.kernel, -1)).movedim(-1, 1)
-        return tensor
+        if self.kernel is None:
+            return tensor
+        if self.transposed:
+            return tensor.unflatten(0, (*self.kernel, -1)).movedim((-1, -2), (0, 1))
+        return tensor.unflatten(1, (*self.kernel, -1)).movedim(-1, 1)
 
     def fill(self, target: Tensor, value: Tensor) -> None:
         """Copies a published tensor to its place in the own tensor."""
-        if self.kernel is not None:
+        if self.kernel is not None and self.transposed:
+            value = value.movedim((0, 1), (-1, -2)).flatten(0, -2)
+        elif self.kernel is not None:
             value = value.movedim(1, -1).flatten(1)
         rows = target if self.rows is None else target[self.rows[0] : self.rows[1]]
         rows.copy_(value)
@@ -113,6 +125,9 @@ def _slots_of(
     if isinstance(module, PatchConv | PointwiseConv) and leaf == "weight":
         out, channels = shape[0], shape[1] // torch.Size(module.kernel).numel()
         yield Slot(name, own, (out, channels, *module.kernel), kernel=module.kernel)
+    elif isinstance(module, PatchUpConv) and leaf == "weight":
+        out, channels = shape[0] // torch.Size(module.kernel).numel(), shape[1]
+        yield Slot(name, own, (channels, out, *module.kernel), kernel=module.kernel, transposed=True)
     elif isinstance(owner, SelfAttention) and module is owner.qkv:
         dim = shape[0] // 3
         yield Slot(name.replace(".qkv.", ".q."), own, (dim, *shape[1:]), rows=(0, dim))

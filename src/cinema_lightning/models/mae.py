@@ -14,7 +14,7 @@ from cinema_lightning.errors import CinemaError
 from cinema_lightning.models.encoder import MultiScaleFusion, MultiViewEncoder
 from cinema_lightning.models.patches import Selection, patchify, take, unpatchify
 from cinema_lightning.models.position import PositionTable
-from cinema_lightning.models.sizes import CONV_BLOCKS, CONV_CHANNELS, ViewGeometry, resolve_size, view_geometry
+from cinema_lightning.models.sizes import CONV_BLOCKS, ViewGeometry, resolve_size, stem_channels, view_geometry
 from cinema_lightning.models.transformer import Transformer, init_linear
 
 DecoderKind = Literal["cross", "self"]
@@ -75,7 +75,7 @@ class MaskedAutoencoder(nn.Module):
         input_size: View -> image size in voxels, for the position tables; views left out take their own size.
             Images of other sizes work too, the tables are interpolated.
         channels: Input channels.
-        size: tiny, base, large or huge.
+        size: tiny, mini, base, large or huge.
         mask_ratio: Share of patches to mask; ``int(n_patches * (1 - mask_ratio))`` are kept.
         decoder: "cross" (masked tokens attend to visible ones only) or "self" (plain self-attention over all).
         norm_target: Predict each patch normalised to zero mean and unit variance.
@@ -84,7 +84,7 @@ class MaskedAutoencoder(nn.Module):
         checkpointing: Compute activations again in the backward pass instead of keeping them.
         patch_size: Kernel of the first convolution stage; by default such that a token spans the view's patch.
         scale: Kernel of the later convolution stages and of the patch embedding, 2 x 2 x 1 by default.
-        conv_channels: Channels of the convolution stages, (64, 128) by default.
+        conv_channels: Channels of the convolution stages, (64, 128) by default, (16, 32) for size mini.
         conv_blocks: Masked convolution blocks per stage, 2 by default.
         enc_dim: Encoder width; like the next five it is taken from the size table unless given.
         enc_depth: Encoder blocks.
@@ -133,7 +133,7 @@ class MaskedAutoencoder(nn.Module):
             dec_depth=dec_depth,
             dec_heads=dec_heads,
         )
-        widths = tuple(CONV_CHANNELS if conv_channels is None else conv_channels)
+        widths = stem_channels(size, conv_channels)
         n_blocks = CONV_BLOCKS if conv_blocks is None else conv_blocks
         sizes = input_size or {}
         geometries = [view_geometry(view, sizes.get(view), patch_size, scale, len(widths)) for view in views]

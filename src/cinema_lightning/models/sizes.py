@@ -30,7 +30,41 @@ SIZES: dict[str, Size] = {
     "base": Size(768, 12, 12, 512, 8, 16),
     "large": Size(1024, 24, 16, 512, 8, 16),
     "huge": Size(1280, 32, 16, 512, 8, 16),
+    "mini": Size(128, 4, 4, 96, 2, 4),
 }
+
+MINI_CONV_CHANNELS = (16, 32)
+"""Stem of the size "mini", which is made to learn phantom hearts on a laptop; all other sizes share one stem."""
+
+DEC_CHANNELS = (32, 64, 128, 256, 512)
+_DEC_CHANNELS = {"tiny": (4, 8, 16, 24, 32), "mini": (16, 24, 32, 64, 128)}
+_WIDTHS = {"tiny": 8, "mini": 16, "base": 32, "large": 48, "huge": 64}
+
+
+def stem_channels(size: str, given: Sequence[int] | None = None) -> tuple[int, ...]:
+    """Channels of the stem's convolution stages: those given, else the size's."""
+    if given is not None:
+        return tuple(given)
+    return MINI_CONV_CHANNELS if size == "mini" else CONV_CHANNELS
+
+
+def decoder_channels(size: str, given: Sequence[int] | None = None) -> tuple[int, ...]:
+    """Channels of the dense decoder's levels, fine to coarse: those given, else the size's."""
+    return tuple(_DEC_CHANNELS.get(size, DEC_CHANNELS) if given is None else given)
+
+
+def cnn_width(size: str, given: int | None = None) -> int:
+    """Channels of a CNN at full resolution: those given, else the size's (32 for base).
+
+    Raises:
+        CinemaError: If there is no such size, or the width is not a positive multiple of 8.
+    """
+    if size not in SIZES:
+        raise CinemaError(f"There is no network size called '{size}'; the sizes are {', '.join(SIZES)}.")
+    width = _WIDTHS[size] if given is None else given
+    if width < 8 or width % 8:
+        raise CinemaError(f"width is {width}; give a multiple of 8.")
+    return width
 
 
 def resolve_size(size: str, **overrides: int | None) -> Size:

@@ -13,7 +13,7 @@ import torch
 import yaml
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
-from torch import nn
+from torch import Tensor, nn
 
 from cinema_lightning.errors import CinemaError
 from cinema_lightning.models.layout import check_layout, first_keys, published_slots, to_published
@@ -30,7 +30,7 @@ def read_shapes(path: Path) -> dict[str, tuple[int, ...]]:
     Raises:
         CinemaError: If the file is missing, truncated or of another format.
     """
-    with _opened(path) as file:
+    with opened(path) as file:
         return {key: tuple(file.get_slice(key).get_shape()) for key in file.keys()}  # noqa: SIM118
 
 
@@ -48,7 +48,7 @@ def load_published(model: nn.Module, path: Path | str, revision: str | None = No
     file_path, _ = locate(path, revision)
     check_layout(model, read_shapes(file_path), file_path)
     state = model.state_dict()
-    with torch.no_grad(), _opened(file_path) as file:
+    with torch.no_grad(), opened(file_path) as file:
         for slot in published_slots(model):
             slot.fill(state[slot.own], file.get_tensor(slot.published))
 
@@ -170,7 +170,12 @@ def _from_hub(repo: str, name: str, revision: str | None) -> tuple[Path, Path | 
     return Path(file), Path(config)
 
 
-def _opened(path: Path) -> Any:
+def opened(path: Path) -> Any:
+    """Opens a safetensors file, to be used in a ``with`` statement.
+
+    Raises:
+        CinemaError: If the file is missing, truncated or of another format.
+    """
     if not path.is_file():
         raise CinemaError(f"{path} does not exist; check the path.")
     try:
@@ -199,11 +204,8 @@ def _from_config(path: Path | None) -> dict[str, Any]:
     """Translates a published ``config.yaml`` to constructor arguments; what it does not say is left out."""
     if path is None:
         return {}
-    try:
-        config = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise CinemaError(f"{path} is not valid YAML ({str(error).splitlines()[0]}); fetch it again.") from error
-    model, data = (_mapping(config, key, path) for key in ("model", "data"))
+    config = read_config(path)
+    model = block_of(config, "model", path)
     names = {
         "size": "size",
         "patch_size": "patch_size",
@@ -212,25 +214,78 @@ def _from_config(path: Path | None) -> dict[str, Any]:
         "enc_conv_n_blocks": "conv_blocks",
     }
     found = {ours: model[theirs] for theirs, ours in names.items() if model.get(theirs) is not None}
-    sizes = {}
-    for view, info in VIEWS.items():
-        size = _mapping(data, "lax" if info.is_long_axis else view, path).get("patch_size")
-        if size is not None:
-            sizes[view] = list(size)[: info.dims]
+    sizes = config_input_sizes(config, path)
     return {**found, "input_size": sizes} if sizes else found
 
 
-def _mapping(config: Any, key: str, path: Path) -> dict[str, Any]:
-    value = config.get(key) if isinstance(config, dict) else None
-    if value is None and isinstance(config, dict):
+def read_config(path: Path) -> dict[str, Any]:
+    """Reads a published ``config.yaml``.
+
+    Raises:
+        CinemaError: If it is not valid YAML or holds no block of keys.
+    """
+    try:
+        config = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise CinemaError(f"{path} is not valid YAML ({str(error).splitlines()[0]}); fetch it again.") from error
+    if not isinstance(config, dict):
+        raise CinemaError(f"{path} is not a published configuration: it should hold blocks of keys.")
+    return config
+
+
+def config_input_sizes(config: dict[str, Any], path: Path) -> dict[str, list[int]]:
+    """View -> input size, as far as a published configuration says (its ``data`` calls them ``patch_size``)."""
+    data = block_of(config, "data", path)
+    sizes = {}
+    for view, info in VIEWS.items():
+        size = block_of(data, "lax" if info.is_long_axis else view, path).get("patch_size")
+        if size is not None:
+            sizes[view] = list(size)[: info.dims]
+    return sizes
+
+
+def block_of(config: dict[str, Any], key: str, path: Path) -> dict[str, Any]:
+    """One block of a configuration, empty where it is missing."""
+    value = config.get(key)
+    if value is None:
         return {}
     if not isinstance(value, dict):
         raise CinemaError(f"{path} is not a published configuration: '{key}' should hold a block of keys.")
     return value
 
 
+def read_checkpoint(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Reads the network out of a Lightning checkpoint of this package, tensors and plain values only.
+
+    Args:
+        path: The ``.ckpt`` file.
+
+    Returns:
+        The network's state dict (tensors stay on disk until they are used), and the facts of its data (``spec``).
+
+    Raises:
+        CinemaError: If the file is missing, truncated, holds objects that could run code, or is no such checkpoint.
+    """
+    if not path.is_file():
+        raise CinemaError(f"There is no checkpoint {path}; check the path.")
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+    except Exception as error:  # torch raises many unrelated kinds
+        raise CinemaError(
+            f"{path} cannot be read as a checkpoint ({str(error).strip().splitlines()[0][:160]}); it is truncated, of "
+            "another kind, or holds more than weights and plain values. Use another checkpoint."
+        ) from error
+    state = content.get("state_dict") if isinstance(content, dict) else None
+    prefix = "network."
+    network = {key[len(prefix) :]: value for key, value in (state or {}).items() if key.startswith(prefix)}
+    if not network:
+        raise CinemaError(f"{path} holds no network of this package; give a .ckpt file of a run.")
+    facts = (content.get("hyper_parameters") or {}).get("spec")
+    return network, dict(facts) if isinstance(facts, dict) else {}
+
+
 def _from_note(path: Path) -> dict[str, Any]:
-    with _opened(path) as file:
+    with opened(path) as file:
         note = (file.metadata() or {}).get("cinema_lightning")
     try:
         return dict(json.loads(note)["MaskedAutoencoder"]) if note else {}

@@ -1,0 +1,353 @@
+"""Fine-tuning from other weights: what is taken, what is frozen, and which part learns how fast."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from cinema_lightning.errors import CinemaError
+from cinema_lightning.models.backbone import DenseBackbone, PooledBackbone
+from cinema_lightning.models.layout import Slot, first_keys, published_name, published_slots
+from cinema_lightning.models.lora import merge_lora_state
+from cinema_lightning.models.mae import MaskedAutoencoder
+
+Shape = tuple[int, ...]
+
+_FIRST_CONV = re.compile(r"^enc_down_dict\.\w+\.conv_blocks\.0\.patch_embed\.conv\.weight$")
+_PARTS: tuple[tuple[str, str], ...] = (
+    (r"^(?:enc_down_dict|dec_embed_dict)\.(\w+)\.pos_embed$", "position embeddings"),
+    (r"^enc_down_dict\.(\w+)\.", "stems"),
+    (r"^enc_fusion_dict\.(\w+)\.", "fusion"),
+    (r"^encoder\.()", "encoder"),
+    (r"^dec_embed_dict\.(\w+)\.mask_token$", "mask tokens"),
+    (r"^(?:dec_linear|decoder)\.()", "pretraining decoder"),
+    (r"^(?:dec_image_conv_block_dict|dec_down_blocks_dict|dec_conv_blocks_dict|decoder_dict)\.(\w+)\.", "decoder"),
+    (r"^pred_head_dict\.(\w+)\.", "heads"),
+)
+_REQUIRED = ("stems", "encoder", "network")
+_PRETRAINING_ONLY = ("position embeddings", "mask tokens", "pretraining decoder", "heads")
+
+
+@dataclass
+class LoadReport:
+    """What was taken from other weights.
+
+    Attributes:
+        source: Where they came from.
+        loaded: Published keys that were filled.
+        inflated: Those of them that were repeated over input channels.
+        left_out: Key of the source -> why it was not used.
+        fresh: Published keys of the network that keep their initial values.
+        facts: What the source says about its outputs (class names, mean and SD of the target, ...).
+    """
+
+    source: str
+    loaded: list[str] = field(default_factory=list)
+    inflated: list[str] = field(default_factory=list)
+    left_out: dict[str, str] = field(default_factory=dict)
+    fresh: list[str] = field(default_factory=list)
+    facts: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def complete(self) -> bool:
+        """True if no part keeps its initial values, the fixed position tables aside."""
+        return all(part_of(key)[0] == "position embeddings" for key in self.fresh)
+
+    def __str__(self) -> str:
+        """A few sentences for the log."""
+        text = [f"Loaded {len(self.loaded)} tensors from {self.source} ({_parts_text(self.loaded)})."]
+        if self.inflated:
+            text.append(f"Repeated over the input channels: {', '.join(self.inflated)}.")
+        if self.left_out:
+            reasons = Counter(self.left_out.values())
+            text.append("Left out: " + "; ".join(f"{n} tensors: {reason}" for reason, n in reasons.items()) + ".")
+        if self.fresh:
+            text.append(f"Initial values kept: {len(self.fresh)} tensors ({_parts_text(self.fresh)}).")
+        return " ".join(text)
+
+
+@dataclass(frozen=True)
+class Source:
+    """Weights in the published layout.
+
+    Attributes:
+        name: Where they come from, for messages.
+        shapes: Published key -> shape.
+        read: Gives the tensor of a key.
+    """
+
+    name: str
+    shapes: Mapping[str, Shape]
+    read: Callable[[str], Tensor]
+
+
+def part_of(key: str) -> tuple[str, str]:
+    """The part of a network that a published key belongs to, and its view (empty where it has none)."""
+    for pattern, part in _PARTS:
+        if match := re.match(pattern, key):
+            return part, match[1]
+    return "network", ""
+
+
+def state_source(network: nn.Module, state: Mapping[str, Tensor], name: str) -> Source:
+    """Presents a state dict, of this package's keys or the published ones, in the published layout.
+
+    Args:
+        network: The network that it is meant for, which says how tensors are stored.
+        state: State dict; adapters in it are merged.
+        name: Where it comes from.
+
+    Returns:
+        The source; tensors are views where possible.
+    """
+    state = merge_lora_state(state)
+    tensors: dict[str, Tensor] = {}
+    used = set()
+    if not any(key.startswith("enc_down_dict.") for key in state):
+        for slot in published_slots(network):
+            if slot.own in state:
+                used.add(slot.own)
+                tensors[slot.published] = _exported(slot, state[slot.own])
+    tensors |= {published_name(key): value for key, value in state.items() if key not in used}
+    return Source(name, {key: tuple(value.shape) for key, value in tensors.items()}, tensors.__getitem__)
+
+
+def _exported(slot: Slot, tensor: Tensor) -> Tensor:
+    try:
+        return slot.export(tensor)
+    except (RuntimeError, IndexError):  # another kernel: the shape will tell
+        return tensor
+
+
+def init_from_pretrained(
+    network: nn.Module, source: MaskedAutoencoder | Mapping[str, Tensor], name: str = "the pretrained weights"
+) -> LoadReport:
+    """Starts a network from a masked autoencoder.
+
+    Everything that fits is taken (stems, encoder; fusion for ConvViT), except position embeddings, mask tokens,
+    decoder and heads. Where the network has more input channels than the weights, the first convolution is repeated
+    over them, unscaled (arXiv 2506.00679).
+
+    Args:
+        network: Changed in place.
+        source: The autoencoder, or a state dict with this package's keys or the published ones.
+        name: What to call the source in messages.
+
+    Returns:
+        What was loaded and what was left out.
+
+    Raises:
+        CinemaError: If views, widths, depth or channels do not fit; the network is then unchanged.
+    """
+    state = source.state_dict() if isinstance(source, nn.Module) else source
+    return transfer(network, state_source(network, state, name))
+
+
+def transfer(network: nn.Module, source: Source) -> LoadReport:
+    """Takes what fits from any weights of the published layout.
+
+    Stems and encoder must fit. Position embeddings, fusion, dense decoders and heads are taken view by view where all
+    of one fits, and never from a masked autoencoder, fusion aside.
+
+    Args:
+        network: Changed in place.
+        source: The weights.
+
+    Returns:
+        What was loaded and what was left out.
+
+    Raises:
+        CinemaError: If the weights do not fit; the network is then unchanged.
+    """
+    slots = published_slots(network)
+    pretraining = any(key.startswith("dec_embed_dict.") for key in source.shapes)
+    same_kind = isinstance(network, MaskedAutoencoder)
+    _check_fit(network, slots, source)
+    barred = _PRETRAINING_ONLY if pretraining and not same_kind else ()
+    groups: dict[tuple[str, str], list[Slot]] = {}
+    for slot in slots:
+        groups.setdefault(part_of(slot.published), []).append(slot)
+    report = LoadReport(source.name)
+    plan: list[tuple[Slot, int]] = []
+    for (part, _), members in groups.items():
+        if part not in barred and all(_repeats(slot, source.shapes.get(slot.published)) for slot in members):
+            plan += [(slot, _repeats(slot, source.shapes[slot.published])) for slot in members]
+        elif part in _REQUIRED or (same_kind and part != "position embeddings"):
+            raise _misfit(source, members)
+        else:
+            report.fresh += [slot.published for slot in members]
+    _fill(network, source, plan, report)
+    mine = {slot.published: slot.shape for slot in slots}
+    views = {view for _, view in groups}
+    for key in sorted(source.shapes.keys() - set(report.loaded)):
+        report.left_out[key] = _why(key, mine, views, pretraining)
+    return report
+
+
+def _fill(network: nn.Module, source: Source, plan: list[tuple[Slot, int]], report: LoadReport) -> None:
+    state = network.state_dict()
+    with torch.no_grad():
+        for slot, times in plan:
+            value = source.read(slot.published)
+            if times > 1:
+                value = value.repeat(1, times, *[1] * (value.dim() - 2))
+                report.inflated.append(slot.published)
+            slot.fill(state[slot.own], value)
+            report.loaded.append(slot.published)
+
+
+def _repeats(slot: Slot, shape: Shape | None) -> int:
+    """How often a tensor of this shape is repeated over input channels to fill the slot; 0 if it does not fit."""
+    if shape is None:
+        return 0
+    if tuple(shape) == slot.shape:
+        return 1
+    fits = len(shape) == len(slot.shape) > 2 and (shape[0], *shape[2:]) == (slot.shape[0], *slot.shape[2:])
+    if not fits or not _FIRST_CONV.match(slot.published) or slot.shape[1] % shape[1]:
+        return 0
+    return slot.shape[1] // shape[1]
+
+
+def _check_fit(network: nn.Module, slots: list[Slot], source: Source) -> None:
+    kind = type(network).__name__
+    has_encoder = any(slot.published == "encoder.cls_token" for slot in slots)
+    if has_encoder != ("encoder.cls_token" in source.shapes):
+        raise CinemaError(
+            f"{source.name} holds a network of another kind (first keys {first_keys(sorted(source.shapes))}), from "
+            f"which {kind} cannot start; choose other weights or another network."
+        )
+    if not has_encoder:
+        return
+    wanted = {view for key in slots if (found := part_of(key.published))[0] == "stems" for view in found[1:]}
+    given = {view for key in source.shapes if (found := part_of(key))[0] == "stems" for view in found[1:]}
+    if missing := sorted(wanted - given):
+        raise CinemaError(
+            f"{source.name} has no weights for the views {', '.join(missing)}, it has {', '.join(sorted(given))}; "
+            "choose views among these."
+        )
+    mine = {slot.published for slot in slots}
+    if extra := [key for key in source.shapes if key.startswith("encoder.blocks.") and key not in mine]:
+        raise CinemaError(
+            f"{source.name} does not fit this network: its encoder is deeper ({first_keys(extra)}); "
+            "choose the size that it was trained with."
+        )
+
+
+def _misfit(source: Source, members: list[Slot]) -> CinemaError:
+    lacking = [slot.published for slot in members if slot.published not in source.shapes]
+    wrong = [
+        f"{slot.published} ({list(source.shapes[slot.published])} instead of {list(slot.shape)})"
+        for slot in members
+        if slot.published in source.shapes and not _repeats(slot, source.shapes[slot.published])
+    ]
+    parts = [
+        f"{verb} {first_keys(keys)}" for verb, keys in (("lacks", lacking), ("has other shapes for", wrong)) if keys
+    ]
+    return CinemaError(
+        f"{source.name} does not fit this network: it {', '.join(parts)}; choose the size and channels that it was "
+        "trained with."
+    )
+
+
+def _why(key: str, mine: Mapping[str, Shape], views: set[str], pretraining: bool) -> str:
+    part, view = part_of(key)
+    if view and view != "cls" and view not in views:
+        return f"view {view} is not used here"
+    if key not in mine:
+        return f"this network has no {part}" if part != "network" else "this network has no such tensor"
+    if pretraining and part in _PRETRAINING_ONLY:
+        return f"{part} of pretraining are not taken over"
+    return f"{part} of other shapes"
+
+
+def _parts_text(keys: list[str]) -> str:
+    return ", ".join(f"{part} {n}" for part, n in Counter(part_of(key)[0] for key in keys).items())
+
+
+def layer_scales(network: nn.Module, weight_decay: float, rate: float) -> dict[str, tuple[float, float]]:
+    """Learning-rate scale and weight decay of every trained parameter.
+
+    With L transformer blocks, stems, fusion, class token and embeddings are layer 0, block i is layer i + 1, the rest
+    (the encoder's final norm, decoders, heads) layer L + 1; the scale is ``rate ** (L + 1 - layer)``. A network
+    without a transformer learns at one rate. Vectors are not decayed.
+
+    Args:
+        network: The network.
+        weight_decay: Decay of parameters with two or more dimensions.
+        rate: Decay from layer to layer, 0.75 in the published recipe; 1 switches it off.
+
+    Returns:
+        Parameter name in the network -> (scale, weight decay).
+
+    Raises:
+        CinemaError: For a rate outside (0, 1].
+    """
+    if not 0 < rate <= 1:
+        raise CinemaError(f"The layer decay is {rate}; give a number above 0 and up to 1.")
+    names = {name: published_name(name) for name, p in network.named_parameters() if p.requires_grad}
+    blocks = [int(match[1]) for name in _all_names(network) if (match := _BLOCK.match(name))]
+    last = max(blocks, default=-1) + 2
+    parameters = dict(network.named_parameters())
+    return {
+        own: (rate ** (last - _layer(name, last)), weight_decay if parameters[own].ndim > 1 else 0.0)
+        for own, name in names.items()
+    }
+
+
+_BLOCK = re.compile(r"^encoder\.blocks\.(\d+)\.")
+
+
+def _all_names(network: nn.Module) -> list[str]:
+    return [published_name(name) for name, _ in network.named_parameters()]
+
+
+def _layer(name: str, last: int) -> int:
+    if match := _BLOCK.match(name):
+        return int(match[1]) + 1
+    return 0 if name.startswith(("enc_down_dict.", "enc_fusion_dict.", "encoder.cls_token")) else last
+
+
+def layer_decay_groups(
+    network: nn.Module, lr: float, weight_decay: float, rate: float = 0.75
+) -> list[dict[str, object]]:
+    """Optimiser groups with layer-wise decayed learning rates, see :func:`layer_scales`.
+
+    Args:
+        network: The network.
+        lr: Peak learning rate of the last layer.
+        weight_decay: Decay of parameters with two or more dimensions.
+        rate: Decay from layer to layer.
+
+    Returns:
+        One group per pair of learning rate and weight decay, with its ``name``, low layers first.
+    """
+    parameters = dict(network.named_parameters())
+    members: dict[tuple[float, float], list[nn.Parameter]] = {}
+    for name, key in layer_scales(network, weight_decay, rate).items():
+        members.setdefault(key, []).append(parameters[name])
+    return [
+        {"params": params, "lr": lr * scale, "weight_decay": decay, "name": f"scale_{scale:.4g}_decay_{decay:.4g}"}
+        for (scale, decay), params in sorted(members.items(), key=lambda item: item[0])
+    ]
+
+
+def freeze_backbone(network: DenseBackbone | PooledBackbone) -> None:
+    """Freezes all but the heads (and a ConvUNetR's decoders), for a linear probe.
+
+    The frozen parts also stay in evaluation mode: no dropout, no stochastic depth, fixed batch statistics.
+
+    Args:
+        network: Changed in place.
+    """
+    trained = [p for head in network.head_modules() for p in head.parameters() if p.requires_grad]
+    network.requires_grad_(False)
+    for parameter in trained:
+        parameter.requires_grad_(True)
+    network.backbone_frozen = True
+    network.train(network.training)

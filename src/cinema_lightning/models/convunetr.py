@@ -1,0 +1,155 @@
+"""ConvUNetR: the encoder with a U-shaped decoder per view, for segmentation and heatmaps (arXiv 2506.00679)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from torch import Tensor, nn
+
+from cinema_lightning.errors import CinemaError
+from cinema_lightning.models import BACKBONES
+from cinema_lightning.models.backbone import DenseBackbone, DenseOutput
+from cinema_lightning.models.blocks import PointwiseConv
+from cinema_lightning.models.dense_decoder import ViewDecoder
+from cinema_lightning.models.encoder import MultiViewEncoder
+from cinema_lightning.models.sizes import (
+    CONV_BLOCKS,
+    ViewGeometry,
+    decoder_channels,
+    resolve_size,
+    stem_channels,
+    view_geometry,
+)
+
+
+@BACKBONES.register
+class ConvUNetR(DenseBackbone):
+    """The pretrained encoder (without fusion), and per view a convolutional decoder with skips from all scales.
+
+    Images need in-plane sizes that are a multiple of 32 (of the patch and one scale step beyond); any depth will do.
+
+    Args:
+        views: Views to build weights for.
+        input_size: View -> image size in voxels, for the position tables; views left out take their own size.
+        channels: Input channels: 3 for three stacked sequences.
+        classes: Classes per voxel, the background included; or heatmaps.
+        size: tiny, mini, base, large or huge.
+        drop_path: Rate of stochastic depth in the transformer blocks.
+        dropout: Rate of dropout in the decoder's skips.
+        checkpointing: Compute activations again in the backward pass instead of keeping them.
+        patch_size: Kernel of the first convolution stage, a power of ``scale``; by default such that a token spans
+            the view's patch.
+        scale: Kernel of the later convolution stages and of the patch embedding, 2 x 2 x 1 by default.
+        conv_channels: Channels of the convolution stages, by default the size's.
+        conv_blocks: Masked convolution blocks per stage, 2 by default.
+        enc_dim: Encoder width; like the next two it is taken from the size table unless given.
+        enc_depth: Encoder blocks.
+        enc_heads: Encoder heads.
+        dec_channels: Channels of the decoder's levels, fine to coarse, by default the size's (32, 64, 128, 256, 512
+            for base).
+
+    Raises:
+        CinemaError: For arguments that do not fit together.
+    """
+
+    def __init__(
+        self,
+        views: Sequence[str],
+        input_size: Mapping[str, Sequence[int]] | None = None,
+        channels: int = 1,
+        classes: int = 4,
+        size: str = "base",
+        drop_path: float = 0.1,
+        dropout: float = 0.1,
+        checkpointing: bool = False,
+        patch_size: Sequence[int] | None = None,
+        scale: Sequence[int] | None = None,
+        conv_channels: Sequence[int] | None = None,
+        conv_blocks: int | None = None,
+        enc_dim: int | None = None,
+        enc_depth: int | None = None,
+        enc_heads: int | None = None,
+        dec_channels: Sequence[int] | None = None,
+    ) -> None:
+        super().__init__(views, input_size, channels, classes)
+        table = resolve_size(size, enc_dim=enc_dim, enc_depth=enc_depth, enc_heads=enc_heads)
+        widths = stem_channels(size, conv_channels)
+        decoder_widths = decoder_channels(size, dec_channels)
+        n_blocks = CONV_BLOCKS if conv_blocks is None else conv_blocks
+        geometries = [view_geometry(view, self.input_size[view], patch_size, scale, len(widths)) for view in self.views]
+        for geometry in geometries:
+            _check_grid(geometry, geometry.input_size)
+        self.encoder = MultiViewEncoder(geometries, channels, widths, n_blocks, table, drop_path, checkpointing)
+        self.decoders = nn.ModuleDict(
+            {
+                g.view: ViewDecoder(
+                    channels,
+                    widths,
+                    table.enc_dim,
+                    decoder_widths,
+                    g.kernels[-1],
+                    _first_level(g, decoder_widths),
+                    dropout,
+                    checkpointing,
+                )
+                for g in geometries
+            }
+        )
+        self.heads = nn.ModuleDict({g.view: PointwiseConv(decoder_widths[0], classes, g.dims) for g in geometries})
+
+    def head_modules(self) -> list[nn.Module]:
+        """Decoders and heads: all but the stems and the transformer."""
+        return [self.decoders, self.heads]
+
+    def forward(self, images: Mapping[str, Tensor]) -> DenseOutput:
+        """Predicts logits for every voxel of the views present.
+
+        Args:
+            images: View -> (B, C, X, Y[, Z]) in [0, 1]; any subset of the network's views.
+
+        Returns:
+            View -> logits (B, classes, X, Y[, Z]), channels-last in memory.
+
+        Raises:
+            CinemaError: For images that do not fit.
+        """
+        images = self.encoder.present(images)
+        for view, image in images.items():
+            _check_grid(self.encoder.geometries[view], image.shape[2:])
+        encoded = self.encoder(images)
+        logits: DenseOutput = {}
+        for view, image in images.items():
+            grid = self.encoder.geometries[view].grid_of(image.shape[2:])
+            tokens = encoded.tokens[view].unflatten(1, grid)
+            maps = self.decoders[view](image.movedim(1, -1), encoded.stems[view].stages, tokens)
+            logits[view] = self.heads[view](maps).movedim(-1, 1)
+        return logits
+
+
+def _check_grid(geometry: ViewGeometry, size: Sequence[int]) -> None:
+    """Refuses images whose tokens cannot be halved once more."""
+    grid, step = geometry.grid_of(size), geometry.kernels[-1]
+    if any(n % k for n, k in zip(grid, step, strict=True)):
+        wanted = " x ".join(str(p * k) for p, k in zip(geometry.patch, step, strict=True))
+        raise CinemaError(
+            f"The size {' x '.join(map(str, size))} of view '{geometry.view}' is not a multiple of {wanted}, which "
+            "ConvUNetR's decoder needs; pad or crop the images."
+        )
+
+
+def _first_level(geometry: ViewGeometry, dec_channels: Sequence[int]) -> int:
+    """How many scale steps the first stage takes at once."""
+    first, step = geometry.kernels[0], geometry.kernels[-1]
+    n_later = len(geometry.kernels)  # the later stages, the patch embedding and the step beyond
+    for level in range(1, 9):
+        if all(k**level == f for f, k in zip(first, step, strict=True)):
+            if len(dec_channels) != level + n_later:
+                raise CinemaError(
+                    f"dec_channels has {len(dec_channels)} numbers, but this network has {level + n_later} levels; "
+                    "give one for each."
+                )
+            return level
+    raise CinemaError(
+        f"patch_size {list(first)} of view '{geometry.view}' is no power of scale {list(step)}, which ConvUNetR's "
+        "decoder needs; choose another patch_size."
+    )

@@ -1,0 +1,227 @@
+"""The dense decoder of ConvUNetR, written for channels-last maps (B, X, Y[, Z], C).
+
+Convolutions of kernel 1, or of kernel = stride, are linear layers on rows of channels; the channel norm is a plain
+layer norm over the last axis; only the 3 x 3[x 3] convolutions go through torch's convolutions, on views that are
+channels-last in memory, so that no map is ever copied only to change its layout.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from cinema_lightning.models.blocks import CHANNEL_NORM_EPS, PatchConv, PointwiseConv, run
+from cinema_lightning.models.patches import nested_patches
+
+
+def map_conv(in_channels: int, out_channels: int, dims: int) -> nn.Conv2d | nn.Conv3d:
+    """A 3 x 3[x 3] convolution with same padding, its weights channels-last in memory; run it with :func:`convolve`."""
+    conv = (nn.Conv2d if dims == 2 else nn.Conv3d)(in_channels, out_channels, 3, padding=1)
+    layout = torch.channels_last if dims == 2 else torch.channels_last_3d
+    conv.weight.data = conv.weight.data.contiguous(memory_format=layout)
+    return conv
+
+
+def convolve(conv: nn.Module, maps: Tensor) -> Tensor:
+    """Runs a convolution module on channels-last maps (B, X, Y[, Z], C)."""
+    out: Tensor = conv(maps.movedim(-1, 1))
+    return out.movedim(1, -1)
+
+
+def add(into: Tensor, other: Tensor) -> Tensor:
+    """Adds two maps, reusing the memory of the first where no gradient is wanted."""
+    return into + other if torch.is_grad_enabled() else into.add_(other)
+
+
+class PatchUpConv(nn.Module):
+    """A transposed convolution whose kernel equals its stride.
+
+    Args:
+        in_channels: Input channels.
+        out_channels: Output channels.
+        kernel: Kernel and stride, one number per spatial dimension.
+    """
+
+    def __init__(self, in_channels: int, out_channels: int, kernel: Sequence[int]) -> None:
+        super().__init__()
+        self.kernel = tuple(kernel)
+        pixels = math.prod(self.kernel)
+        self.weight = nn.Parameter(torch.empty(pixels * out_channels, in_channels))
+        self.bias = nn.Parameter(torch.empty(out_channels))
+        bound = 1 / math.sqrt(pixels * out_channels)  # torch's own bound of a transposed convolution
+        nn.init.uniform_(self.weight, -bound, bound)
+        nn.init.uniform_(self.bias, -bound, bound)
+
+    def forward(self, maps: Tensor, skip: Tensor | None = None) -> Tensor:
+        """Enlarges maps.
+
+        Args:
+            maps: (B, X, Y[, Z], in_channels).
+            skip: Maps of the enlarged size to add, (B, X * kx, Y * ky[, Z * kz], out_channels).
+
+        Returns:
+            Maps of the enlarged size.
+        """
+        batch, *size, _ = maps.shape
+        dims = len(size)
+        pixels = F.linear(maps, self.weight, self.bias.repeat(math.prod(self.kernel)))
+        pixels = pixels.unflatten(-1, (*self.kernel, -1))
+        order = [axis for i in range(dims) for axis in (1 + i, 1 + dims + i)]
+        nested = pixels.permute(0, *order, 2 * dims + 1)
+        if skip is not None:
+            # adding in nested order puts the pixels in place without a copy of their own
+            nested = add(skip.reshape(nested.shape), nested)
+        return nested.reshape(batch, *[n * k for n, k in zip(size, self.kernel, strict=True)], -1)
+
+
+class ResidualBlock(nn.Module):
+    """Norm, GELU, convolution, norm, GELU, dropout, convolution, and a shortcut of kernel 1 where channels differ.
+
+    Args:
+        in_channels: Input channels.
+        out_channels: Output channels.
+        dims: Spatial dimensions.
+        dropout: Rate of dropout before the second convolution.
+    """
+
+    def __init__(self, in_channels: int, out_channels: int, dims: int, dropout: float = 0.0) -> None:
+        super().__init__()
+        self.norm1 = nn.LayerNorm(in_channels, eps=CHANNEL_NORM_EPS)
+        self.conv1 = map_conv(in_channels, out_channels, dims)
+        self.norm2 = nn.LayerNorm(out_channels, eps=CHANNEL_NORM_EPS)
+        self.dropout = nn.Dropout(dropout)
+        self.conv2 = map_conv(out_channels, out_channels, dims)
+        same = in_channels == out_channels
+        self.shortcut = nn.Identity() if same else PointwiseConv(in_channels, out_channels, dims)
+
+    def forward(self, maps: Tensor) -> Tensor:
+        """Maps (B, X, Y[, Z], in_channels) to (B, X, Y[, Z], out_channels)."""
+        return add(self.branch(maps), self.shortcut(maps))
+
+    def branch(self, maps: Tensor) -> Tensor:
+        """What the block adds to its shortcut."""
+        x = convolve(self.conv1, F.gelu(self.norm1(maps)))
+        return convolve(self.conv2, self.dropout(F.gelu(self.norm2(x))))
+
+
+class ImageBlock(ResidualBlock):
+    """The residual block on the image itself.
+
+    The norm of a single channel is a constant, so with one input channel the branch does not depend on the image
+    (the published weights were trained so, and it is kept). Two 3 x 3[x 3] convolutions of a constant differ from
+    their value inside only within two voxels of the border. Where no gradient is wanted the branch is therefore worked
+    out on five voxels per axis and spread over the map: the same numbers, without two convolutions at full size.
+    """
+
+    def forward(self, maps: Tensor) -> Tensor:
+        """Maps (B, X, Y[, Z], C) to (B, X, Y[, Z], out_channels)."""
+        random = self.training and self.dropout.p > 0
+        if maps.shape[-1] > 1 or random or torch.is_grad_enabled():
+            return super().forward(maps)
+        size = maps.shape[1:-1]
+        spread = self.branch(maps.new_zeros(1, *[min(n, 5) for n in size], 1))
+        for axis in reversed(range(len(size))):
+            if (n := size[axis]) > 5:
+                index = torch.full((n,), 2, device=maps.device)
+                index[:2] = torch.arange(2)
+                index[-2:] = torch.arange(3, 5)
+                spread = spread.index_select(axis + 1, index)
+        return self.shortcut(maps).add_(spread)
+
+
+class UpLevel(nn.Module):
+    """One step up: a transposed convolution, the skip added, two residual blocks.
+
+    Args:
+        in_channels: Channels of the coarser level.
+        out_channels: Channels of this level.
+        kernel: Scale between them.
+        checkpointing: Compute activations again in the backward pass instead of keeping them.
+    """
+
+    def __init__(self, in_channels: int, out_channels: int, kernel: Sequence[int], checkpointing: bool = False) -> None:
+        super().__init__()
+        self.checkpointing = checkpointing
+        self.up = PatchUpConv(in_channels, out_channels, kernel)
+        self.blocks = nn.ModuleList(ResidualBlock(out_channels, out_channels, len(kernel)) for _ in range(2))
+
+    def forward(self, maps: Tensor, skip: Tensor | None) -> Tensor:
+        """Maps (B, X, Y[, Z], in_channels), with the skip of this level or None, to this level's maps."""
+        maps = self.up(maps, skip)
+        for block in self.blocks:
+            maps = run(block, maps, checkpointing=self.checkpointing)
+        return maps
+
+
+class ViewDecoder(nn.Module):
+    """From one view's image, stage maps and tokens to features at full size.
+
+    Levels are numbered by how often the image was scaled down: the image is level 0, the first stage level
+    ``first_level``, later stages, the tokens and their strided convolution one level each.
+
+    Args:
+        in_channels: Image channels.
+        conv_channels: Channels of the stem's stages.
+        dim: Width of the tokens.
+        dec_channels: Channels of levels 1, 2, ...; level 0 has those of level 1.
+        scale: Scale between levels.
+        first_level: Level of the first stage.
+        dropout: Rate of dropout in the skips.
+        checkpointing: Compute activations again in the backward pass instead of keeping them.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        conv_channels: Sequence[int],
+        dim: int,
+        dec_channels: Sequence[int],
+        scale: Sequence[int],
+        first_level: int,
+        dropout: float = 0.0,
+        checkpointing: bool = False,
+    ) -> None:
+        super().__init__()
+        dims = len(scale)
+        self.first_level = first_level
+        self.checkpointing = checkpointing
+        self.image = ImageBlock(in_channels, dec_channels[0], dims, dropout)
+        self.down = PatchConv(dim, dim, scale)
+        self.skips = nn.ModuleList(
+            ResidualBlock(width, wanted, dims, dropout)
+            for width, wanted in zip((*conv_channels, dim, dim), dec_channels[first_level - 1 :], strict=True)
+        )
+        finer = (dec_channels[0], *dec_channels)
+        self.ups = nn.ModuleList(
+            UpLevel(dec_channels[i], finer[i], scale, checkpointing) for i in reversed(range(len(dec_channels)))
+        )
+
+    def forward(self, image: Tensor, stages: Sequence[Tensor], tokens: Tensor) -> Tensor:
+        """Decodes one view.
+
+        Args:
+            image: (B, X, Y[, Z], C).
+            stages: The stem stages' maps, channels last, fine to coarse.
+            tokens: Encoded tokens on their grid, (B, x, y[, z], D).
+
+        Returns:
+            (B, X, Y[, Z], dec_channels[0]).
+        """
+        grid = [n // k for n, k in zip(tokens.shape[1:-1], self.down.kernel, strict=True)]
+        x = self.down(nested_patches(tokens, [self.down.kernel]).flatten(2)).unflatten(1, grid)
+        blocks = [self.image, *[None] * (self.first_level - 1), *self.skips]
+        sources = [image, *[None] * (self.first_level - 1), *stages, tokens, x]
+        x = self._run(blocks.pop(), sources.pop())
+        for up in self.ups:
+            block, source = blocks.pop(), sources.pop()
+            x = up(x, None if block is None or source is None else self._run(block, source))
+        return x
+
+    def _run(self, block: nn.Module | None, maps: Tensor | None) -> Tensor:
+        assert block is not None
+        assert maps is not None
+        return run(block, maps, checkpointing=self.checkpointing)

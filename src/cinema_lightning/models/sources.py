@@ -1,0 +1,66 @@
+"""Weights by name: where a ``weights:`` entry of a configuration leads, and what comes of it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from torch import nn
+
+from cinema_lightning.models.adapt import LoadReport, Source, state_source, transfer
+from cinema_lightning.models.finetuned import finetuned_facts, is_finetuned
+from cinema_lightning.models.weights import locate, opened, read_checkpoint, read_shapes
+
+
+def load_weights(spec: str | Path, network: nn.Module, revision: str | None = None) -> LoadReport:
+    """Starts a network from other weights.
+
+    From a masked autoencoder, ConvUNetR and ConvViT take stems and encoder (see
+    :func:`~cinema_lightning.models.adapt.init_from_pretrained`); from a network of their own kind they take all that
+    fits, and heads with another number of outputs keep their initial values. The report's ``complete`` tells whether
+    anything does: ask for it before the network is applied without training.
+
+    Args:
+        spec: A Lightning checkpoint of this package (``.ckpt``), or a safetensors file in the published layout: a
+            local file or folder, or a hub name (see :func:`~cinema_lightning.models.weights.locate`).
+        network: Changed in place.
+        revision: Hub revision.
+
+    Returns:
+        What was loaded, what was left out and why; its ``facts`` hold what the source says about its outputs.
+
+    Raises:
+        CinemaError: If nothing is found, the file is damaged or of another kind, or it does not fit; the network is
+            then unchanged.
+    """
+    if str(spec).endswith(".ckpt"):
+        path = Path(spec).expanduser()
+        state, facts = read_checkpoint(path)
+        report = transfer(network, state_source(network, state, str(path)))
+        report.facts = facts
+        return report
+    path, config = locate(spec, revision)
+    with file_source(path) as source:
+        facts = finetuned_facts(path, config, source.shapes) if is_finetuned(source.shapes) else {}
+        report = transfer(network, source)
+    report.facts = facts
+    return report
+
+
+@contextmanager
+def file_source(path: Path) -> Iterator[Source]:
+    """Presents a published file as a source; tensors are read one by one.
+
+    Args:
+        path: A safetensors file.
+
+    Yields:
+        The source, usable inside the ``with`` statement.
+
+    Raises:
+        CinemaError: If the file is missing, truncated or of another format.
+    """
+    shapes = read_shapes(path)
+    with opened(path) as file:
+        yield Source(str(path), shapes, file.get_tensor)
