@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+import lightning  # noqa: F401  its loggers keep the stream they find at import, which must outlive a single test
 import pytest
 
 os.environ.setdefault("CUDA_VISIBLE_DEVICES", "" if not os.environ.get("CINEMA_TEST_GPU") else "0")

@@ -37,11 +37,13 @@ from cinema_lightning.callbacks.checkpoint import (
 )
 from cinema_lightning.callbacks.pictures import Pictures
 from cinema_lightning.callbacks.throughput import Throughput
+from cinema_lightning.compatibility import check_fits, differences, refuse_foreign_classes
 from cinema_lightning.configs import unfold_arguments
 from cinema_lightning.data import DATA
 from cinema_lightning.data.datamodule import CineDataModule
 from cinema_lightning.errors import CinemaError
 from cinema_lightning.messages import translate
+from cinema_lightning.models import BACKBONES
 from cinema_lightning.models.precision import has_fast_bf16
 from cinema_lightning.phantom.overlay import PhantomCohort, ensure_cohort
 from cinema_lightning.predict.writer import PredictionWriter
@@ -114,7 +116,7 @@ class CinemaCLI(LightningCLI):
             self.config = parser.parse_args(args)  # type: ignore[arg-type]
         except ArgumentError as error:
             hint = " Give a --config, for example --config pretrain.yaml." if "are required" in str(error) else ""
-            raise CinemaError(translate(str(error), (TASKS, DATA)) + hint) from error
+            raise CinemaError(translate(str(error), (TASKS, DATA, BACKBONES)) + hint) from error
 
     def _parse_ckpt_path(self) -> None:
         """Nothing: Lightning would let a checkpoint's hyperparameters silently replace the configuration's."""
@@ -160,7 +162,7 @@ class CinemaCLI(LightningCLI):
         changed = [
             key
             for part in ("seed_everything", "model", "data")
-            for key in _differences(saved.get(part), ours.get(part), part)
+            for key in differences(saved.get(part), ours.get(part), part)
             if key not in FREE_KEYS
         ]
         if changed:
@@ -179,7 +181,7 @@ class CinemaCLI(LightningCLI):
             raise CinemaError(
                 f"{self.checkpoint} does not say what network it holds; use a checkpoint of `cinema fit`."
             )
-        _refuse_foreign_classes(self._hparams, self.checkpoint)
+        refuse_foreign_classes(self._hparams, self.checkpoint)
         spec = self._hparams["spec"]
         config.data.init_args.views = list(spec["views"])
         config.data.init_args.input_size = {view: list(size) for view, size in spec["input_size"].items()}
@@ -247,7 +249,7 @@ class CinemaCLI(LightningCLI):
             self._write_record()
         checkpoint = None
         if self.checkpoint is not None:
-            _check_fits(self.model, self.checkpoint)
+            check_fits(self.model, self.checkpoint)
             checkpoint = str(self.checkpoint)
         options: dict[str, Any] = {"datamodule": self.datamodule, "ckpt_path": checkpoint, "weights_only": True}
         if subcommand == "predict":
@@ -295,53 +297,6 @@ def _versions() -> str:
     return json.dumps(runs.software_versions(), indent=2) + "\n"
 
 
-def _differences(a: Any, b: Any, key: str) -> list[str]:
-    """Keys under which two configurations differ; keys that one of them lacks come from another version."""
-    if isinstance(a, dict) and isinstance(b, dict):
-        return [
-            found
-            for name in sorted(a.keys() & b.keys())
-            for found in _differences(a[name], b[name], key if name == "init_args" else f"{key}.{name}")
-        ]
-    return [] if a == b else [key]
-
-
-def _refuse_foreign_classes(hparams: Any, path: Path | None) -> None:
-    """A checkpoint may name classes of this package and of registered plug-ins, nothing else: names run code."""
-    allowed = {
-        f"{cls.__module__}.{cls.__qualname__}"
-        for registry in (TASKS, DATA)
-        for cls in map(registry.__getitem__, registry)
-    }
-    for name in _class_paths(hparams):
-        if not name.startswith("cinema_lightning.") and name not in allowed:
-            raise CinemaError(
-                f"{path} asks for the class {name}, which is not part of this package or an installed plug-in; refused."
-            )
-
-
-def _check_fits(model: Any, path: Path) -> None:
-    """Says in one sentence when a checkpoint holds another network, before Lightning loads it."""
-    ours = {key: tuple(value.shape) for key, value in model.state_dict().items()}
-    theirs = {key: tuple(value.shape) for key, value in load_checkpoint(path, mmap=True)["state_dict"].items()}
-    differing = sorted(key for key in ours.keys() | theirs.keys() if ours.get(key) != theirs.get(key))
-    if differing:
-        what = [f"{key} ({theirs.get(key, 'absent')} there, {ours.get(key, 'absent')} here)" for key in differing[:3]]
-        raise CinemaError(
-            f"{path} holds another network: {len(differing)} weights differ, first {', '.join(what)}. Use the "
-            "configuration it was trained with, or another checkpoint."
-        )
-
-
-def _class_paths(value: Any) -> list[str]:
-    if isinstance(value, dict):
-        own = [str(value[key]) for key in ("class_path", "_class_path") if key in value]
-        return own + [name for item in value.values() for name in _class_paths(item)]
-    if isinstance(value, list | tuple):
-        return [name for item in value for name in _class_paths(item)]
-    return []
-
-
 def _quieten() -> None:
     """Leaves out what libraries say that a user of this command can do nothing about."""
     for message in (
@@ -373,6 +328,7 @@ def run(verb: str, argv: list[str]) -> int:
     """
     TASKS.load()
     DATA.load()
+    BACKBONES.load()
     _quieten()
     arguments, configs = unfold_arguments(argv)
     before = os.environ.get(runs.RUN_DIR_VARIABLE)

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from cinema_lightning.errors import CinemaError
+from cinema_lightning.shards import Shard
 
 
 def phantom(
@@ -20,30 +20,39 @@ def phantom(
     picture: Path | None = None,
     shard: str | None = None,
     overwrite: bool = False,
+    dataset: str | None = None,
 ) -> None:
     """Makes beating hearts with known truth, as prepared data: a store, a cohort table and landmarks.
 
-    A second run makes only what is missing. The same seed gives the same bytes, whatever the number of subjects,
-    workers or shards.
+    With ``--dataset NAME`` it makes them as that dataset's provider ships it instead, flaws included, for
+    ``cinema prepare NAME``; the truth is in phantom_truth.csv beside it. A second run makes only what is missing. The
+    same seed gives the same bytes, whatever the number of subjects, workers or shards.
 
     Args:
-        subjects: Number of subjects.
-        out: Folder of the store; made where it is missing.
+        subjects: Number of subjects; 24 are enough for each split and class of every dataset.
+        out: Folder of the store or of the raw data; made where it is missing.
         seed: Seed of everything.
         size: full is 192 x 192 short axis at 1 x 1 x 10 mm and 256 x 256 long axis at 1 mm; small is 64 x 64 x 6 at
-            3 mm and 64 x 64 at 4 mm, for tests.
-        frames: Frames over the cardiac cycle; 50 for full and 8 for small if not given.
+            3 mm and 64 x 64 at 4 mm, for tests. With a dataset, full is the usual resolution of its scanners, and
+            small has pixels 2.5 times as large and eight slices.
+        frames: Frames over the cardiac cycle; 50 for full and 8 for small if not given, or what the dataset has (6 for
+            small). EMIDEC and MyoPS have one image per sequence whatever this says.
         workers: Processes that work in parallel.
         missing_views: Chance of each view to be missing, 0 to below 1.
         picture: Draw all views at ED and ES with contours into this PNG file instead of making a cohort.
         shard: I/N makes only part I (from 1) of N; the part that is ready last puts the table together.
         overwrite: Start anew in a folder that holds other phantoms.
+        dataset: Write the raw layout of acdc, mnms, mnms2, kaggle, rescan, landmark, emidec, myops or ukb.
 
     Raises:
         CinemaError: If an option has an impossible value, the folder holds something else, or the disk is full.
     """
     _check(subjects, workers, missing_views, frames)
-    part = _parse_shard(shard)
+    part = Shard.parse(shard) if shard is not None else None
+    if dataset is not None:
+        _refuse_with_dataset({"--missing_views": missing_views, "--picture": picture, "--shard": shard})
+        _raw(dataset, subjects, Path(out), seed, size, frames, workers, overwrite)
+        return
     if picture is not None:
         from cinema_lightning.phantom.picture import draw_picture
 
@@ -55,19 +64,54 @@ def phantom(
     root = Path(out)
     if overwrite and part is not None:
         raise CinemaError("--overwrite with --shard would delete what the other parts make; empty the folder first.")
+    if overwrite:
+        _refuse_raw(root)
     claim(root, settings, overwrite)
     everyone = list(range(subjects))
     if part is None:
         make_cohort(root, everyone, settings, workers)
         write_tables(root, everyone)
         return
-    number, total = part
-    mine = everyone[number - 1 :: total]
+    mine = everyone[part.index - 1 :: part.count]
     make_cohort(root, mine, settings, workers)
-    write_tables(root, mine, f".{number}-of-{total}")
+    write_tables(root, mine, f".{part.index}-of-{part.count}")
     # Looking at the subjects rather than at the other parts' tables: two parts that end together write the same table.
     if all(is_complete(root, index) for index in everyone):
         write_tables(root, everyone)
+
+
+def _raw(
+    dataset: str,
+    subjects: int,
+    root: Path,
+    seed: int,
+    size: Literal["full", "small"],
+    frames: int | None,
+    workers: int,
+    overwrite: bool,
+) -> None:
+    from cinema_lightning.phantom.raw.base import LAYOUTS, RawSettings
+    from cinema_lightning.phantom.raw.runner import make_raw
+
+    layout = LAYOUTS[dataset]
+    if layout.single_frame:
+        frames = 1
+    settings = RawSettings(dataset, subjects, seed, size, frames or layout.frames[size])
+    make_raw(root, settings, workers, overwrite=overwrite)
+
+
+def _refuse_with_dataset(options: dict[str, Any]) -> None:
+    for name, value in options.items():
+        if value:
+            raise CinemaError(f"{name} does not go with --dataset; leave one of them out.")
+
+
+def _refuse_raw(root: Path) -> None:
+    """Overwriting raw phantoms by prepared ones would leave the raw files beside the store."""
+    from cinema_lightning.phantom.raw.runner import holds_raw
+
+    if holds_raw(root):
+        raise CinemaError(f"{root} holds raw phantoms; give another folder as --out for the store.")
 
 
 def _check(subjects: int, workers: int, missing_views: float, frames: int | None) -> None:
@@ -79,12 +123,3 @@ def _check(subjects: int, workers: int, missing_views: float, frames: int | None
         raise CinemaError(f"--missing_views is a chance from 0 to below 1, not {missing_views}.")
     if frames is not None and frames < 1:
         raise CinemaError(f"--frames must be at least 1, not {frames}.")
-
-
-def _parse_shard(shard: str | None) -> tuple[int, int] | None:
-    if shard is None:
-        return None
-    match = re.fullmatch(r"(\d+)/(\d+)", shard)
-    if match is None or not 1 <= int(match[1]) <= int(match[2]):
-        raise CinemaError(f"--shard is I/N with I from 1 to N, such as 2/8, not '{shard}'.")
-    return int(match[1]), int(match[2])

@@ -14,7 +14,8 @@ from lightning.pytorch.utilities import rank_zero_info
 
 from cinema_lightning.callbacks.pictures import draw_panels
 from cinema_lightning.errors import CinemaError
-from cinema_lightning.predict.parts import Key, PartTable, PartWriter, Shard
+from cinema_lightning.predict.parts import Key, PartTable, PartWriter
+from cinema_lightning.shards import Shard
 from cinema_lightning.tasks.base import Task
 
 

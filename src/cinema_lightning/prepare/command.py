@@ -19,6 +19,7 @@ from cinema_lightning.errors import CinemaError
 from cinema_lightning.prepare.failures import Problem
 from cinema_lightning.prepare.runner import Outcome, Plan, Stop, run_all, stop_on_signals
 from cinema_lightning.prepare.tables import collect, merge_parts, write_tables
+from cinema_lightning.shards import Shard
 
 SCRATCH = ".prepare"
 
@@ -58,10 +59,10 @@ def prepare(
     raw, out = Path(raw), Path(out)
     if workers < 1:
         raise CinemaError(f"--workers is {workers}; give 1 or more.")
-    part = _part(shard)
+    part = Shard.parse(shard) if shard is not None else None
     cases, notes = _list(reader, raw, outcomes)
-    mine = cases if part is None else cases[part[0] - 1 :: part[1]]
-    label = "" if part is None else f"{part[0]}-of-{part[1]}"
+    mine = cases if part is None else cases[part.index - 1 :: part.count]
+    label = "" if part is None else f"{part.index}-of-{part.count}"
     began = time.monotonic()
     with _scratch(out, label) as scratch, stop_on_signals() as stop:
         outcomes_by_id = _run(Plan(reader, out, scratch), mine, workers, stop, strict)
@@ -71,24 +72,15 @@ def prepare(
         failures = sorted(outcome.problem for outcome in outcomes_by_id.values() if outcome.problem is not None)
         ready = [case for case in mine if case.id in outcomes_by_id and outcomes_by_id[case.id].status != "failed"]
         rows, landmarks, warnings = collect(out, ready, reader.columns)
-        if part is None or part[0] == 1:
+        if part is None or part.index == 1:
             warnings += notes
         write_tables(out, rows, landmarks, failures, sorted(warnings), label)
         if part is not None:
-            merge_parts(out, part[1])
+            merge_parts(out, part.count)
     _report(reader, out, outcomes_by_id, failures, len(warnings), label, time.monotonic() - began)
     if strict and failures:
         raise CinemaError(f"{failures[0].id} failed at step '{failures[0].step}': {failures[0].reason}")
     return 1 if failures else 0
-
-
-def _part(shard: str | None) -> tuple[int, int] | None:
-    if shard is None:
-        return None
-    match = re.fullmatch(r"(\d+)/(\d+)", shard.strip())
-    if match is None or not 1 <= int(match[1]) <= int(match[2]):
-        raise CinemaError(f"--shard is '{shard}'; give I/N with I from 1 to N, for example 3/8.")
-    return int(match[1]), int(match[2])
 
 
 def _list(reader: Dataset, raw: Path, outcomes: Path | None) -> tuple[list[CaseRef], list[Problem]]:

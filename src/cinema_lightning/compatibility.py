@@ -1,0 +1,67 @@
+"""Whether a checkpoint, a configuration and a network belong together, said in one sentence where they do not."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from cinema_lightning.callbacks.checkpoint import load_checkpoint
+from cinema_lightning.data import DATA
+from cinema_lightning.errors import CinemaError
+from cinema_lightning.models import BACKBONES
+from cinema_lightning.models.mae import MaskedAutoencoder
+from cinema_lightning.tasks import TASKS
+
+
+def differences(a: Any, b: Any, key: str) -> list[str]:
+    """Keys under which two configurations differ; keys that one of them lacks come from another version."""
+    if isinstance(a, dict) and isinstance(b, dict):
+        return [
+            found
+            for name in sorted(a.keys() & b.keys())
+            for found in differences(a[name], b[name], key if name == "init_args" else f"{key}.{name}")
+        ]
+    return [] if a == b else [key]
+
+
+def refuse_foreign_classes(hparams: Any, path: Path | None) -> None:
+    """A checkpoint may name registered classes of this package and of plug-ins, nothing else: names run code.
+
+    Raises:
+        CinemaError: If it names another.
+    """
+    allowed = {
+        f"{cls.__module__}.{cls.__qualname__}"
+        for registry in (TASKS, DATA, BACKBONES)
+        for cls in map(registry.__getitem__, registry)
+    } | {f"{MaskedAutoencoder.__module__}.{MaskedAutoencoder.__qualname__}"}
+    for name in _class_paths(hparams):
+        if name not in allowed:
+            raise CinemaError(
+                f"{path} asks for the class {name}, which is not part of this package or an installed plug-in; refused."
+            )
+
+
+def check_fits(model: Any, path: Path) -> None:
+    """Says in one sentence when a checkpoint holds another network, before Lightning loads it."""
+    ours = {key: tuple(value.shape) for key, value in model.state_dict().items()}
+    theirs = {key: tuple(value.shape) for key, value in load_checkpoint(path, mmap=True)["state_dict"].items()}
+    differing = sorted(key for key in ours.keys() | theirs.keys() if ours.get(key) != theirs.get(key))
+    if differing:
+        what = [f"{key} ({theirs.get(key, 'absent')} there, {ours.get(key, 'absent')} here)" for key in differing[:3]]
+        raise CinemaError(
+            f"{path} holds another network: {len(differing)} weights differ, first {', '.join(what)}. Use the "
+            "configuration it was trained with, or another checkpoint."
+        )
+
+
+def _class_paths(value: Any) -> list[str]:
+    """Names of classes and functions that building from these hyperparameters would import."""
+    if isinstance(value, dict):
+        own = [str(value[key]) for key in ("class_path", "_class_path") if key in value]
+        if isinstance(value.get("network"), str):  # a function may stand in the place of a class, by its name alone
+            own.append(value["network"])
+        return own + [name for item in value.values() for name in _class_paths(item)]
+    if isinstance(value, list | tuple):
+        return [name for item in value for name in _class_paths(item)]
+    return []
