@@ -40,6 +40,11 @@ def test_help_imports_nothing_heavy():
         (["fit", *PHANTOM, "--data.rot=x"], ["rot"]),
         (["fit", *PHANTOM, "--trainer.max_epocs=3"], ["max_epocs"]),
         (["fit", *PHANTOM, "--model", "Pretraining"], ["Pretraining", "Pretrain"]),
+        (["fit", *PHANTOM, "--data.class_path", "Pretrain_Data"], ["Pretrain_Data", "Did you mean PretrainData"]),
+        (["fit", *PHANTOM, "--trainer.precision", "bf17"], ["precision", "bf16-mixed"]),
+        (["fit", "--config", "phantom.yaml"], ["overlay", "pretrain.yaml"]),
+        (["fit", *PHANTOM, "--phantom=null", "--model.network.enc_heads=3"], ["enc_dim", "enc_heads"]),
+        (["fit", *PHANTOM, "--phantom=null", "--data.views=[sax,lax_5c]"], ["lax_5c", "lax_4c"]),
         (["predict", *PHANTOM], ["random weights"]),
         (["test", *PHANTOM], ["random weights"]),
         (["fit", *PHANTOM, "--ckpt_path", "nowhere.ckpt"], ["nowhere.ckpt"]),
@@ -53,6 +58,18 @@ def test_a_mistake_is_one_sentence(arguments, words, capsys, tmp_path, monkeypat
     assert all(word in message for word in words), message
     assert len(message.splitlines()) == 1, message
     assert "Traceback" not in message
+    assert not list(tmp_path.glob("runs/*/*")), "an empty run was left"
+
+
+def test_an_interrupt_is_a_sentence(monkeypatch, capsys):
+    from cinema_lightning import cli
+
+    def interrupted():
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(cli, "configs", interrupted)
+    assert main(["configs"]) == 130
+    assert "interrupted" in capsys.readouterr().err
 
 
 def test_an_unknown_key_in_a_yaml_is_named(tmp_path, capsys):

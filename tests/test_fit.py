@@ -114,8 +114,8 @@ def test_a_signal_saves_stops_with_75_and_resumes_to_the_same_bits(
     assert fit(phantom_cohort, tmp_path, *more) == 0
     wanted, got = weights(trained), weights(run)
     assert all(torch.equal(wanted[key], got[key]) for key in wanted)
-    steps = [step for step, _ in scalars(run)["train/loss"]]
-    assert steps == sorted(set(steps)), "steps are repeated or missing in the event stream"
+    for tag in ("train/loss", "val/loss"):
+        assert scalars(run)[tag] == scalars(trained)[tag], "steps are repeated or missing in the event stream"
     assert [p.name for p in (tmp_path / "pretrain+phantom").iterdir()] == ["0"]
     assert {p.name for p in (run / "checkpoints").iterdir()} == {"best.ckpt", "last.ckpt"}
 
@@ -131,6 +131,37 @@ def test_a_kill_resumes_from_the_last_epoch_to_the_same_bits(phantom_cohort, tra
     assert fit(phantom_cohort, tmp_path, "--trainer.max_epochs=4", "--ckpt_path=auto") == 0
     got = weights(tmp_path / "pretrain+phantom" / "0")
     assert all(torch.equal(value, got[key]) for key, value in weights(trained).items())
+
+
+def test_accumulated_batches_make_the_steps_of_the_whole_batch(phantom_cohort, tmp_path):
+    common = ("--trainer.max_epochs=2", "--pictures.every_n_epochs=0", "--data.batch_size=2")
+    assert fit(phantom_cohort, tmp_path, *common, "--model.optim.global_batch=4") == 0
+    content = load_checkpoint(tmp_path / "pretrain+phantom/0/checkpoints/last.ckpt")
+    assert content["global_step"] == 2, "3 batches of an epoch make one step of two; the tail is dropped"
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        ["--trainer.precision=bf16-mixed"],
+        ["--model.network.checkpointing=true"],
+        ["--model.network.decoder=self", "--model.network.norm_target=true"],
+        ["--data.views=[sax,lax_4c]", "--data.input_size={sax: [64,64,6], lax_4c: [64,64]}"],
+    ],
+)
+def test_options_of_training_train(phantom_cohort, tmp_path, monkeypatch, options):
+    monkeypatch.setattr("cinema_lightning.training.has_fast_bf16", lambda device: True)
+    assert fit(phantom_cohort, tmp_path, "--trainer.max_epochs=1", "--pictures.every_n_epochs=0", *options) == 0
+    assert all(value.isfinite().all() for value in weights(tmp_path / "pretrain+phantom" / "0").values())
+
+
+def test_bf16_on_hardware_without_it_falls_back_with_a_sentence(phantom_cohort, tmp_path, monkeypatch):
+    monkeypatch.setattr("cinema_lightning.training.has_fast_bf16", lambda device: False)
+    options = ("--trainer.max_epochs=1", "--trainer.precision=bf16-mixed", "--pictures.every_n_epochs=0")
+    with pytest.warns(UserWarning, match="32-true instead of bf16-mixed"):
+        assert fit(phantom_cohort, tmp_path, *options) == 0
+    config = yaml.safe_load((tmp_path / "pretrain+phantom" / "0" / "config.yaml").read_text())
+    assert config["trainer"]["precision"] == "32-true"
 
 
 def test_worker_count_does_not_change_a_bit(phantom_cohort, trained, tmp_path):
@@ -178,6 +209,19 @@ def test_predict_writes_one_row_per_subject_and_frame(phantom_cohort, trained, t
     for shard in ("2/2", "1/2"):
         assert main([*command, "--output.folder", str(tmp_path / "parts"), "--shard", shard]) == 0
     assert (tmp_path / "parts" / "features.csv").read_bytes() == (tmp_path / "all" / "features.csv").read_bytes()
+
+
+def test_a_shard_without_subjects_does_not_hold_up_the_others(phantom_cohort, trained, tmp_path):
+    command = ["predict", "--config", "pretrain.yaml", "--config", "phantom.yaml", "--data.root", str(phantom_cohort)]
+    command += ["--runs", str(trained.parents[1]), "--data.predict_split=val", "--output.folder", str(tmp_path)]
+    for shard in ("3/3", "1/3", "2/3"):
+        assert main([*command, "--shard", shard]) == 0
+    assert len(pd.read_csv(tmp_path / "features.csv")) == 4
+    before = (tmp_path / "features.csv").stat().st_mtime_ns
+    assert main([*command]) == 0
+    assert (tmp_path / "features.csv").stat().st_mtime_ns == before
+    assert main([*command, "--output.overwrite=true"]) == 0
+    assert (tmp_path / "features.csv").stat().st_mtime_ns > before
 
 
 def test_predict_resumes_without_repeating_or_losing_rows(phantom_cohort, trained, tmp_path, monkeypatch):

@@ -18,6 +18,7 @@ from cinema_lightning import __version__
 from cinema_lightning.errors import CinemaError
 
 USER_ERROR = 2
+INTERRUPTED = 130
 
 
 @dataclass(frozen=True)
@@ -88,7 +89,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     Returns:
         Exit code: 0 done, 1 done with failures, 2 a mistake that one sentence explained, 75 stopped by a signal after
-        saving.
+        saving, 130 interrupted.
     """
     arguments = list(sys.argv[1:] if argv is None else argv)
     if not arguments or arguments[0] in ("-h", "--help", "help"):
@@ -102,6 +103,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _dispatch(verb, rest)
     except CinemaError as error:
         return _say(verb, error)
+    except KeyboardInterrupt:
+        sys.stderr.write(f"\ncinema {verb}: interrupted; what was finished is kept, and the same command goes on.\n")
+        return INTERRUPTED
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS):
             raise
@@ -122,9 +126,12 @@ def _dispatch(verb: str, rest: list[str]) -> int:
         raise CinemaError(f"there is no such verb; the verbs are {', '.join(VERBS)}.")
     if VERBS[verb].target:
         return _plain(verb, rest)
+    from cinema_lightning.configs import unfold_arguments
+
+    arguments, configs = unfold_arguments(rest)  # before torch is imported: a misspelt name is answered at once
     from cinema_lightning.training import run
 
-    return run(verb, rest)
+    return run(verb, arguments, configs)
 
 
 def _plain(verb: str, rest: list[str]) -> int:

@@ -51,9 +51,11 @@ def find_config(name: str, beside: Path | None = None) -> Path:
         for candidate in (folder / name, folder / f"{name}.yaml"):
             if candidate.is_file():
                 return candidate
-    known = [known for known, _ in list_configs()]
-    close = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
-    hint = f"did you mean {' or '.join(close)}?" if close else "`cinema configs` lists the packaged ones."
+    stems = [Path(known).stem for known, _ in list_configs()]
+    close = difflib.get_close_matches(Path(name).stem, stems, n=3, cutoff=0.6)
+    hint = "`cinema configs` lists the packaged ones."
+    if close:
+        hint = f"did you mean {' or '.join(f'{stem}.yaml' for stem in close)}?"
     raise CinemaError(f"There is no configuration '{name}', neither as a file nor among the packaged ones; {hint}")
 
 

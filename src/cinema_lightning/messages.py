@@ -1,68 +1,106 @@
-"""Turns jsonargparse's nested messages into one sentence that names the key."""
+"""What libraries say: jsonargparse's nested messages in one sentence, and the rest where a user can act on it."""
 
 from __future__ import annotations
 
+import difflib
+import logging
 import re
+import warnings
+from collections.abc import Mapping
 
 from cinema_lightning.registry import Registry
 
-_KEY = re.compile(r'(?:Parser key|Problem with given class_path) ["\']([^"\']+)["\']')
+_ONLY_A_KEY = re.compile(r"""[\s-]*(Parser key|Problem with given class_path) ["'][^"']+["']:\s*""")
+_PARSER_KEY = re.compile(r"""Parser key ["']([^"']+)["']""")
+_CLASS = re.compile(r"""Problem with given class_path ["']([\w.]+)["']""")
 _NOISE = ("Does not validate against", "Subtypes:", "Errors:", "Given value", "Expected a <class 'NoneType'>")
+BASE_TASK = "cinema_lightning.tasks.base.Task"
 
 
-def translate(message: str, registries: tuple[Registry[type], ...] = ()) -> str:
+def translate(message: str, registries: Mapping[str, tuple[Registry[type], ...]] | None = None) -> str:
     """Keeps the deepest complaint of a parser message and says which key it is about.
 
     Args:
         message: What jsonargparse raised; nested by indentation, one level per type that did not fit.
-        registries: Where to look for the names that exist when a class name is unknown.
+        registries: For the first part of a key, where the names are that exist (``model``: tasks, backbones).
 
     Returns:
         One sentence.
     """
     lines = [line for line in message.splitlines() if line.strip() and not line.strip(" -").startswith(_NOISE)]
     if not lines:
-        return message.strip()
-    deepest = max(lines, key=lambda line: (not _is_only_a_key(line), _depth(line)))
-    keys = _keys_above(lines, deepest)
-    text = _tidy(deepest)
-    known = _known_names(text, registries)
+        return " ".join(message.split())
+    complaints = [line for line in lines if not _ONLY_A_KEY.fullmatch(line)] or lines
+    depth = max(_depth(line) for line in complaints)
+    deepest = [line for line in complaints if _depth(line) == depth]
+    keys = _keys_above(lines, deepest[0])
+    if any(match.group(1) == BASE_TASK for match in map(_CLASS.search, lines) if match):
+        return (
+            f"key '{'.'.join(keys)}': nothing says which task it is for; an overlay needs an experiment before it, "
+            "such as --config pretrain.yaml."
+        )
+    text = " or ".join(dict.fromkeys(_tidy(line) for line in deepest))
     where = f"key '{'.'.join(keys)}': " if keys else ""
-    return f"{where}{text}{known}"
+    return f"{where}{text}.{_known_names(keys, text, registries or {})}"
 
 
 def _depth(line: str) -> int:
     return len(line) - len(line.lstrip(" -"))
 
 
-def _is_only_a_key(line: str) -> bool:
-    return bool(re.fullmatch(r"[\s-]*(Parser key|Problem with given class_path) [\"'][^\"']+[\"']:\s*", line))
-
-
 def _keys_above(lines: list[str], deepest: str) -> list[str]:
     """Parser keys on the way down to the deepest line, outermost first."""
     keys: list[str] = []
-    depth = _depth(deepest)
+    depth = _depth(deepest) + 1
     for line in reversed(lines[: lines.index(deepest) + 1]):
-        if _depth(line) < depth or line is deepest:
+        if _depth(line) < depth:
             depth = _depth(line)
-            match = _KEY.search(line)
-            if match and "Parser key" in line:
+            match = _PARSER_KEY.search(line)
+            if match:
                 keys.insert(0, match.group(1))
     return keys
 
 
 def _tidy(line: str) -> str:
-    text = _KEY.sub("", line).strip(" -:")
+    text = re.sub(r"""(Parser key|Problem with given class_path) ["'][^"']+["']""", "", line).strip(" -:")
     text = re.sub(r"^Type .*? expects a function or a callable class: ", "", text)
     text = re.sub(r"\s*Got value: Namespace\(.*$", "", text)
     text = re.sub(r"<class '(?:[\w.]+\.)?(\w+)'>", r"\1", text)
+    text = re.sub(r"Expected a typing\.Literal\[(.*)\]", r"expected one of \1", text)
     text = re.sub(r"NestedArg\(key=.*?, val=(.*?)\)", r"\1", text)
-    return text.rstrip(". ") + "."
+    text = re.sub(r"^Expected a dot import path string: (.*)$", r"there is no class \1", text)
+    return text.rstrip(". ")
 
 
-def _known_names(text: str, registries: tuple[Registry[type], ...]) -> str:
+def _known_names(keys: list[str], text: str, registries: Mapping[str, tuple[Registry[type], ...]]) -> str:
     """Names that exist, where the complaint is about a class that does not."""
-    if not re.search(r"class_path|[Ii]mport|subclass|not a valid|unresolvable", text):
+    if not re.search(r"no class|class_path|[Ii]mport|subclass|not a valid|unresolvable", text):
         return ""
-    return "".join(f" Known {registry.kind}s: {', '.join(registry)}." for registry in registries)
+    known = registries.get(keys[0] if keys else "", ())
+    names = [name for registry in known for name in registry]
+    close = difflib.get_close_matches(text.rsplit(" ", 1)[-1], names, n=2, cutoff=0.6)
+    hint = f" Did you mean {' or '.join(close)}?" if close else ""
+    return hint + "".join(f" Known {registry.kind}s: {', '.join(registry)}." for registry in known)
+
+
+def quieten() -> None:
+    """Leaves out what libraries say that a user of this command can do nothing about."""
+    for message in (
+        ".*ended before the epoch ended and your dataloader is not resumable.*",  # the data module goes on there
+        ".*exists and is not empty.*",  # the folder of a resumed run
+        ".*callbacks used to create the checkpoint need to be provided.*",  # predicting takes no training callbacks
+        ".*LeafSpec.*",
+        ".*does not have many workers.*",
+        ".*is smaller than the logging interval.*",
+        ".*find_unused_parameters=True was specified.*",  # true of cohorts in which every subject has every view
+        ".*Grad strides do not match bucket view strides.*",
+        ".*Total length of .* across ranks is zero.*",  # nothing left to predict
+    ):
+        warnings.filterwarnings("ignore", message=message)
+    logging.getLogger("lightning.pytorch.utilities.rank_zero").addFilter(_worth_saying)
+    connector = "lightning.pytorch.trainer.connectors.checkpoint_connector"  # checkpoints are read weights-only here
+    logging.getLogger(connector).setLevel(logging.WARNING)
+
+
+def _worth_saying(record: logging.LogRecord) -> bool:
+    return not any(word in record.getMessage() for word in ("litlogger", "litmodels", "TPU available"))

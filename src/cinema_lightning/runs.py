@@ -24,9 +24,13 @@ def run_name(configs: list[Path]) -> str:
     """
     stems = []
     for path in configs:
-        saved = path.stem == "config" and path.parent.name.isdigit()
-        stems.append(path.resolve().parent.parent.name if saved else path.stem)
+        stems.append(path.resolve().parent.parent.name if is_saved(path) else path.stem)
     return "+".join(stems) or "unnamed"
+
+
+def is_saved(config: Path) -> bool:
+    """True for the configuration that a run keeps in its own folder."""
+    return config.stem == "config" and config.resolve().parent.name.isdigit()
 
 
 def versions(folder: Path) -> list[Path]:
@@ -107,7 +111,7 @@ def resolve_checkpoint(given: str | None, root: Path, name: str, verb: str) -> t
         raise CinemaError(f"There is {what} to resume from; start without --ckpt_path, or use --ckpt_path auto.")
     raise CinemaError(
         f"There is {what}: random weights are not worth a {verb}. Train first with `cinema fit` and the same --config "
-        "options, or name a checkpoint with --ckpt_path."
+        "options, take --ckpt_path last where a run had no validation, or name a checkpoint with --ckpt_path."
     )
 
 

@@ -8,10 +8,9 @@ replace those that the network was trained with.
 from __future__ import annotations
 
 import json
-import logging
 import os
-import warnings
 from argparse import ArgumentError
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +24,7 @@ from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.plugins.environments import SLURMEnvironment
 from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
+from lightning.pytorch.utilities.model_helpers import is_overridden
 
 from cinema_lightning import runs
 from cinema_lightning.callbacks.checkpoint import (
@@ -38,11 +38,11 @@ from cinema_lightning.callbacks.checkpoint import (
 from cinema_lightning.callbacks.pictures import Pictures
 from cinema_lightning.callbacks.throughput import Throughput
 from cinema_lightning.compatibility import check_fits, differences, refuse_foreign_classes
-from cinema_lightning.configs import unfold_arguments
 from cinema_lightning.data import DATA
 from cinema_lightning.data.datamodule import CineDataModule
+from cinema_lightning.data.store import replacing
 from cinema_lightning.errors import CinemaError
-from cinema_lightning.messages import translate
+from cinema_lightning.messages import quieten, translate
 from cinema_lightning.models import BACKBONES
 from cinema_lightning.models.precision import has_fast_bf16
 from cinema_lightning.phantom.overlay import PhantomCohort, ensure_cohort
@@ -75,17 +75,28 @@ class CinemaCLI(LightningCLI):
         self._verb = verb
         self.checkpoint: Path | None = None
         self.run_dir: Path | None = None
-        super().__init__(
-            Task,
-            CineDataModule,
-            subclass_mode_model=True,
-            subclass_mode_data=True,
-            auto_configure_optimizers=False,
-            save_config_callback=None,
-            seed_everything_default=0,
-            parser_kwargs={"exit_on_error": False, "prog": "cinema"},
-            args=[verb, *arguments],
-        )
+        try:
+            super().__init__(
+                Task,
+                CineDataModule,
+                subclass_mode_model=True,
+                subclass_mode_data=True,
+                auto_configure_optimizers=False,
+                save_config_callback=None,
+                seed_everything_default=0,
+                parser_kwargs={"exit_on_error": False, "prog": "cinema"},
+                args=[verb, *arguments],
+            )
+        except BaseException:
+            self._leave_no_empty_run()
+            raise
+
+    def _leave_no_empty_run(self) -> None:
+        """A run that failed before it began leaves no folder."""
+        if self._verb == "fit" and self.run_dir is not None and self.run_dir.is_dir() and runs.is_first_process():
+            with suppress(OSError):  # not empty: the run had begun
+                self.run_dir.rmdir()
+                self.run_dir.parent.rmdir()
 
     # ------------------------------------------------------------------ what can be said on the command line
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
@@ -99,16 +110,16 @@ class CinemaCLI(LightningCLI):
         parser.add_lightning_class_args(Checkpoints, "checkpoint")
         parser.add_lightning_class_args(CleanStop, "stop")
         parser.add_lightning_class_args(Pictures, "pictures")
-        parser.add_lightning_class_args(PredictionWriter, "output")
-        parser.add_argument("--shard", type=str | None, default=None, help="Part of the cohort to do, such as 3/8.")
-        parser.link_arguments("shard", "output.shard")
+        if self._verb == "predict":
+            parser.add_lightning_class_args(PredictionWriter, "output")
+            parser.add_argument("--shard", type=str | None, default=None, help="Part of the cohort to do: 3/8.")
+            parser.link_arguments("shard", "output.shard")
         parser.link_arguments("data.spec", "model.init_args.spec", self._spec, apply_on="instantiate")
 
-    @staticmethod
-    def subcommands() -> dict[str, set[str]]:
-        """The verbs; their own data arguments are built from the configuration."""
+    def subcommands(self) -> dict[str, set[str]]:  # type: ignore[override]
+        """The verb that is run; parsers of the others would only cost time."""
         skip = {"model", "train_dataloaders", "val_dataloaders", "dataloaders", "datamodule", "weights_only"}
-        return {verb: skip | ({"return_predictions"} if verb == "predict" else set()) for verb in VERBS}
+        return {self._verb: skip | ({"return_predictions"} if self._verb == "predict" else set())}
 
     def parse_arguments(self, parser: LightningArgumentParser, args: ArgsType) -> None:
         """Parses, turning nested complaints into one sentence."""
@@ -116,7 +127,7 @@ class CinemaCLI(LightningCLI):
             self.config = parser.parse_args(args)  # type: ignore[arg-type]
         except ArgumentError as error:
             hint = " Give a --config, for example --config pretrain.yaml." if "are required" in str(error) else ""
-            raise CinemaError(translate(str(error), (TASKS, DATA, BACKBONES)) + hint) from error
+            raise CinemaError(translate(str(error), REGISTRIES) + hint) from error
 
     def _parse_ckpt_path(self) -> None:
         """Nothing: Lightning would let a checkpoint's hyperparameters silently replace the configuration's."""
@@ -129,7 +140,11 @@ class CinemaCLI(LightningCLI):
         if config.data is None or (config.model is None and self._verb == "fit"):
             raise CinemaError("there is no model or no data: give a --config, for example --config pretrain.yaml.")
         root, name = Path(config.runs), config.name or runs.run_name(self._configs)
-        self.checkpoint, resumed = runs.resolve_checkpoint(config.ckpt_path, root, name, self._verb)
+        given = config.ckpt_path
+        saved = [path for path in self._configs if runs.is_saved(path)]
+        if self._verb != "fit" and saved and given in (None, "best", "last"):  # that very run, not the newest
+            given = str(runs.checkpoint_path(saved[-1].resolve().parent, given or "best"))
+        self.checkpoint, resumed = runs.resolve_checkpoint(given, root, name, self._verb)
         config.ckpt_path = None
         if self._verb == "fit":
             self.run_dir = resumed or self._new_run(root, name)
@@ -204,7 +219,7 @@ class CinemaCLI(LightningCLI):
         """Falls back to float32 where bf16 would be emulated."""
         cuda = torch.cuda.is_available() and trainer.accelerator in ("auto", "gpu", "cuda")
         device = torch.device("cuda" if cuda else "cpu")
-        if str(trainer.precision) == "bf16-mixed" and not has_fast_bf16(device):
+        if str(trainer.precision) in ("bf16-mixed", "bf16") and not has_fast_bf16(device):
             rank_zero_warn(
                 f"This {'GPU' if cuda else 'CPU'} has no bf16 arithmetic and would emulate it many times slower: "
                 "training in 32-true instead of bf16-mixed."
@@ -212,6 +227,24 @@ class CinemaCLI(LightningCLI):
             trainer.precision = "32-true"
 
     # ------------------------------------------------------------------ building
+    def instantiate_classes(self) -> None:
+        """Builds everything; what a constructor finds wrong stays the sentence that it is.
+
+        Raises:
+            CinemaError: If a value does not fit.
+        """
+        try:
+            super().instantiate_classes()
+        except (ValueError, TypeError, ArgumentError) as error:
+            cause: BaseException | None = error
+            while cause is not None and not isinstance(cause, CinemaError):
+                cause = cause.__cause__ or cause.__context__
+            if cause is not None:
+                raise cause from None
+            if "Union subtypes" in str(error):
+                raise CinemaError(translate(str(error), REGISTRIES)) from error
+            raise
+
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         """Adds what every run has: folder, logger, atomic checkpoints, no requeueing behind our back."""
         assert self.run_dir is not None
@@ -224,6 +257,9 @@ class CinemaCLI(LightningCLI):
         if logger in (None, True):
             fit = self._verb == "fit"
             logger = RunLogger(save_dir=str(self.run_dir), name="", version="") if fit else False
+        if trainer.get("strategy") in ("auto", "ddp") and _processes(trainer) > 1:
+            # subjects may lack views: a batch then leaves those views' weights without gradients, on all ranks alike
+            kwargs["strategy"] = "ddp_find_unused_parameters_true"
         kwargs |= {"default_root_dir": str(self.run_dir), "plugins": plugins, "logger": logger}
         return super().instantiate_trainer(**kwargs)
 
@@ -247,6 +283,10 @@ class CinemaCLI(LightningCLI):
             and self.trainer.is_global_zero
         ):
             self._write_record()
+        if subcommand == "test" and not is_overridden("test_step", self.model):
+            raise CinemaError(
+                f"{type(self.model).__name__} has nothing to test: `cinema validate` computes its validation loss."
+            )
         checkpoint = None
         if self.checkpoint is not None:
             check_fits(self.model, self.checkpoint)
@@ -254,25 +294,21 @@ class CinemaCLI(LightningCLI):
         options: dict[str, Any] = {"datamodule": self.datamodule, "ckpt_path": checkpoint, "weights_only": True}
         if subcommand == "predict":
             options["return_predictions"] = False
-            if self._predicted_already():
-                return
+            self._prepare_output()
         getattr(self.trainer, subcommand)(self.model, **options)
         if subcommand == "fit":
             rank_zero_info(f"The run is in {self.run_dir} (checkpoints, pictures, TensorBoard events, config.yaml).")
 
-    def _predicted_already(self) -> bool:
-        """Prepares the output; true where nothing is left to do."""
+    def _prepare_output(self) -> None:
+        """Tells the writer what it writes, and where."""
         assert self.checkpoint is not None
         assert self.run_dir is not None
-        writer = next(c for c in self.trainer.callbacks if isinstance(c, PredictionWriter))  # type: ignore[attr-defined]
         data = self.config[self._verb].data.init_args.as_dict()
         record = {key: value for key, value in data.items() if f"data.{key}" not in (*FREE_KEYS, "data.batch_size")}
         record["root"] = str(Path(data["root"]).resolve())
-        done = writer.prepare(self.run_dir / "predictions", self.checkpoint, record)
-        self.datamodule.restrict_prediction(writer.shard.of, done)
-        if writer.table.finished:
-            rank_zero_info(f"Already there: {writer.table.folder}; --output.overwrite true does it again.")
-        return writer.table.finished
+        for callback in self.trainer.callbacks:  # type: ignore[attr-defined]
+            if isinstance(callback, PredictionWriter):
+                callback.describe(self.run_dir / "predictions", self.checkpoint, record)
 
     def _write_record(self) -> None:
         """Writes the full configuration and the versions; a resumed run keeps its first configuration beside."""
@@ -285,52 +321,45 @@ class CinemaCLI(LightningCLI):
             number += 1
             target = self.run_dir / f"config.resumed_{number}.yaml"
         for path, content in ((target, text), (self.run_dir / "versions.json", _versions())):
-            temporary = path.with_name(f".{path.name}.tmp")
-            temporary.write_text(content, encoding="utf-8")
-            temporary.replace(path)
+            with replacing(path) as temporary:
+                temporary.write_text(content, encoding="utf-8")
 
 
-VERBS = ("fit", "validate", "test", "predict")
+REGISTRIES = {"model": (TASKS, BACKBONES), "data": (DATA,)}
+"""Where the names are that a key may take."""
+
+
+def _processes(trainer: dict[str, Any]) -> int:
+    """Processes that these trainer options start."""
+    devices = trainer.get("devices", "auto")
+    if isinstance(devices, str) and devices.isdigit():
+        devices = int(devices)
+    if isinstance(devices, list):
+        devices = len(devices)
+    if devices in ("auto", -1, "-1"):
+        cuda = trainer.get("accelerator") in ("auto", "gpu", "cuda")
+        devices = torch.cuda.device_count() if cuda else 1
+    return max(int(devices), 1) * int(trainer.get("num_nodes", 1)) if str(devices).isdigit() else 2
 
 
 def _versions() -> str:
     return json.dumps(runs.software_versions(), indent=2) + "\n"
 
 
-def _quieten() -> None:
-    """Leaves out what libraries say that a user of this command can do nothing about."""
-    for message in (
-        ".*ended before the epoch ended and your dataloader is not resumable.*",  # the data module goes on there
-        ".*exists and is not empty.*",  # the folder of a resumed run
-        ".*callbacks used to create the checkpoint need to be provided.*",  # predicting takes no training callbacks
-        ".*LeafSpec.*",
-        ".*does not have many workers.*",
-        ".*is smaller than the logging interval.*",
-        ".*Total length of .* across ranks is zero.*",  # nothing left to predict
-    ):
-        warnings.filterwarnings("ignore", message=message)
-    logging.getLogger("lightning.pytorch.utilities.rank_zero").addFilter(_worth_saying)
-
-
-def _worth_saying(record: logging.LogRecord) -> bool:
-    return not any(word in record.getMessage() for word in ("litlogger", "TPU available"))
-
-
-def run(verb: str, argv: list[str]) -> int:
+def run(verb: str, arguments: list[str], configs: list[Path]) -> int:
     """Runs one verb of LightningCLI.
 
     Args:
         verb: ``fit``, ``validate``, ``test`` or ``predict``.
-        argv: Its arguments, configurations by name.
+        arguments: Its arguments, the bases of configurations unfolded.
+        configs: Configurations as the user named them.
 
     Returns:
         Exit code, see :func:`cinema_lightning.cli.main`.
     """
-    TASKS.load()
-    DATA.load()
-    BACKBONES.load()
-    _quieten()
-    arguments, configs = unfold_arguments(argv)
+    for registry in (TASKS, DATA, BACKBONES):
+        registry.load()
+    quieten()
     before = os.environ.get(runs.RUN_DIR_VARIABLE)
     try:
         CinemaCLI(verb, arguments, configs)

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from cinema_lightning.data import table
+from cinema_lightning.data.splits import limit_subjects, split_rows
 from cinema_lightning.errors import CinemaError
 
 
@@ -100,52 +101,52 @@ def test_the_tables_split_is_followed(tmp_path):
         row["split"] = split
     opened = cohort(tmp_path, given)
     with pytest.warns(UserWarning, match="1 rows without a split are left out"):
-        splits = table.split_rows(opened, 0.5, 0)
+        splits = split_rows(opened, 0.5, 0)
     assert {key: value.tolist() for key, value in splits.items()} == {"train": [0, 4], "val": [1], "test": [2]}
 
 
 def test_a_subject_on_both_sides(tmp_path):
     given = [{**row, "subject": "p", "split": split} for row, split in zip(rows(2), ["train", "val"], strict=True)]
     with pytest.raises(CinemaError, match="subject 'p' has rows in train and in val"):
-        table.split_rows(cohort(tmp_path, given), 0.1, 0)
+        split_rows(cohort(tmp_path, given), 0.1, 0)
 
 
 def test_the_split_is_by_subject_and_keyed_on_the_seed(tmp_path):
     given = [{**row, "subject": f"p{i // 3}", "split": "test" if i < 6 else "train"} for i, row in enumerate(rows(300))]
     opened = cohort(tmp_path, given)
-    splits = table.split_rows(opened, 0.1, 1)
+    splits = split_rows(opened, 0.1, 1)
     subjects = opened.table["subject"].to_numpy()
     assert splits["test"].tolist() == list(range(6))
     assert len(splits["val"]) == 30 == 3 * len(set(subjects[splits["val"]]))
     assert not set(subjects[splits["val"]]) & set(subjects[splits["train"]])
     assert sorted(np.concatenate(list(splits.values()))) == list(range(300))
-    assert np.array_equal(splits["val"], table.split_rows(opened, 0.1, 1)["val"])
-    assert not np.array_equal(splits["val"], table.split_rows(opened, 0.1, 2)["val"])
+    assert np.array_equal(splits["val"], split_rows(opened, 0.1, 1)["val"])
+    assert not np.array_equal(splits["val"], split_rows(opened, 0.1, 2)["val"])
 
 
 def test_a_subjects_side_hardly_depends_on_the_others(tmp_path):
-    few = table.split_rows(cohort(tmp_path / "a", rows(200)), 0.2, 0)["val"]
-    many = table.split_rows(cohort(tmp_path / "b", rows(220)), 0.2, 0)["val"]
+    few = split_rows(cohort(tmp_path / "a", rows(200)), 0.2, 0)["val"]
+    many = split_rows(cohort(tmp_path / "b", rows(220)), 0.2, 0)["val"]
     assert len(set(few) & set(many)) >= 0.8 * len(few)
 
 
 @pytest.mark.parametrize(("n", "fraction", "wanted"), [(1, 0.1, 0), (2, 0.1, 1), (3, 0.9, 2), (10, 0.0, 0)])
 def test_small_cohorts_keep_someone_on_each_side(tmp_path, n, fraction, wanted):
-    assert len(table.split_rows(cohort(tmp_path, rows(n)), fraction, 0)["val"]) == wanted
+    assert len(split_rows(cohort(tmp_path, rows(n)), fraction, 0)["val"]) == wanted
 
 
 def test_a_fraction_out_of_range(tmp_path):
     with pytest.raises(CinemaError, match="val_fraction is 1"):
-        table.split_rows(cohort(tmp_path, rows(3)), 1, 0)
+        split_rows(cohort(tmp_path, rows(3)), 1, 0)
 
 
 def test_limit_subjects(tmp_path):
     opened = cohort(tmp_path, [{**row, "subject": f"p{i // 2}"} for i, row in enumerate(rows(40))])
     every = np.arange(40)
-    five, ten = (table.limit_subjects(opened, every, limit, 0) for limit in (5, 10))
+    five, ten = (limit_subjects(opened, every, limit, 0) for limit in (5, 10))
     assert len(five) == 10
     assert set(five) < set(ten)
-    assert np.array_equal(table.limit_subjects(opened, every, 99, 0), every)
+    assert np.array_equal(limit_subjects(opened, every, 99, 0), every)
 
 
 def test_no_folder_is_listed(tmp_path, monkeypatch):
@@ -155,5 +156,5 @@ def test_no_folder_is_listed(tmp_path, monkeypatch):
     monkeypatch.setattr("os.listdir", lambda *_: pytest.fail("a folder was listed"))
     start = time.perf_counter()
     opened = table.read_cohort(tmp_path)
-    table.split_rows(opened, 0.1, 0)
+    split_rows(opened, 0.1, 0)
     assert time.perf_counter() - start < 4  # benchmarks/open_cohort.py measures; this only guards

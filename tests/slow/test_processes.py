@@ -57,7 +57,7 @@ def mixed_cohort(tmp_path_factory) -> Path:
     out = tmp_path_factory.mktemp("mixed") / "phantom"
     from cinema_lightning.cli import main
 
-    options = ["--subjects", "12", "--size", "small", "--frames", "3", "--missing_views", "0.2", "--seed", "1"]
+    options = ["--subjects", "12", "--size", "small", "--frames", "3", "--missing_views", "0.4", "--seed", "1"]
     assert main(["phantom", *options, "--out", str(out)]) == 0
     return out
 
@@ -67,11 +67,17 @@ DDP = ("--trainer.devices=2", "--trainer.strategy=ddp")
 
 def test_two_processes_train_like_one_with_the_whole_batch(mixed_cohort, tmp_path):
     common = ("--trainer.max_epochs=2", "--model.optim.lr=1e-4")
-    run("fit", mixed_cohort, tmp_path / "one", *common, "--data.batch_size=4")
-    run("fit", mixed_cohort, tmp_path / "two", *common, "--data.batch_size=2", *DDP)
+    from cinema_lightning.data.datamodule import PretrainData
+
+    data = PretrainData(str(mixed_cohort), batch_size=2)
+    data.setup("fit")
+    sets = {draw.views for batch in data.train_sampler for draw in batch}
+    assert any(len(views) < 4 for views in sets), "the cohort should make batches that lack views"
+    run("fit", mixed_cohort, tmp_path / "one", *common, "--data.batch_size=2")
+    run("fit", mixed_cohort, tmp_path / "two", *common, "--data.batch_size=1", *DDP)
     one, two = state(tmp_path / "one"), state(tmp_path / "two")
     for key, value in one.items():
-        assert torch.allclose(value.double(), two[key].double(), atol=2e-6, rtol=1e-4), key
+        assert torch.allclose(value.double(), two[key].double(), atol=5e-6, rtol=1e-4), key
     assert sorted(p.name for p in (tmp_path / "two" / "pretrain+phantom").iterdir()) == ["0"]
 
 

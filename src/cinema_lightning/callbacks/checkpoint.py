@@ -6,6 +6,7 @@ hang or tear files (Lightning issue 21406). Here a handler only sets a flag; the
 
 from __future__ import annotations
 
+import shutil
 import signal
 import sys
 import threading
@@ -42,9 +43,10 @@ class AtomicCheckpointIO(TorchCheckpointIO):
             temporary.replace(path)
         except (OSError, RuntimeError) as error:  # torch wraps a failed write in RuntimeError
             temporary.unlink(missing_ok=True)
+            before = "; the previous one is intact" if path.exists() else ""
+            hint = "resume with --ckpt_path last" if before else "start again"
             raise CinemaError(
-                f"The checkpoint {path} could not be written ({_first_line(error)}); the previous one is intact. "
-                "Free some space, or check the folder, and resume with --ckpt_path last."
+                f"The checkpoint {path} could not be written ({_why(error, path)}){before}. Mend that and {hint}."
             ) from error
 
     def load_checkpoint(self, path: Any, map_location: Any = None, weights_only: bool | None = None) -> dict[str, Any]:
@@ -82,6 +84,14 @@ def load_checkpoint(path: str | Path, mmap: bool = False) -> dict[str, Any]:
     if not isinstance(content, dict) or "state_dict" not in content:
         raise CinemaError(f"{path} holds no Lightning checkpoint (no 'state_dict'); give a .ckpt file of a run.")
     return content
+
+
+def _why(error: BaseException, path: Path) -> str:
+    """The system's reason; torch's writer reports a full disk as a position that it did not expect."""
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    free = shutil.disk_usage(path.parent).free if path.parent.is_dir() else 0
+    return f"{_first_line(error)}; {free / 1e6:.0f} MB are free there"
 
 
 def _first_line(error: BaseException) -> str:
@@ -122,11 +132,34 @@ class Checkpoints(ModelCheckpoint):
         super().setup(trainer, pl_module, stage)
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Saves ``last.ckpt`` each time, not only when the epoch was the best so far."""
+        """Saves ``last.ckpt`` each time, not only when the epoch was the best so far; ends a run that was told to stop.
+
+        Raises:
+            RunStopped: If a signal came in the last batch of the epoch, or during its validation.
+        """
         super().on_train_epoch_end(trainer, pl_module)
-        due = (trainer.current_epoch + 1) % self._every_n_epochs == 0
+        stops = [callback for callback in trainer.callbacks if isinstance(callback, CleanStop)]  # type: ignore[attr-defined]
+        last_epoch = trainer.max_epochs is not None and trainer.current_epoch + 1 >= trainer.max_epochs
+        stop = any(callback.wanted(trainer) for callback in stops) and not last_epoch
+        due = (trainer.current_epoch + 1) % self._every_n_epochs == 0 or stop
         if due and self._last_global_step_saved != trainer.global_step and not getattr(trainer, "fast_dev_run", False):
             self._save_last_checkpoint(trainer, self._monitor_candidates(trainer))
+        if stop:
+            raise stops[0].stopped(trainer)
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Takes over the best score also where the run's folder was moved."""
+        if self.dirpath is not None:
+            best = Path(self.dirpath) / "best.ckpt"
+            moved: dict[str, Any] = {
+                "dirpath": self.dirpath,
+                "best_model_path": str(best),
+                "kth_best_model_path": str(best),
+            }
+            moved["best_k_models"] = {str(best): score for score in state_dict.get("best_k_models", {}).values()}
+            moved["last_model_path"] = str(Path(self.dirpath) / "last.ckpt")
+            state_dict = state_dict | moved if best.is_file() else state_dict
+        super().load_state_dict(state_dict)
 
 
 class RunStopped(Exception):  # noqa: N818  (it is no error)
@@ -169,12 +202,11 @@ class CleanStop(Callback):
         Raises:
             RunStopped: After saving for a signal.
         """
-        if (batch_idx + 1) % trainer.accumulate_grad_batches and batch_idx + 1 != trainer.num_training_batches:
-            return
+        if (batch_idx + 1) % trainer.accumulate_grad_batches or batch_idx + 1 == trainer.num_training_batches:
+            return  # in the middle of a step; or at the end of the epoch, which is validated before it is saved
         due = 0 < self.save_every_minutes < (time.monotonic() - self._saved_at) / 60
-        stop = self.signal_name is not None
+        stop = self.wanted(trainer)
         if trainer.world_size > 1:
-            stop = trainer.strategy.reduce_boolean_decision(stop, all=False)
             due = trainer.strategy.reduce_boolean_decision(due, all=False)
         if not (stop or due):
             return
@@ -183,8 +215,18 @@ class CleanStop(Callback):
         if isinstance(checkpoint, ModelCheckpoint) and checkpoint.dirpath:
             trainer.save_checkpoint(Path(checkpoint.dirpath) / "last.ckpt")
         if stop:
-            name = self.signal_name or "a signal to another rank"
-            raise RunStopped(f"Stopped by {name} in epoch {trainer.current_epoch}; resume with --ckpt_path last.")
+            trainer._logger_connector.update_train_step_metrics()  # Lightning would log this step after this hook
+            raise self.stopped(trainer)
+
+    def wanted(self, trainer: Trainer) -> bool:
+        """Whether a signal reached any of the ranks."""
+        stop = self.signal_name is not None
+        return trainer.strategy.reduce_boolean_decision(stop, all=False) if trainer.world_size > 1 else stop
+
+    def stopped(self, trainer: Trainer) -> RunStopped:
+        """What to raise when the state is saved."""
+        name = self.signal_name or "a signal to another rank"
+        return RunStopped(f"Stopped by {name} in epoch {trainer.current_epoch}; resume with --ckpt_path last.")
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Gives the signals back."""

@@ -9,6 +9,7 @@ import torch
 from lightning import Callback, LightningModule, Trainer
 from torch import Tensor
 
+from cinema_lightning.data.store import replacing
 from cinema_lightning.tasks.base import Task
 from cinema_lightning.views import get_view
 
@@ -99,9 +100,8 @@ class Pictures(Callback):
             sizes = batch[f"{view}_size"]
             depths = sizes[:, 2].tolist() if sizes.shape[1] == 3 else [1] * len(sizes)
             figure = draw_panels(view, images, batch["id"], depths)
-            temporary = folder / f".{view}.tmp.png"
-            figure.savefig(temporary, dpi=90)
-            temporary.replace(folder / f"epoch_{trainer.current_epoch:04d}_{view}.png")
+            with replacing(folder / f"epoch_{trainer.current_epoch:04d}_{view}.png") as temporary:
+                figure.savefig(temporary, dpi=90)
             experiment = getattr(trainer.logger, "experiment", None)
             if experiment is not None and hasattr(experiment, "add_figure"):
                 experiment.add_figure(f"panels/{view}", figure, trainer.global_step, close=False)

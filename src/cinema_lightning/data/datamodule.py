@@ -16,7 +16,8 @@ from cinema_lightning.data import DATA
 from cinema_lightning.data.dataset import FrameDataset
 from cinema_lightning.data.loader import BatchLoader
 from cinema_lightning.data.sampler import ViewGroupSampler
-from cinema_lightning.data.table import Cohort, limit_subjects, mask_of, read_cohort, split_rows, views_of
+from cinema_lightning.data.splits import limit_subjects, split_rows
+from cinema_lightning.data.table import Cohort, mask_of, read_cohort, views_of
 from cinema_lightning.data.transforms import PLAN, Fit, PretrainAugment
 from cinema_lightning.errors import CinemaError
 from cinema_lightning.views import VIEWS, get_view
@@ -59,6 +60,7 @@ class CineDataModule(L.LightningDataModule):
 
     cohort: Cohort
     rows: dict[str, np.ndarray]
+    test_fraction: float = 0.0
 
     def __init__(
         self,
@@ -114,9 +116,24 @@ class CineDataModule(L.LightningDataModule):
     @property
     def n_train(self) -> int:
         """Number of training samples."""
-        return len(self.rows["train"])
+        return len(self.samples("train")[0])
+
+    def follow(self, spec: dict[str, Any], stage: str = "test") -> None:
+        """Makes the data use a checkpoint's facts instead of its own; before setup.
+
+        Args:
+            spec: What the checkpoint was trained with.
+            stage: validate, test or predict.
+        """
+        self.views = list(spec["views"])
+        self.input_size = {view: tuple(size) for view, size in spec["input_size"].items()}
+        self._ready = False
 
     # What subclasses may replace.
+
+    def samples(self, split: Split) -> tuple[np.ndarray, np.ndarray | None]:
+        """The samples of a split: their rows of the cohort, and their frames; None draws a frame at each visit."""
+        return self.rows[split], None
 
     def make_dataset(self) -> FrameDataset:
         """The dataset, of all rows of the cohort; samplers say which are used."""
@@ -148,7 +165,8 @@ class CineDataModule(L.LightningDataModule):
                 raise CinemaError(
                     f"{self.cohort.source} has no training studies; see its split column and val_fraction."
                 )
-            self.train_sampler = self._sampler(self.rows["train"], self.batch_size, shuffle=True)
+            rows, frames = self.samples("train")
+            self.train_sampler = self._sampler(rows, self.batch_size, shuffle=True, frames=frames)
             self.batch_size = self.train_sampler.batch_size
 
     def train_dataloader(self) -> DataLoader[Any]:
@@ -164,11 +182,13 @@ class CineDataModule(L.LightningDataModule):
 
     def val_dataloader(self) -> DataLoader[Any] | list[Any]:
         """Batches of all validation samples in a fixed order; no loader where there are none."""
-        return self._loader(self._eval_sampler(self.rows["val"])) if len(self.rows["val"]) else []
+        rows, frames = self.samples("val")
+        return self._loader(self._eval_sampler(rows, frames)) if len(rows) else []
 
     def test_dataloader(self) -> DataLoader[Any]:
         """Batches of all test samples in a fixed order."""
-        return self._loader(self._eval_sampler(self._some("test")))
+        self._some("test")
+        return self._loader(self._eval_sampler(*self.samples("test")))
 
     def restrict_prediction(
         self, ids: Callable[[Iterable[str]], list[str]], done: set[tuple[str, int]] | None = None
@@ -185,9 +205,9 @@ class CineDataModule(L.LightningDataModule):
     def predict_dataloader(self) -> DataLoader[Any] | list[Any]:
         """Batches of the frames to predict, study by study; no loader where none are left."""
         split = self.predict_split
-        rows = self._usable(np.arange(len(self.cohort))) if split == "all" else self._some(split)
+        rows = self._usable(np.arange(len(self.cohort))) if split == "all" else self._predictable(split)
         wanted = set(self._predict_ids(self.cohort.ids[row] for row in rows))
-        dataset = self.make_dataset()
+        dataset = self._prediction_dataset()
         phases = np.stack([self.cohort.numbers("ed_frame"), self.cohort.numbers("es_frame")], axis=1)
         pairs = [
             (row, frame)
@@ -216,12 +236,21 @@ class CineDataModule(L.LightningDataModule):
 
     def on_before_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
         """Draws what is random and decides shapes, on the host."""
-        training = self.trainer is not None and self.trainer.training
-        return (self.train_transform() if training and self.augment else self.eval_transform()).prepare(batch)
+        return self._transform().prepare(batch)
 
     def on_after_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
         """Augments, scales, crops and pads, on the device."""
-        return self.eval_transform().apply(batch) if PLAN in batch else batch
+        return self._transform().apply(batch) if PLAN in batch else batch
+
+    def _transform(self) -> Fit:
+        training = self.trainer is not None and self.trainer.training
+        return self.train_transform() if training and self.augment else self.eval_transform()
+
+    def _prediction_dataset(self) -> FrameDataset:
+        return self.make_dataset()
+
+    def _predictable(self, split: Split) -> np.ndarray:
+        return self._some(split)
 
     def _position(self) -> tuple[int, int]:
         """Epoch of the next training batch, and how many batches of it were used."""
@@ -239,7 +268,7 @@ class CineDataModule(L.LightningDataModule):
         self.cohort = read_cohort(self.root)
         # The masks of the views asked for; other views are as if they were not there.
         self._masks = self.cohort.view_masks & np.uint8(mask_of(self.views))
-        splits = split_rows(self.cohort, self.val_fraction, self.run_seed)
+        splits = split_rows(self.cohort, self.val_fraction, self.run_seed, self.test_fraction)
         self.rows = {split: self._usable(rows) for split, rows in splits.items()}
         unusable = sum(len(rows) for rows in splits.values()) - sum(len(rows) for rows in self.rows.values())
         if unusable:

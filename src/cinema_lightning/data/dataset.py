@@ -16,13 +16,33 @@ the last batch of a distributed validation, else 1), and ``epoch`` (int), which 
 After the device-side transform (:mod:`cinema_lightning.data.transforms`) ``V`` is float32 in [0, 1] of exactly the
 input size, ``V_size`` is the true size inside it, and ``V_affine`` knows about a crop; all else is unchanged.
 
+Batches with labels (:mod:`cinema_lightning.data.labels`) hold besides, by kind of target:
+
+======================  ==================================================================================
+``V_label``             segmentation: uint8 (B, X, Y[, Z]) class indices, padded with 0 (background) at the end;
+                        255 all over where the frame has no label map (test cases, views without labels)
+``V_labelled``          segmentation: bool (B,), whether there was a label map
+``label``               classification: int64 (B,) class index; regression: float32 (B,) standardised target
+``time``, ``event``     survival: float32 (B,) days, and 1 for an event or 0 for censoring
+``V_points``            landmarks: float32 (B, L, 2), x and y in voxels of the image as it is, centres at integers
+``V_points_valid``      landmarks: bool (B, L), false where a landmark is not marked or has left the image
+======================  ==================================================================================
+
+Their images have as many channels as the data's ``spec`` says: ED and ES for classification, regression and survival
+(``frame`` is ED's), the sequences of a study that has several, else one. A loss leaves out voxels that are 255.
+Padding counts as background, as published; ``V_size`` says where it begins, and it is cropped away before metrics.
+Training batches are augmented and of exactly the input size; a rotated image's ``V_affine`` and ``V_spacing`` are those
+of its new grid, and points and labels follow. In evaluation nothing is cropped: a view is padded to at least the input
+size and is larger where an image is, which the task tiles
+(:mod:`cinema_lightning.data.finetune_transforms`).
+
 The memory of a stack runs z, x, y (see :mod:`cinema_lightning.data.store`); its shape is as stated.
 """
 
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -33,6 +53,7 @@ from cinema_lightning.data.draws import generator
 from cinema_lightning.data.sampler import Draw
 from cinema_lightning.data.table import Reader, SeriesLike
 from cinema_lightning.errors import CinemaError
+from cinema_lightning.views import get_view
 
 Sample = dict[str, Any]
 
@@ -79,18 +100,17 @@ class FrameDataset(Dataset[Any]):
             return error
 
     def sample(self, draw: Draw) -> Sample:
-        """Reads one sample: for each view V ``V`` (X, Y[, Z]) uint8, ``V_spacing``, ``V_affine``; and the scalars."""
+        """Reads one sample: for each view V ``V`` ([C,] X, Y[, Z]) uint8, ``V_spacing``, ``V_affine``; the scalars."""
         name = str(self.ids[draw.row])
         try:
             series = self._open(draw, name)
             frame, frames = self._frames(draw, name, series)
             sample: Sample = {"id": name, "frame": frame, "weight": draw.weight, "epoch": draw.epoch}
             for view in draw.views:
-                voxels = series[view].read([frames[view]])[0]
-                self._warn_if_constant(voxels, series[view], frames[view])
-                sample[view] = voxels
+                sample[view] = self._image(series[view], frames[view])
                 sample[f"{view}_spacing"] = np.asarray(series[view].info.spacing, dtype=np.float32)
                 sample[f"{view}_affine"] = series[view].info.affine.astype(np.float32)
+            self._add(sample, draw, frames)
         except CinemaError as error:
             raise self._located(error, draw.row) from None
         return sample
@@ -125,7 +145,16 @@ class FrameDataset(Dataset[Any]):
             self._last = (*key, {view: self.reader.open(name, view) for view in draw.views})
         return self._last[2]
 
-    def _frames(self, draw: Draw, name: str, series: dict[str, SeriesLike]) -> tuple[int, dict[str, int]]:
+    def _image(self, series: SeriesLike, frames: Sequence[int]) -> np.ndarray:
+        """Image of one view, from the frames that :meth:`_frames` chose."""
+        voxels = series.read(frames)[0]
+        self._warn_if_constant(voxels, series, frames[0])
+        return voxels
+
+    def _add(self, sample: Sample, draw: Draw, frames: Mapping[str, Sequence[int]]) -> None:
+        """What a subclass reads beside the images."""
+
+    def _frames(self, draw: Draw, name: str, series: dict[str, SeriesLike]) -> tuple[int, dict[str, list[int]]]:
         """The frame, and for each view the frame of the same phase where the numbers of frames differ."""
         most = max(one.n_frames for one in series.values())
         frame = draw.frame
@@ -133,13 +162,17 @@ class FrameDataset(Dataset[Any]):
             frame = int(generator(self.seed, draw.epoch, name, "frame").integers(most))
         elif frame >= most:
             raise CinemaError(f"Frame {frame} was asked for, but there are {most}.")
-        phase = frame / max(most - 1, 1)
-        return frame, {view: round(phase * (one.n_frames - 1)) for view, one in series.items()}
+        return frame, {view: [same_phase(frame, most, one.n_frames)] for view, one in series.items()}
 
     def _warn_if_constant(self, voxels: np.ndarray, series: SeriesLike, frame: int) -> None:
         if voxels.min() == voxels.max() and str(series.path) not in self._warned:
             self._warned.add(str(series.path))
             warnings.warn(f"{series.path}: frame {frame} is constant and is used as zeros.", stacklevel=3)
+
+
+def same_phase(frame: int, of: int, count: int) -> int:
+    """The frame of a series of ``count`` that is as far in the cycle as ``frame`` is in a series of ``of`` frames."""
+    return frame if of == count else round(frame / max(of - 1, 1) * (count - 1))
 
 
 def collate(samples: Sequence[Sample]) -> dict[str, Any]:
@@ -158,23 +191,31 @@ def collate(samples: Sequence[Sample]) -> dict[str, Any]:
         "epoch": samples[0]["epoch"],
     }
     for view in (key.removesuffix("_affine") for key in samples[0] if key.endswith("_affine")):
-        images = [sample[view] for sample in samples]
+        dims = get_view(view).dims
+        images = [_with_channels(sample[view], dims) for sample in samples]
         batch[view] = _pad_and_stack(images)
-        batch[f"{view}_size"] = torch.tensor([image.shape for image in images])
-        for key in (f"{view}_spacing", f"{view}_affine"):
+        batch[f"{view}_size"] = torch.tensor([image.shape[1:] for image in images])
+        if f"{view}_label" in samples[0]:
+            batch[f"{view}_label"] = _pad_and_stack([sample[f"{view}_label"][None] for sample in samples])[:, 0]
+    for key in samples[0]:
+        if key not in batch:
             batch[key] = torch.from_numpy(np.stack([sample[key] for sample in samples]))
     return batch
 
 
+def _with_channels(image: np.ndarray, dims: int) -> np.ndarray:
+    return image if image.ndim > dims else image[None]
+
+
 def _pad_and_stack(images: Sequence[np.ndarray]) -> torch.Tensor:
-    """(X, Y[, Z]) to (B, 1, X, Y[, Z]); the memory of stacks stays z, x, y, so that each copy runs straight."""
-    shape = tuple(max(sizes) for sizes in zip(*(image.shape for image in images), strict=True))
+    """(C, X, Y[, Z]) to (B, C, X, Y[, Z]); the memory of stacks stays z, x, y, so that each copy runs straight."""
+    channels, *shape = (max(sizes) for sizes in zip(*(image.shape for image in images), strict=True))
     # empty, then zero what is not covered: most batches need no padding.
     stack = len(shape) == 3
-    memory = np.empty((len(images), *((shape[2], *shape[:2]) if stack else shape)), dtype=np.uint8)
-    for place, image in zip(memory.transpose(0, 2, 3, 1) if stack else memory, images, strict=True):
-        if image.shape != shape:
+    memory = np.empty((len(images), channels, *((shape[2], *shape[:2]) if stack else shape)), dtype=np.uint8)
+    for place, image in zip(memory.transpose(0, 1, 3, 4, 2) if stack else memory, images, strict=True):
+        if image.shape[1:] != tuple(shape):
             place[...] = 0
-        place[tuple(slice(size) for size in image.shape)] = image
+        place[(slice(None), *(slice(size) for size in image.shape[1:]))] = image
     padded = torch.from_numpy(memory)
-    return (padded.permute(0, 2, 3, 1) if stack else padded).unsqueeze(1)
+    return padded.permute(0, 1, 3, 4, 2) if stack else padded

@@ -7,8 +7,6 @@ NIfTI files (see :mod:`cinema_lightning.data.nifti`), which is listed.
 
 from __future__ import annotations
 
-import hashlib
-import warnings
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +17,7 @@ import numpy as np
 from cinema_lightning.data import nifti
 from cinema_lightning.data.store import Series, SeriesInfo, open_series, replacing, series_path
 from cinema_lightning.errors import CinemaError
-from cinema_lightning.views import VIEWS
+from cinema_lightning.views import VIEWS, get_view
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -67,8 +65,19 @@ class StoreReader:
     root: Path
 
     def open(self, study: str, view: str) -> Series:
-        """Opens one series; see :func:`cinema_lightning.data.store.open_series`."""
-        return open_series(series_path(self.root, study, view))
+        """Opens one series; see :func:`cinema_lightning.data.store.open_series`.
+
+        Raises:
+            CinemaError: If it cannot be opened or has not the dimensions of its view.
+        """
+        series = open_series(series_path(self.root, study, view))
+        dims = get_view(view).dims
+        if len(series.shape) != dims:
+            raise CinemaError(
+                f"{series.path}: a frame has {len(series.shape)} dimensions, but {get_view(view).display} has {dims}; "
+                "prepare this study again."
+            )
+        return series
 
 
 @dataclass(frozen=True)
@@ -263,78 +272,3 @@ def _read_folder(root: Path) -> Cohort:
     table = pd.DataFrame(rows)
     masks = _view_masks(root, table)
     return Cohort(root, root, table, table["id"].to_numpy(dtype=str), masks, nifti.NiftiReader(files))
-
-
-def split_rows(cohort: Cohort, val_fraction: float, seed: int) -> dict[str, np.ndarray]:
-    """Splits a cohort by subject, so that all studies of a person are on one side.
-
-    Where the table's split column names both train and val rows, it is followed, and rows without a split are left
-    out. Otherwise the rows that are not test rows are divided: the subjects are ranked by a hash of seed and name, and
-    the first ``val_fraction`` of them validate. A subject's rank does not depend on who else is in the table.
-
-    Args:
-        cohort: The cohort.
-        val_fraction: Share of the subjects that validate, 0 to below 1; at least one if it is not 0 and there are two.
-        seed: The run's seed.
-
-    Returns:
-        Row numbers, in the order of the table, under train, val and test.
-
-    Raises:
-        CinemaError: If a subject is on both sides in the table, or the fraction is out of range.
-    """
-    if not 0 <= val_fraction < 1:
-        raise CinemaError(f"val_fraction is {val_fraction}; it is a share of the subjects, from 0 to below 1.")
-    given = cohort.table["split"].to_numpy(dtype=str)
-    if (given == "train").any() and (given == "val").any():
-        _check_leaks(cohort, given)
-        if (unassigned := int((given == "").sum())) > 0:
-            warnings.warn(f"{cohort.source}: {unassigned} rows without a split are left out.", stacklevel=2)
-        return {split: np.flatnonzero(given == split) for split in SPLITS}
-    rest = np.flatnonzero(given != "test")
-    subjects = cohort.table["subject"].to_numpy(dtype=str)[rest]
-    unique, inverse = np.unique(subjects, return_inverse=True)
-    count = round(val_fraction * len(unique))
-    if val_fraction > 0 and len(unique) > 1:
-        count = min(max(count, 1), len(unique) - 1)
-    validates = np.zeros(len(unique), dtype=bool)
-    validates[_ranking(unique, seed, "split")[:count]] = True
-    in_val = validates[inverse]
-    return {"train": rest[~in_val], "val": rest[in_val], "test": np.flatnonzero(given == "test")}
-
-
-def limit_subjects(cohort: Cohort, rows: np.ndarray, limit: int, seed: int) -> np.ndarray:
-    """Keeps the rows of ``limit`` subjects drawn with the seed; a larger limit keeps the subjects of a smaller one.
-
-    Args:
-        cohort: The cohort.
-        rows: Row numbers.
-        limit: How many subjects.
-        seed: The run's seed.
-
-    Returns:
-        Row numbers, in the same order.
-    """
-    unique, inverse = np.unique(cohort.table["subject"].to_numpy(dtype=str)[rows], return_inverse=True)
-    kept = np.zeros(len(unique), dtype=bool)
-    kept[_ranking(unique, seed, "limit")[:limit]] = True
-    return rows[kept[inverse]]
-
-
-def _ranking(subjects: np.ndarray, seed: int, purpose: str) -> np.ndarray:
-    """Order of the subjects by a hash: one blake2b each, as a generator each would take seconds for 75,000."""
-    key = f"{purpose}:{seed}:"
-    digests = [hashlib.blake2b((key + subject).encode(), digest_size=8).digest() for subject in subjects.tolist()]
-    return np.argsort(np.frombuffer(b"".join(digests), dtype=">u8"), kind="stable")
-
-
-def _check_leaks(cohort: Cohort, given: np.ndarray) -> None:
-    subjects = cohort.table["subject"].to_numpy(dtype=str)
-    train = np.unique(subjects[given == "train"])
-    for other in ("val", "test"):
-        shared = np.intersect1d(train, subjects[given == other])
-        if len(shared):
-            raise CinemaError(
-                f"{cohort.source}: subject '{shared[0]}' has rows in train and in {other}; give all rows of a subject "
-                "the same split."
-            )

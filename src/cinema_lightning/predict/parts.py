@@ -12,6 +12,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
+from cinema_lightning.data.store import replacing
 from cinema_lightning.errors import CinemaError
 from cinema_lightning.shards import Shard
 
@@ -48,6 +49,11 @@ class PartTable:
         pattern = f"{self.stem}.{self.shard.index}-of-{self.shard.count}.*.csv"
         return sorted(self._parts_folder.glob(pattern)) if self._parts_folder.is_dir() else []
 
+    def clear(self) -> None:
+        """Removes this shard's rows, and the whole table that they are part of."""
+        for path in (self.table, self.shard_file(self.shard.index), *self.parts()):
+            path.unlink(missing_ok=True)
+
     def done(self) -> set[Key]:
         """Keys of the rows that are already written."""
         keys: set[Key] = set()
@@ -75,11 +81,10 @@ class PartTable:
         """
         parts = self.parts()
         target = self.table if self.shard.count == 1 else self.shard_file(self.shard.index)
-        if parts:
-            _merge(parts, target)
-            for part in parts:
-                part.unlink()
-        if self.shard.count > 1 and target.is_file():
+        _merge(parts, target)  # a shard without subjects becomes an empty file, so that the others can merge
+        for part in parts:
+            part.unlink()
+        if self.shard.count > 1:
             shards = [self.shard_file(index + 1) for index in range(self.shard.count)]
             if all(path.is_file() for path in shards):
                 _merge(shards, self.table)
@@ -137,14 +142,12 @@ def _merge(parts: list[Path], target: Path) -> None:
     known = [header for header in headers if header]
     if any(header != known[0] for header in known):
         raise CinemaError(f"The parts of {target} have different columns; remove {parts[0].parent} and run again.")
-    temporary = target.with_name(f".{target.name}.tmp")
-    with ExitStack() as stack, temporary.open("wb") as file:
+    with replacing(target) as temporary, ExitStack() as stack, temporary.open("wb") as file:
         opened = {part: stack.enter_context(part.open("rb")) for part in parts}
         file.write(known[0] if known else b"")
         for _, (part, start, length) in sorted(places.items()):
             opened[part].seek(start)
             file.write(opened[part].read(length))
-    temporary.replace(target)
 
 
 def _places(path: Path) -> tuple[bytes, list[tuple[Key, int, int]]]:

@@ -13,8 +13,9 @@ from lightning import Callback, LightningModule, Trainer
 from lightning.pytorch.utilities import rank_zero_info
 
 from cinema_lightning.callbacks.pictures import draw_panels
+from cinema_lightning.data.store import replacing
 from cinema_lightning.errors import CinemaError
-from cinema_lightning.predict.parts import Key, PartTable, PartWriter
+from cinema_lightning.predict.parts import PartTable, PartWriter
 from cinema_lightning.shards import Shard
 from cinema_lightning.tasks.base import Task
 
@@ -45,46 +46,58 @@ class PredictionWriter(Callback):
         self.overwrite = overwrite
         self.table: PartTable
         self._part: PartWriter | None = None
+        self._default = Path("predictions")
+        self._record: dict[str, Any] = {}
 
-    def prepare(self, default_folder: Path, checkpoint: Path, data: dict[str, Any]) -> set[Key]:
-        """Opens the folder and says what is already there.
+    def describe(self, default_folder: Path, checkpoint: Path, data: dict[str, Any]) -> None:
+        """Says what is predicted, before the run.
 
         Args:
             default_folder: Where to write when no folder was given.
             checkpoint: The checkpoint that predicts.
             data: Options of the data; another value of any of them makes another table.
+        """
+        self._default = default_folder
+        self._record = {"checkpoint": _digest(checkpoint), "data": data, "reconstructions": self.reconstructions}
 
-        Returns:
-            (id, frame) pairs that earlier attempts wrote.
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Claims the folder on the first rank, and leaves out of the data what is already there.
 
         Raises:
             CinemaError: If the folder holds predictions of something else.
         """
-        folder = self.folder or default_folder
-        folder.mkdir(parents=True, exist_ok=True)
-        record = {"checkpoint": _digest(checkpoint), "data": data}
-        text = json.dumps(record, indent=2, sort_keys=True, default=str) + "\n"
+        folder = self.folder or self._default
         self.table = PartTable(folder, self.stem, self.shard)
-        known = folder / f"{self.stem}.json"
-        if known.is_file() and known.read_text(encoding="utf-8") != text:
-            if not self.overwrite:
-                raise CinemaError(
-                    f"{folder} holds predictions of another checkpoint or other data; choose another folder with "
-                    "--output.folder, or replace them with --output.overwrite true."
-                )
-            self._clear(folder)
-        temporary = known.with_name(f".{known.name}.{self.shard.index}.tmp")
-        temporary.write_text(text, encoding="utf-8")
-        temporary.replace(known)
-        return self.table.done()
+        refusal = self._claim(folder) if trainer.is_global_zero else None
+        refusal = trainer.strategy.broadcast(refusal)
+        if refusal:
+            raise CinemaError(refusal)
+        datamodule: Any = trainer.datamodule  # type: ignore[attr-defined]
+        if self.table.finished:
+            rank_zero_info(f"Already there: {folder}; --output.overwrite true does it again.")
+            datamodule.restrict_prediction(lambda _: [])
+        else:
+            datamodule.restrict_prediction(self.shard.of, self.table.done())
 
-    def _clear(self, folder: Path) -> None:
-        for path in (*folder.glob(f"{self.stem}*.csv"), *(folder / ".parts").glob(f"{self.stem}*.csv")):
-            path.unlink()
+    def _claim(self, folder: Path) -> str | None:
+        """Notes what the folder's predictions are of; the sentence that refuses it where it holds others."""
+        text = json.dumps(self._record, indent=2, sort_keys=True, default=str) + "\n"
+        known = folder / f"{self.stem}.json"
+        if self.overwrite:
+            self.table.clear()
+        elif known.is_file() and known.read_text(encoding="utf-8") != text:
+            return (
+                f"{folder} holds predictions of another checkpoint, other data or other options; choose another folder "
+                "with --output.folder, or replace them with --output.overwrite true."
+            )
+        with replacing(known) as temporary:
+            temporary.write_text(text, encoding="utf-8")
+        return None
 
     def on_predict_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Opens this process's part."""
-        self._part = self.table.new_part(trainer.global_rank)
+        if not self.table.finished:
+            self._part = self.table.new_part(trainer.global_rank)
 
     def on_predict_batch_end(
         self,
@@ -103,11 +116,9 @@ class PredictionWriter(Callback):
         self._part.write([row for row, wanted in zip(outputs, real, strict=True) if wanted])
 
     def on_predict_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Closes the parts and merges them on the first rank."""
+        """Closes the parts of all ranks."""
         self._close()
         trainer.strategy.barrier("predictions")
-        if trainer.is_global_zero:
-            self.finish()
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
         """Closes the part; the next attempt goes on after it."""
@@ -118,11 +129,10 @@ class PredictionWriter(Callback):
             self._part.close()
             self._part = None
 
-    def finish(self) -> None:
-        """Merges and says where the result is."""
-        target = self.table.finish()
-        if target.is_file():
-            rank_zero_info(f"Written: {target}")
+    def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Merges the parts on the first rank once all ranks are through; a run that broke off does not come here."""
+        if trainer.is_global_zero and not self.table.finished:
+            rank_zero_info(f"Written: {self.table.finish()}")
 
     def _write_panels(self, task: LightningModule, trainer: Trainer, batch: Any, real: list[bool]) -> None:
         with torch.no_grad(), trainer.precision_plugin.forward_context():
@@ -138,9 +148,8 @@ class PredictionWriter(Callback):
                 name = f"{view}_frame{int(batch['frame'][i]):02d}"
                 one = {title: image[i : i + 1] for title, image in images.items()}
                 figure = draw_panels(view, one, [sample], [size[2] if len(size) == 3 else 1])
-                temporary = folder / f".{name}.tmp.png"
-                figure.savefig(temporary, dpi=90)
-                temporary.replace(folder / f"{name}.png")
+                with replacing(folder / f"{name}.png") as temporary:
+                    figure.savefig(temporary, dpi=90)
                 affine = batch[f"{view}_affine"][i].double().cpu().numpy()
                 for title, image in one.items():
                     crop = tuple(slice(0, n) for n in size)
@@ -152,9 +161,8 @@ def _write_nifti(path: Path, image: np.ndarray, affine: np.ndarray) -> None:
     import nibabel
 
     volume = image[..., None] if image.ndim == 2 else image
-    temporary = path.with_name(f".tmp.{path.name}")
-    nibabel.save(nibabel.Nifti1Image(volume.astype(np.float32), affine), temporary)
-    temporary.replace(path)
+    with replacing(path) as temporary:
+        nibabel.save(nibabel.Nifti1Image(volume.astype(np.float32), affine), temporary)
 
 
 def _digest(path: Path) -> str:

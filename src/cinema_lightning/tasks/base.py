@@ -55,8 +55,7 @@ class Task(LightningModule):
         self.optim = optim or Optimisation()
         self.compile_network = compile
         self.network: nn.Module
-        self._finite: Tensor | None = None
-        self._last_ids: list[str] = []
+        self._step: list[tuple[Tensor, list[str]]] = []
         self._skipped_in_a_row = 0
         self.register_buffer("skipped_steps", torch.zeros((), dtype=torch.long))
         self.skipped_steps: Tensor
@@ -86,11 +85,16 @@ class Task(LightningModule):
         """Accumulates micro-batches up to the global batch; an epoch's incomplete tail is dropped."""
         datamodule = getattr(self.trainer, "datamodule", None)
         sampler = getattr(datamodule, "train_sampler", None)
-        if datamodule is None or sampler is None:
-            return
+        if datamodule is None or sampler is None or self.trainer.accumulate_grad_batches != 1:
+            return  # trainer.accumulate_grad_batches, where set, is the user's word
         wanted = fitting_global_batch(wanted, datamodule.n_train)
         per_step = datamodule.batch_size * self.trainer.world_size
         count = min(max(1, round(wanted / per_step)), len(sampler))
+        if count * per_step != wanted:
+            rank_zero_warn(
+                f"One step takes {count * per_step} samples instead of optim.global_batch {wanted}: choose a "
+                "data.batch_size whose product with the devices divides it."
+            )
         self.trainer.accumulate_grad_batches = count
         if self.trainer.limit_train_batches == 1.0:
             self.trainer.limit_train_batches = len(sampler) // count * count
@@ -108,9 +112,7 @@ class Task(LightningModule):
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """One micro-batch."""
         loss = self.loss(batch, "train")
-        finite = torch.isfinite(loss.detach())
-        self._finite = finite if self._finite is None else self._finite & finite
-        self._last_ids = list(batch.get("id", []))
+        self._step.append((torch.isfinite(loss.detach()), list(batch.get("id", []))))
         return loss
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
@@ -123,7 +125,9 @@ class Task(LightningModule):
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """AdamW with the warm-up and half-cosine, stepped by fraction of an epoch."""
-        optimizer = adamw(self.parameter_groups(), self.optim)
+        # a gradient scaler (16-mixed) has to see the gradients before they are clipped, which fused AdamW prevents
+        scaled = getattr(self.trainer.precision_plugin, "scaler", None) is not None
+        optimizer = adamw(self.parameter_groups(), self.optim, fused=not scaled)
         epochs = self.trainer.max_epochs or 0
         if epochs < 1:
             raise CinemaError("The schedule needs the length of the run: set trainer.max_epochs in the configuration.")
@@ -164,24 +168,25 @@ class Task(LightningModule):
         """
         parameters = [p for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
         norm = get_total_norm([p.grad for p in parameters])
-        finite = torch.isfinite(norm) if self._finite is None else torch.isfinite(norm) & self._finite
-        self._finite = None
+        step, self._step = self._step, []
+        finite = torch.stack([torch.isfinite(norm), *(fine for fine, _ in step)]).all()
         if self.trainer.world_size > 1:
             finite = self.trainer.strategy.reduce(finite.float(), reduce_op="min") > 0.5
         if not finite:
             for parameter in parameters:
                 parameter.grad = None
-            self._count_skipped()
+            self._count_skipped(step)
             return
         self._skipped_in_a_row = 0
         self.log("train/grad_norm", norm)
         if gradient_clip_val:
             clip_grads_with_norm_(parameters, float(gradient_clip_val), norm)
 
-    def _count_skipped(self) -> None:
+    def _count_skipped(self, step: list[tuple[Tensor, list[str]]]) -> None:
         self.skipped_steps += 1
         self._skipped_in_a_row += 1
-        where = f"epoch {self.current_epoch}, step {self.global_step}, cases {', '.join(self._last_ids[:4])}"
+        guilty = [name for fine, ids in step if not fine for name in ids] or [name for _, ids in step for name in ids]
+        where = f"epoch {self.current_epoch}, step {self.global_step}, cases {', '.join(guilty[:4])}"
         rank_zero_warn(f"Step skipped: the loss or its gradient is not finite ({where}).")
         self.log("train/skipped_steps", self.skipped_steps.float())
         if self._skipped_in_a_row >= self.optim.max_skipped:

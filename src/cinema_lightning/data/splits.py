@@ -1,0 +1,141 @@
+"""Who trains, who validates, who tests: by subject, and by a hash of the seed and the subject's name."""
+
+from __future__ import annotations
+
+import hashlib
+import warnings
+
+import numpy as np
+
+from cinema_lightning.data.table import SPLITS, Cohort
+from cinema_lightning.errors import CinemaError
+
+
+def split_rows(cohort: Cohort, val_fraction: float, seed: int, test_fraction: float = 0.0) -> dict[str, np.ndarray]:
+    """Splits a cohort by subject, so that all studies of a person are on one side.
+
+    Where the table's split column names both train and val rows, it is followed, and rows without a split are left
+    out. Otherwise the rows that are not test rows are divided: the subjects are ranked by a hash of seed and name, and
+    the first ``val_fraction`` of them validate. A subject's rank does not depend on who else is in the table. Where no
+    row is a test row either, ``test_fraction`` of the subjects are taken for testing before, in the same way.
+
+    Args:
+        cohort: The cohort.
+        val_fraction: Share of the subjects that validate, 0 to below 1; at least one if it is not 0 and there are two.
+        seed: The run's seed.
+        test_fraction: Share of the subjects that test, 0 to below 1, in a table that names no test rows.
+
+    Returns:
+        Row numbers, in the order of the table, under train, val and test.
+
+    Raises:
+        CinemaError: If a subject is on both sides in the table, or the fraction is out of range.
+    """
+    if not 0 <= val_fraction < 1:
+        raise CinemaError(f"val_fraction is {val_fraction}; it is a share of the subjects, from 0 to below 1.")
+    if not 0 <= test_fraction < 1:
+        raise CinemaError(f"test_fraction is {test_fraction}; it is a share of the subjects, from 0 to below 1.")
+    given = cohort.table["split"].to_numpy(dtype=str)
+    if (given == "train").any() and (given == "val").any():
+        _check_leaks(cohort, given)
+        if (unassigned := int((given == "").sum())) > 0:
+            warnings.warn(f"{cohort.source}: {unassigned} rows without a split are left out.", stacklevel=2)
+        return {split: np.flatnonzero(given == split) for split in SPLITS}
+    rest, tests = np.flatnonzero(given != "test"), np.flatnonzero(given == "test")
+    if test_fraction > 0 and not len(tests):
+        rest, tests = _set_aside(cohort, rest, test_fraction, seed, "test")
+    rest, validates = _set_aside(cohort, rest, val_fraction, seed, "split")
+    return {"train": rest, "val": validates, "test": tests}
+
+
+def _set_aside(
+    cohort: Cohort, rows: np.ndarray, fraction: float, seed: int, purpose: str
+) -> tuple[np.ndarray, np.ndarray]:
+    """The rows without and of a share of the subjects, at least one subject if the share is not 0 and there are two."""
+    unique, inverse = np.unique(cohort.table["subject"].to_numpy(dtype=str)[rows], return_inverse=True)
+    count = round(fraction * len(unique))
+    if fraction > 0 and len(unique) > 1:
+        count = min(max(count, 1), len(unique) - 1)
+    chosen = np.zeros(len(unique), dtype=bool)
+    chosen[_ranking(unique, seed, purpose)[:count]] = True
+    return rows[~chosen[inverse]], rows[chosen[inverse]]
+
+
+def limit_subjects(cohort: Cohort, rows: np.ndarray, limit: int, seed: int) -> np.ndarray:
+    """Keeps the rows of ``limit`` subjects drawn with the seed; a larger limit keeps the subjects of a smaller one.
+
+    Args:
+        cohort: The cohort.
+        rows: Row numbers.
+        limit: How many subjects.
+        seed: The run's seed.
+
+    Returns:
+        Row numbers, in the same order.
+    """
+    unique, inverse = np.unique(cohort.table["subject"].to_numpy(dtype=str)[rows], return_inverse=True)
+    kept = np.zeros(len(unique), dtype=bool)
+    kept[_ranking(unique, seed, "limit")[:limit]] = True
+    return rows[kept[inverse]]
+
+
+def fraction_of_subjects(
+    cohort: Cohort, rows: np.ndarray, fraction: float, seed: int, strata: np.ndarray | None = None
+) -> np.ndarray:
+    """Keeps the rows of ``int(fraction * n)`` of n subjects, at least one; a larger fraction keeps those of a smaller.
+
+    Subjects of a stratum are ranked by a hash of seed and name. The first of each stratum come before all others, and
+    then the strata take turns in proportion to their sizes, so that any fraction has them in nearly the same shares.
+
+    Args:
+        cohort: The cohort.
+        rows: Row numbers.
+        fraction: Above 0, up to 1.
+        seed: The run's seed.
+        strata: (n,) stratum of each row of the cohort; a subject belongs to that of its first row.
+
+    Returns:
+        Row numbers, in the same order.
+
+    Raises:
+        CinemaError: If the fraction is out of range.
+    """
+    if not 0 < fraction <= 1:
+        raise CinemaError(f"fraction is {fraction}; it is a share of the training subjects, above 0 and up to 1.")
+    if fraction == 1 or len(rows) == 0:
+        return rows
+    unique, first, inverse = np.unique(
+        cohort.table["subject"].to_numpy(dtype=str)[rows], return_index=True, return_inverse=True
+    )
+    group = np.zeros(len(unique), dtype=int) if strata is None else np.asarray(strata)[rows[first]]
+    ranking = _ranking(unique, seed, "fraction")
+    turn = np.empty((len(unique), 2))
+    for stratum in np.unique(group):
+        members = ranking[group[ranking] == stratum]
+        place = np.arange(len(members))
+        turn[members, 0] = np.where(place == 0, 0, (place + 0.5) / len(members))
+        turn[members, 1] = -len(members)
+    # Of equal turns the larger stratum comes first. Rounded up by a hair, since 0.29 * 100 is 28.999...
+    order = np.lexsort((np.argsort(ranking), turn[:, 1], turn[:, 0]))
+    kept = np.zeros(len(unique), dtype=bool)
+    kept[order[: max(int(fraction * len(unique) + 1e-9), 1)]] = True
+    return rows[kept[inverse]]
+
+
+def _ranking(subjects: np.ndarray, seed: int, purpose: str) -> np.ndarray:
+    """Order of the subjects by a hash: one blake2b each, as a generator each would take seconds for 75,000."""
+    key = f"{purpose}:{seed}:"
+    digests = [hashlib.blake2b((key + subject).encode(), digest_size=8).digest() for subject in subjects.tolist()]
+    return np.argsort(np.frombuffer(b"".join(digests), dtype=">u8"), kind="stable")
+
+
+def _check_leaks(cohort: Cohort, given: np.ndarray) -> None:
+    subjects = cohort.table["subject"].to_numpy(dtype=str)
+    train = np.unique(subjects[given == "train"])
+    for other in ("val", "test"):
+        shared = np.intersect1d(train, subjects[given == other])
+        if len(shared):
+            raise CinemaError(
+                f"{cohort.source}: subject '{shared[0]}' has rows in train and in {other}; give all rows of a subject "
+                "the same split."
+            )

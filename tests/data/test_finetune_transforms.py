@@ -1,0 +1,387 @@
+"""Augmentation of fine-tuning, checked against monai, scipy and SimpleITK, and against what it should do to points."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+import SimpleITK as sitk
+import torch
+from monai.transforms import AdjustContrast
+from scipy.ndimage import affine_transform
+
+from cinema_lightning.data.finetune_transforms import Draws, FinetuneAugment, Whole
+from cinema_lightning.data.labels import IGNORE
+from cinema_lightning.data.transforms import PLAN
+
+SIZES = {"sax": (32, 32, 6), "lax_4c": (40, 40)}
+NOTHING = Draws(1.0, 0.0, 0, None, (0.0, 0.0), 1.0, None, (0, 0, 0))
+
+
+def make_batch(view, sizes, *, channels=1, epoch=0, spacing=(2.0, 2.0, 10.0), labels=True, seed=0):
+    """Random images and labels, padded to the largest."""
+    rng = np.random.default_rng(seed)
+    n, largest = len(sizes), np.max(sizes, axis=0)
+    images, maps = np.zeros((n, channels, *largest), np.uint8), np.zeros((n, *largest), np.uint8)
+    for row, size in enumerate(sizes):
+        box = tuple(slice(k) for k in size)
+        images[(row, slice(None), *box)] = rng.integers(20, 220, (channels, *size))
+        maps[(row, *box)] = rng.integers(0, 4, size)
+    batch = {
+        "id": [f"s{i}" for i in range(n)],
+        "epoch": epoch,
+        view: torch.from_numpy(images),
+        f"{view}_size": torch.tensor(sizes),
+        f"{view}_spacing": torch.tensor([spacing] * n, dtype=torch.float32),
+        f"{view}_affine": torch.diag(torch.tensor([*spacing, 1.0])).repeat(n, 1, 1),
+    }
+    if labels:
+        batch |= {f"{view}_label": torch.from_numpy(maps), f"{view}_labelled": torch.ones(n, dtype=torch.bool)}
+    return batch
+
+
+class Fixed(FinetuneAugment):
+    """The augmentation with given draws."""
+
+    def __init__(self, drawn, input_size=SIZES, **options):
+        super().__init__(input_size, **options)
+        self.drawn = drawn
+
+    def draws(self, key, view, size):
+        start = self.drawn.start[: len(size)]
+        return self.drawn._replace(start=start, hole=None if self.drawn.hole is None else self.drawn.hole[: len(size)])
+
+
+def unit(image):
+    return (image - image.min()) / (image.max() - image.min())
+
+
+def planes_of(image):
+    return image if image.ndim == 3 else image[..., None]
+
+
+def forward(draw, point, size, spacing):
+    """Where a point of the image lands, written out anew: rotate and enlarge about the centre in mm, shift, crop."""
+    centre, mm = (np.array(size[:2]) - 1) / 2, np.array(spacing[:2])
+    turn = np.array([[math.cos(draw.turn), -math.sin(draw.turn)], [math.sin(draw.turn), math.cos(draw.turn)]])
+    moved = turn @ ((np.array(point) - centre) * mm) * draw.scale / mm
+    return moved + centre + draw.shift - draw.start[:2]
+
+
+# ---------------------------------------------------------------- evaluation
+
+
+def test_whole_scales_pads_and_never_crops():
+    batch = make_batch("sax", [(32, 30, 9), (20, 36, 4)], channels=2)
+    out = Whole(SIZES).apply(Whole(SIZES).prepare(batch))
+    assert PLAN not in out
+    assert out["sax"].shape == (2, 2, 32, 36, 9)  # larger than the input where the batch is
+    assert out["sax_label"].shape == (2, 32, 36, 9)
+    assert out["sax_label"].dtype == torch.uint8
+    assert torch.equal(out["sax_size"], batch["sax_size"])
+    for row, (x, y, z) in enumerate(batch["sax_size"].tolist()):
+        image = batch["sax"][row, :, :x, :y, :z].float()
+        assert torch.allclose(out["sax"][row, :, :x, :y, :z], unit(image))  # over both channels together
+        assert out["sax"][row].count_nonzero() == out["sax"][row, :, :x, :y, :z].count_nonzero()
+        assert torch.equal(out["sax_label"][row, :x, :y, :z], batch["sax_label"][row, :x, :y, :z])
+    small = Whole(SIZES)(make_batch("lax_4c", [(16, 18)]))
+    assert small["lax_4c"].shape == (1, 1, 40, 40)
+    assert small["lax_4c"].is_contiguous()
+
+
+def test_a_constant_image_stays_zero_under_any_noise():
+    batch = make_batch("lax_4c", [(30, 30)])
+    batch["lax_4c"].fill_(9)
+    for scale in ("unit", "published"):
+        out = Fixed(NOTHING._replace(noise=0.1, gamma=0.7), noise_scale=scale)(dict(batch))
+        assert not out["lax_4c"].any()
+
+
+def test_what_is_not_labelled_stays_unknown():
+    batch = make_batch("lax_4c", [(30, 30), (30, 30)])
+    batch["lax_4c_labelled"][1] = False
+    batch["lax_4c_label"][1] = IGNORE
+    for transform in (Whole(SIZES), Fixed(NOTHING._replace(turn=0.3))):
+        label = transform(dict(batch))["lax_4c_label"]
+        assert (label[1] == IGNORE).all()
+        assert (label[0] < 4).all()
+
+
+# ---------------------------------------------------------------- grey levels
+
+
+@pytest.mark.parametrize("view", ["sax", "lax_4c"])
+def test_without_draws_training_is_evaluation(view):
+    size = SIZES[view]
+    batch = make_batch(view, [size, tuple(n - 2 for n in size)], channels=2)
+    ours, whole = Fixed(NOTHING)(dict(batch)), Whole(SIZES)(dict(batch))
+    assert torch.equal(ours[view], whole[view])
+    assert torch.equal(ours[f"{view}_label"], whole[f"{view}_label"])
+    assert torch.equal(ours[f"{view}_affine"], whole[f"{view}_affine"])
+
+
+def test_contrast_is_monais():
+    batch = make_batch("lax_4c", [(40, 40), (31, 37)], channels=2)
+    out = Fixed(NOTHING._replace(gamma=1.37))(batch)["lax_4c"]
+    for row, (x, y) in enumerate(batch["lax_4c_size"].tolist()):
+        theirs = AdjustContrast(1.37)(batch["lax_4c"][row, :, :x, :y].float())
+        assert torch.allclose(out[row, :, :x, :y], unit(torch.as_tensor(theirs)), atol=1e-5)
+
+
+@pytest.mark.parametrize(("scale", "wanted"), [("unit", 0.08), ("published", 0.08 / 200)])
+def test_noise_on_either_scale(scale, wanted):
+    batch = make_batch("lax_4c", [(40, 40)])
+    batch["lax_4c"][:] = torch.arange(1600).view(40, 40) % 201 + 10  # a range of 200 grey levels
+    plain = Fixed(NOTHING)(dict(batch))["lax_4c"]
+    noisy = Fixed(NOTHING._replace(noise=0.08, noise_seed=3), noise_scale=scale)(dict(batch))["lax_4c"]
+    assert noisy.min() == 0
+    assert noisy.max() == 1
+    # Scaling to [0, 1] afterwards is linear: take it out again before the noise is measured.
+    slope, offset = np.polyfit(plain.flatten(), noisy.flatten(), 1)
+    residual = ((noisy - offset) / slope - plain).std()
+    assert float(residual) == pytest.approx(wanted, rel=0.1)
+
+
+def test_noise_depends_on_the_sample_alone():
+    both = make_batch("sax", [(30, 28, 5), (24, 32, 6)])
+    transform = FinetuneAugment(SIZES, seed=3, probability=1.0, hole=True)
+    together = transform(dict(both))
+    for row in range(2):
+        alone = {key: value[row : row + 1] if hasattr(value, "__len__") else value for key, value in both.items()}
+        x, y, z = both["sax_size"][row].tolist()
+        alone["sax"], alone["sax_label"] = alone["sax"][:, :, :x, :y, :z], alone["sax_label"][:, :x, :y, :z]
+        out = transform(alone)
+        assert torch.allclose(out["sax"][0], together["sax"][row], atol=2e-4)
+        assert torch.equal(out["sax_label"][0], together["sax_label"][row])
+
+
+# ---------------------------------------------------------------- geometry
+
+
+@pytest.mark.parametrize("quarters", [1, 2, 3])
+def test_a_quarter_turn_is_exact(quarters):
+    batch = make_batch("sax", [(32, 32, 6)], spacing=(3.0, 3.0, 10.0))
+    out = Fixed(NOTHING._replace(turn=quarters * math.pi / 2))(dict(batch))
+    wanted = np.rot90(unit(batch["sax"][0, 0].double().numpy()), quarters, axes=(0, 1))
+    assert np.allclose(out["sax"][0, 0].numpy(), wanted, atol=2e-5)
+    assert np.array_equal(out["sax_label"][0].numpy(), np.rot90(batch["sax_label"][0].numpy(), quarters, axes=(0, 1)))
+
+
+def test_an_affine_is_scipys_and_labels_take_the_nearest():
+    draw = NOTHING._replace(turn=0.7, shift=(3.3, -2.1), scale=1.13)
+    size, spacing = (29, 32, 5), (2.0, 1.5, 10.0)  # voxels that are not square, smaller than the padded batch
+    batch = make_batch("sax", [size, (32, 32, 6)], spacing=spacing)
+    out = Fixed(draw)(dict(batch))
+    x, y, z = size
+    origin = np.linalg.solve(np.eye(2), forward(draw, (0, 0), size, spacing))
+    columns = np.stack([forward(draw, unit_, size, spacing) - origin for unit_ in ((1, 0), (0, 1))], axis=1)
+    back = np.linalg.inv(columns)
+    image = unit(batch["sax"][0, 0, :x, :y, :z].double().numpy())
+    label = batch["sax_label"][0, :x, :y, :z].numpy()
+    for k in range(z):
+        options = {"offset": -back @ origin, "mode": "grid-constant"}
+        wanted = affine_transform(image[..., k], back, order=1, **options)
+        assert np.allclose(out["sax"][0, 0, :x, :y, k].numpy(), wanted, atol=1e-4)
+        nearest = affine_transform(label[..., k], back, order=0, **options)
+        assert (out["sax_label"][0, :x, :y, k].numpy() == nearest).mean() > 0.999
+    assert not out["sax"][0, 0, x:].any()  # the padding stays padding
+    assert not out["sax_label"][0, :, :, z:].any()
+    assert torch.equal(out["sax_size"], batch["sax_size"])
+
+
+def test_an_affine_is_simpleitks():
+    """With its own notion of centre, rotation and scale, in mm."""
+    draw, size, spacing = NOTHING._replace(turn=-1.1, shift=(4.0, 2.5), scale=0.9), (40, 36), (1.5, 1.5)
+    batch = make_batch("lax_4c", [size], spacing=(*spacing, 8.0))
+    # A black rim, since SimpleITK repeats the outer voxel for half a voxel.
+    batch["lax_4c"] = batch["lax_4c"] * (torch.nn.functional.pad(torch.ones(36, 32), (2, 2, 2, 2)) > 0)
+    image = sitk.GetImageFromArray(unit(batch["lax_4c"][0, 0, :, :36].numpy().astype(np.float64)).T)
+    image.SetSpacing(spacing)
+    move = sitk.Similarity2DTransform()
+    move.SetCenter([(n - 1) / 2 * s for n, s in zip(size, spacing, strict=True)])
+    move.SetAngle(draw.turn)
+    move.SetScale(draw.scale)
+    move.SetTranslation([t * s for t, s in zip(draw.shift, spacing, strict=True)])
+    wanted = sitk.GetArrayFromImage(sitk.Resample(image, image, move.GetInverse(), sitk.sitkLinear, 0.0)).T
+    ours = Fixed(draw)(batch)["lax_4c"][0, 0, :, :36].numpy()
+    assert (wanted > 0).mean() > 0.4
+    assert np.allclose(ours, wanted, atol=1e-4)
+
+
+def dots(size, points, spacing):
+    """Images with a bright Gaussian dot at each point, one channel each."""
+    grid = np.stack(np.meshgrid(*(np.arange(n) for n in size), indexing="ij"), -1)
+    blobs = [np.exp(-(((grid - point) * spacing[:2]) ** 2).sum(-1) / (2 * (2.0 * spacing[0]) ** 2)) for point in points]
+    return torch.from_numpy((np.stack(blobs) * 200).astype(np.uint8))
+
+
+def test_points_stay_on_their_dots_and_leave_with_them():
+    """A bright dot lies under its point after random affines and crops, and labels follow."""
+    size, spacing = (64, 56), (4.0, 4.0, 8.0)
+    points = np.array([[30.0, 25.0], [20.5, 33.25], [40.0, 20.0], [3.0, 50.0]])
+    transform = FinetuneAugment({"lax_4c": (48, 48)}, seed=1, probability=1.0)
+    seen, gone = 0, 0
+    for epoch in range(25):
+        batch = make_batch("lax_4c", [size], channels=len(points), spacing=spacing, epoch=epoch)
+        batch["lax_4c"][0] = dots(size, points, spacing)
+        batch["lax_4c_label"][0] = (batch["lax_4c"][0].amax(0) > 100).to(torch.uint8)
+        batch["lax_4c_points"] = torch.tensor(points[None], dtype=torch.float32)
+        batch["lax_4c_points_valid"] = torch.ones(1, len(points), dtype=torch.bool)
+        quiet = transform._labels, transform._grey_levels
+        transform._grey_levels = lambda planes, plan: planes / 200  # noise would move the centroid
+        out = transform(batch)
+        transform._labels, transform._grey_levels = quiet
+        for k in range(len(points)):
+            place, valid = out["lax_4c_points"][0, k].numpy(), bool(out["lax_4c_points_valid"][0, k])
+            inside = bool(((place > 6) & (place < 41)).all())
+            gone += not valid
+            if not inside:
+                continue
+            assert valid
+            seen += 1
+            image = out["lax_4c"][0, k].numpy().astype(np.float64) ** 2
+            grid = np.stack(np.meshgrid(np.arange(48), np.arange(48), indexing="ij"), -1)
+            centroid = (image[..., None] * grid).sum((0, 1)) / image.sum()
+            assert np.linalg.norm(centroid - place) < 0.5
+            x, y = np.round(place).astype(int)
+            assert out["lax_4c_label"][0, x, y] == 1
+    assert seen > 30
+    assert gone > 3
+
+
+def test_points_affine_and_spacing_tell_the_same_place():
+    """World coordinates of a point are those it had before, whatever was done to the image."""
+    transform = FinetuneAugment({"lax_4c": (24, 28)}, seed=5, probability=1.0)
+    for epoch in range(5):
+        batch = make_batch("lax_4c", [(40, 36), (30, 40)], spacing=(2.0, 1.5, 8.0), epoch=epoch, labels=False)
+        points = torch.tensor([[[10.0, 12.0], [25.5, 30.0]]]).repeat(2, 1, 1)
+        batch |= {"lax_4c_points": points, "lax_4c_points_valid": torch.ones(2, 2, dtype=torch.bool)}
+        out = transform(dict(batch))
+
+        def world(affines, places):
+            full = torch.cat([places, torch.zeros(2, 2, 1), torch.ones(2, 2, 1)], -1)
+            return full @ affines.transpose(1, 2)
+
+        before, after = world(batch["lax_4c_affine"], points), world(out["lax_4c_affine"], out["lax_4c_points"])
+        assert torch.allclose(before, after, atol=1e-3)
+        columns = out["lax_4c_affine"][:, :3, :3].norm(dim=1)
+        assert torch.allclose(columns, out["lax_4c_spacing"], atol=1e-4)
+
+
+def test_a_landmark_that_was_not_valid_stays_so():
+    batch = make_batch("lax_4c", [(40, 40)], labels=False)
+    batch |= {"lax_4c_points": torch.full((1, 2, 2), 20.0), "lax_4c_points_valid": torch.tensor([[True, False]])}
+    out = Fixed(NOTHING._replace(turn=1.0))(batch)
+    assert out["lax_4c_points_valid"].tolist() == [[True, False]]
+
+
+@pytest.mark.parametrize("turn", [None, 0.0])
+def test_the_crop_takes_the_same_window_of_image_label_and_depth(turn):
+    """Through the copy and through the sampling alike."""
+    size = (40, 44, 9)
+    batch = make_batch("sax", [size, (32, 20, 4)])
+    draw = NOTHING._replace(start=(5, 7, 2), turn=turn)
+
+    class Crop(Fixed):
+        def draws(self, key, view, true):
+            return self.drawn if key[1] == "s0" else self.drawn._replace(start=(0, 0, 0))
+
+    out = Crop(draw)(dict(batch))
+    assert out["sax"].shape == (2, 1, 32, 32, 6)
+    box = (slice(5, 37), slice(7, 39), slice(2, 8))
+    assert torch.allclose(out["sax"][0, 0], unit(batch["sax"][0, 0].float())[box], atol=1e-4)
+    assert torch.equal(out["sax_label"][0], batch["sax_label"][0][box])
+    assert out["sax_size"].tolist() == [[32, 32, 6], [32, 20, 4]]
+    assert torch.equal(out["sax_label"][1, :, :20, :4], batch["sax_label"][1, :32, :20, :4])
+    assert out["sax_affine"][0, :3, 3].tolist() == [10, 14, 20]
+
+
+def test_the_hole_is_in_the_image_only():
+    batch = make_batch("sax", [(32, 32, 6)])
+    out = Fixed(NOTHING._replace(hole=(4, 10, 2)), hole=True)(dict(batch))
+    sizes = FinetuneAugment(SIZES).hole_size("sax")
+    assert sizes == (7, 7, 1)
+    box = tuple(slice(a, a + n) for a, n in zip((4, 10, 2), sizes, strict=True))
+    whole = Whole(SIZES)(dict(batch))
+    assert not out["sax"][0, 0][box].any()
+    assert int((out["sax"] != whole["sax"]).sum()) <= math.prod(sizes)
+    assert torch.equal(out["sax_label"], whole["sax_label"])
+
+
+# ---------------------------------------------------------------- draws
+
+
+def test_published_limits_at_published_sizes():
+    published = {"sax": (192, 192, 16), "lax_4c": (256, 256)}
+    transform = FinetuneAugment(published, seed=0, hole=True)
+    assert transform.hole_size("sax") == (40, 40, 2)
+    assert transform.hole_size("lax_4c") == (50, 50)
+    for view, reach in (("sax", 60), ("lax_4c", 80)):
+        drawn = [transform.draws((epoch, "a"), view, published[view]) for epoch in range(2000)]
+        for name, none in (("gamma", 1.0), ("noise", 0.0), ("turn", None), ("hole", None)):
+            share = np.mean([getattr(draw, name) != none for draw in drawn])
+            assert 0.45 < share < 0.55
+        shifts = np.abs([draw.shift for draw in drawn])
+        assert 0.97 * reach < shifts.max() <= reach
+        turns = np.array([draw.turn for draw in drawn if draw.turn is not None])
+        assert -math.pi <= turns.min() < -3
+        assert 3 < turns.max() <= math.pi
+        scales = np.array([draw.scale for draw in drawn if draw.turn is not None])
+        assert 0.8 <= scales.min() < 0.81
+        assert 1.19 < scales.max() <= 1.2
+        assert max(draw.noise for draw in drawn) <= 0.1
+        gammas = [draw.gamma for draw in drawn]
+        assert 0.5 <= min(gammas) < max(gammas) <= 1.5
+        holes = np.array([draw.hole for draw in drawn if draw.hole is not None])
+        assert (holes.max(0) == np.array(published[view]) - transform.hole_size(view)).all()
+    # 64 pixels of 3 mm are the same field of view as 192 of 1 mm, and the limits the same millimetres.
+    small = FinetuneAugment({"sax": (64, 64, 8), "lax_4c": (64, 64)})
+    assert small.hole_size("sax") == (13, 13, 1)
+    assert max(abs(s) for e in range(500) for s in small.draws((e, "a"), "sax", (64, 64, 6)).shift) <= 20
+
+
+def test_draws_are_keyed_and_views_independent():
+    one, again = (FinetuneAugment(SIZES, seed=1, hole=True) for _ in range(2))
+    keys = [(epoch, name) for epoch in range(20) for name in ("a", "b")]
+    drawn = [one.draws(key, "lax_4c", (44, 40)) for key in keys]
+    assert drawn == [again.draws(key, "lax_4c", (44, 40)) for key in keys]
+    assert len(set(drawn)) == len(drawn)
+    sax = [one.draws(key, "sax", (44, 40, 6)).turn for key in keys]
+    assert sax != [draw.turn for draw in drawn]
+    other = FinetuneAugment(SIZES, seed=2, hole=True)
+    assert drawn != [other.draws(key, "lax_4c", (44, 40)) for key in keys]
+    # Leaving the hole out does not change the rest.
+    plain = FinetuneAugment(SIZES, seed=1)
+    assert [draw._replace(hole=None) for draw in drawn] == [plain.draws(key, "lax_4c", (44, 40)) for key in keys]
+
+
+def test_the_input_is_left_alone_and_autocast_changes_nothing():
+    batch = make_batch("sax", [(32, 32, 6), (30, 32, 5)], channels=2)
+    kept = {key: value.clone() if torch.is_tensor(value) else value for key, value in batch.items()}
+    transform = FinetuneAugment(SIZES, probability=1.0, hole=True)
+    plain = transform(batch)
+    for key, value in kept.items():
+        assert torch.equal(batch[key], value) if torch.is_tensor(value) else batch[key] == value
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert torch.equal(transform(batch)["sax"], plain["sax"])
+    assert plain["sax"].is_contiguous()
+    assert plain["sax"].dtype == torch.float32
+    assert 0 <= plain["sax"].min() <= plain["sax"].max() <= 1
+
+
+@pytest.mark.gpu
+def test_gpu_and_cpu_agree_but_for_the_noise():
+    batch = make_batch("sax", [(40, 32, 9), (30, 36, 5)], channels=2)
+    transform = FinetuneAugment(SIZES, probability=1.0, hole=True)
+    transform.draws = lambda key, view, size: FinetuneAugment.draws(transform, key, view, size)._replace(noise=0.0)
+    plan = transform.prepare(batch)
+
+    def move(value):
+        if torch.is_tensor(value):
+            return value.cuda()
+        return {key: move(item) for key, item in value.items()} if isinstance(value, dict) else value
+
+    out, wanted = transform.apply(move(plan)), transform.apply(plan)
+    assert torch.allclose(out["sax"].cpu(), wanted["sax"], atol=1e-4)
+    assert (out["sax_label"].cpu() == wanted["sax_label"]).float().mean() > 0.999
