@@ -224,6 +224,31 @@ def test_a_shard_without_subjects_does_not_hold_up_the_others(phantom_cohort, tr
     assert (tmp_path / "features.csv").stat().st_mtime_ns > before
 
 
+def test_exported_weights_predict_the_same(phantom_cohort, trained, tmp_path):
+    weights_file = tmp_path / "export" / "mine.safetensors"
+    checkpoint = trained / "checkpoints" / "best.ckpt"
+    assert main(["export", "--checkpoint", str(checkpoint), "--out", str(weights_file)]) == 0
+    assert (weights_file.parent / "config.yaml").is_file()
+    command = ["predict", "--config", "pretrain.yaml", "--config", "phantom.yaml", "--data.root", str(phantom_cohort)]
+    command += ["--data.predict_split=val", "--ckpt_path"]
+    assert main([*command, str(checkpoint), "--output.folder", str(tmp_path / "a")]) == 0
+    assert main([*command, str(weights_file), "--output.folder", str(tmp_path / "b")]) == 0
+    a, b = ((tmp_path / name / "features.csv").read_bytes() for name in "ab")
+    assert a == b
+
+
+def test_resuming_with_other_subjects_is_refused(phantom_cohort, trained, tmp_path, capsys):
+    import shutil
+
+    shutil.copytree(trained, tmp_path / "runs" / "pretrain+phantom" / "0")
+    other = tmp_path / "other"
+    shutil.copytree(phantom_cohort, other)
+    table = pd.read_csv(other / "cohort.csv", dtype={"id": str})
+    table[table["id"] != table["id"][table["split"] == "train"].iloc[0]].to_csv(other / "cohort.csv", index=False)
+    assert fit(other, tmp_path / "runs", "--trainer.max_epochs=5", "--ckpt_path=last") == 2
+    assert "others than those of the run" in capsys.readouterr().err
+
+
 def test_predict_resumes_without_repeating_or_losing_rows(phantom_cohort, trained, tmp_path, monkeypatch):
     from cinema_lightning.predict.writer import PredictionWriter
 

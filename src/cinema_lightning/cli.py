@@ -47,6 +47,7 @@ VERBS: dict[str, Verb] = {
     "describe": Verb(
         "Statistics per split, and a contact sheet with label contours.", "prepare.describe:describe", ("dataset",)
     ),
+    "export": Verb("Write a pretrained network as safetensors in the published layout.", "export:export"),
     "configs": Verb("List the packaged configurations.", "cli:configs"),
 }
 

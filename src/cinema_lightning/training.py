@@ -37,7 +37,13 @@ from cinema_lightning.callbacks.checkpoint import (
 )
 from cinema_lightning.callbacks.pictures import Pictures
 from cinema_lightning.callbacks.throughput import Throughput
-from cinema_lightning.compatibility import check_fits, differences, refuse_foreign_classes
+from cinema_lightning.compatibility import (
+    PUBLISHED,
+    check_fits,
+    differences,
+    published_network,
+    refuse_foreign_classes,
+)
 from cinema_lightning.data import DATA
 from cinema_lightning.data.datamodule import CineDataModule
 from cinema_lightning.data.store import replacing
@@ -45,6 +51,7 @@ from cinema_lightning.errors import CinemaError
 from cinema_lightning.messages import quieten, translate
 from cinema_lightning.models import BACKBONES
 from cinema_lightning.models.precision import has_fast_bf16
+from cinema_lightning.models.weights import locate
 from cinema_lightning.phantom.overlay import PhantomCohort, ensure_cohort
 from cinema_lightning.predict.writer import PredictionWriter
 from cinema_lightning.tasks import TASKS
@@ -74,6 +81,7 @@ class CinemaCLI(LightningCLI):
         self._configs = configs
         self._verb = verb
         self.checkpoint: Path | None = None
+        self._published: dict[str, Any] | None = None
         self.run_dir: Path | None = None
         try:
             super().__init__(
@@ -114,7 +122,7 @@ class CinemaCLI(LightningCLI):
             parser.add_lightning_class_args(PredictionWriter, "output")
             parser.add_argument("--shard", type=str | None, default=None, help="Part of the cohort to do: 3/8.")
             parser.link_arguments("shard", "output.shard")
-        parser.link_arguments("data.spec", "model.init_args.spec", self._spec, apply_on="instantiate")
+        parser.link_arguments("data", "model.init_args.spec", self._spec, apply_on="instantiate")
 
     def subcommands(self) -> dict[str, set[str]]:  # type: ignore[override]
         """The verb that is run; parsers of the others would only cost time."""
@@ -144,7 +152,12 @@ class CinemaCLI(LightningCLI):
         saved = [path for path in self._configs if runs.is_saved(path)]
         if self._verb != "fit" and saved and given in (None, "best", "last"):  # that very run, not the newest
             given = str(runs.checkpoint_path(saved[-1].resolve().parent, given or "best"))
-        self.checkpoint, resumed = runs.resolve_checkpoint(given, root, name, self._verb)
+        if given is not None and given.endswith(PUBLISHED):
+            if self._verb == "fit":
+                raise CinemaError(f"--ckpt_path {given}: weights are no state to resume; give a .ckpt file of a run.")
+            self.checkpoint, resumed = locate(given)[0], None
+        else:
+            self.checkpoint, resumed = runs.resolve_checkpoint(given, root, name, self._verb)
         config.ckpt_path = None
         if self._verb == "fit":
             self.run_dir = resumed or self._new_run(root, name)
@@ -191,15 +204,15 @@ class CinemaCLI(LightningCLI):
         """Takes the network and its facts from the checkpoint; the data follows."""
         config = self.config[self._verb]
         assert self.checkpoint is not None
-        self._hparams = dict(load_checkpoint(self.checkpoint).get("hyper_parameters") or {})
+        if self.checkpoint.suffix == PUBLISHED:
+            self._hparams, self._published = published_network(self.checkpoint)
+        else:
+            self._hparams = dict(load_checkpoint(self.checkpoint, mmap=True).get("hyper_parameters") or {})
         if "_class_path" not in self._hparams or "spec" not in self._hparams:
             raise CinemaError(
                 f"{self.checkpoint} does not say what network it holds; use a checkpoint of `cinema fit`."
             )
         refuse_foreign_classes(self._hparams, self.checkpoint)
-        spec = self._hparams["spec"]
-        config.data.init_args.views = list(spec["views"])
-        config.data.init_args.input_size = {view: list(size) for view, size in spec["input_size"].items()}
         hidden = ("_class_path", "_instantiator", "spec")
         arguments = {key: value for key, value in self._hparams.items() if key not in hidden}
         model = {"class_path": self._hparams["_class_path"], "init_args": arguments}
@@ -211,9 +224,12 @@ class CinemaCLI(LightningCLI):
                 f"{self.checkpoint} describes a network that this version cannot build: {translate(str(error))}"
             ) from error
 
-    def _spec(self, spec: dict[str, Any]) -> dict[str, Any]:
-        """Facts for the model: the data's at fit, those that the network was trained with otherwise."""
-        return spec if self._verb == "fit" else self._hparams["spec"]
+    def _spec(self, data: CineDataModule) -> dict[str, Any]:
+        """Facts for the model: the data's at fit; otherwise those it was trained with, which the data follows."""
+        if self._verb == "fit":
+            return data.spec
+        data.follow(self._hparams["spec"], self._verb)
+        return self._hparams["spec"]
 
     def _choose_precision(self, trainer: Namespace) -> None:
         """Falls back to float32 where bf16 would be emulated."""
@@ -288,7 +304,9 @@ class CinemaCLI(LightningCLI):
                 f"{type(self.model).__name__} has nothing to test: `cinema validate` computes its validation loss."
             )
         checkpoint = None
-        if self.checkpoint is not None:
+        if self._published is not None:
+            self.model.network.load_state_dict(self._published)
+        elif self.checkpoint is not None:
             check_fits(self.model, self.checkpoint)
             checkpoint = str(self.checkpoint)
         options: dict[str, Any] = {"datamodule": self.datamodule, "ckpt_path": checkpoint, "weights_only": True}

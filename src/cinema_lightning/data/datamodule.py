@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -221,18 +222,35 @@ class CineDataModule(L.LightningDataModule):
         left, frames = np.array(pairs, dtype=int).T
         return self._loader(self._eval_sampler(left, frames), dataset)
 
-    def state_dict(self) -> dict[str, int]:
+    def state_dict(self) -> dict[str, Any]:
         """Where the next training batch is, so that a resumed run goes on there, also in the middle of an epoch.
 
         Lightning keeps the state of loaders too, but gives it back in the middle of an epoch only, and otherwise
         starts the first resumed epoch before it says which one it is.
         """
         epoch, batches = self._position()
-        return {"epoch": epoch, "batches": batches}
+        return {"epoch": epoch, "batches": batches, "samples": self._fingerprint()}
 
-    def load_state_dict(self, state_dict: dict[str, int]) -> None:
-        """Starts the next training loader there."""
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Starts the next training loader there.
+
+        Raises:
+            CinemaError: If the training samples are others than when the state was saved.
+        """
+        if state_dict.get("samples", self._fingerprint()) != self._fingerprint():
+            raise CinemaError(
+                f"The training studies of {self.root} are others than those of the run that is to be resumed; give the "
+                "same data, or start a new run without --ckpt_path."
+            )
         self._resume = (state_dict["epoch"], state_dict["batches"])
+
+    def _fingerprint(self) -> str:
+        """A digest of who trains, and with which views."""
+        if not self._ready:
+            return ""
+        rows = self.rows["train"]
+        lines = (f"{name} {mask}" for name, mask in zip(self.cohort.ids[rows], self._masks[rows], strict=True))
+        return hashlib.blake2b("/".join(lines).encode("utf-8"), digest_size=8).hexdigest()
 
     def on_before_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
         """Draws what is random and decides shapes, on the host."""
