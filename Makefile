@@ -24,7 +24,7 @@ demo: $(READY)
 	PATH="$(abspath $(BIN)):$$PATH" bash docs/demo.sh $(DEMO)
 
 test: $(READY)
-	$(BIN)/python -m pytest -m "not slow" -n 2 --durations=8
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not slow" -n 2 --durations=8
 
 test-slow: $(READY)
 	$(BIN)/python -m pytest -m slow --durations=8
