@@ -1,6 +1,7 @@
 """What needs processes of its own: two ranks against one, kills, the console script."""
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -124,6 +125,18 @@ def test_two_processes_predict_what_one_does(mixed_cohort, tmp_path):
     assert torch.allclose(
         *(torch.from_numpy(t.select_dtypes("number").fillna(0).to_numpy()) for t in (one, two)), atol=1e-5
     )
+
+
+@pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler")
+def test_a_compiled_network_learns_what_the_plain_one_does(mixed_cohort, tmp_path):
+    common = ("--trainer.max_epochs=1", "--data.batch_size=2", "--data.views=[lax_2c]")
+    common += ("--data.input_size={lax_2c: [64,64]}",)
+    run("fit", mixed_cohort, tmp_path / "plain", *common)
+    run("fit", mixed_cohort, tmp_path / "compiled", *common, "--model.compile=true")
+    plain, compiled = state(tmp_path / "plain"), state(tmp_path / "compiled")
+    assert plain.keys() == compiled.keys()
+    for key, value in plain.items():
+        assert torch.allclose(value.double(), compiled[key].double(), atol=1e-3), key
 
 
 def _wait_for(path: Path, process: subprocess.Popen) -> None:

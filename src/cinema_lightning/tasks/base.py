@@ -107,7 +107,8 @@ class Task(LightningModule):
         if on_cpu and not any(shutil.which(name) for name in (os.environ.get("CXX", "g++"), "g++", "clang++")):
             rank_zero_warn("torch.compile needs a C++ compiler on a CPU and found none: the network runs uncompiled.")
             return
-        self.network.compile()
+        # shapes change with the set of views only: one graph for each, rather than one with symbolic sizes
+        self.network.compile(dynamic=False)
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """One micro-batch."""
