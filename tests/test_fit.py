@@ -224,6 +224,17 @@ def test_a_shard_without_subjects_does_not_hold_up_the_others(phantom_cohort, tr
     assert (tmp_path / "features.csv").stat().st_mtime_ns > before
 
 
+def test_shards_of_two_predictions_do_not_mix(phantom_cohort, trained, tmp_path, capsys):
+    command = ["predict", "--config", "pretrain.yaml", "--config", "phantom.yaml", "--data.root", str(phantom_cohort)]
+    command += ["--runs", str(trained.parents[1]), "--data.predict_split=val", "--output.folder", str(tmp_path)]
+    assert main([*command, "--shard", "1/2"]) == 0
+    other = [*command, "--shard", "2/2", "--ckpt_path=last"]
+    assert main(other) == 2
+    assert main([*other, "--output.overwrite=true"]) == 2
+    assert "shard by shard" in capsys.readouterr().err
+    assert not (tmp_path / "features.csv").exists()
+
+
 def test_exported_weights_predict_the_same(phantom_cohort, trained, tmp_path):
     weights_file = tmp_path / "export" / "mine.safetensors"
     checkpoint = trained / "checkpoints" / "best.ckpt"

@@ -71,9 +71,8 @@ def newest_with(root: Path, name: str, which: str) -> Path | None:
 
 def is_first_process() -> bool:
     """True in the process that makes the run folder: rank 0, or the only one."""
-    ranks = (os.environ.get(key) for key in ("RANK", "SLURM_PROCID", "LOCAL_RANK"))
-    first = next((rank for rank in ranks if rank is not None), "0")
-    return first == "0"
+    # all of them: a process that Lightning launched inside a single SLURM task differs in LOCAL_RANK only
+    return all(os.environ.get(key, "0") == "0" for key in ("RANK", "SLURM_PROCID", "LOCAL_RANK"))
 
 
 def resolve_checkpoint(given: str | None, root: Path, name: str, verb: str) -> tuple[Path | None, Path | None]:

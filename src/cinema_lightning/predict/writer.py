@@ -83,9 +83,15 @@ class PredictionWriter(Callback):
         """Notes what the folder's predictions are of; the sentence that refuses it where it holds others."""
         text = json.dumps(self._record, indent=2, sort_keys=True, default=str) + "\n"
         known = folder / f"{self.stem}.json"
+        others = known.is_file() and known.read_text(encoding="utf-8") != text
+        if others and self.overwrite and self.shard.count > 1:
+            return (
+                f"{folder} holds predictions of something else, which --output.overwrite cannot replace shard by shard "
+                "without mixing the two; choose another folder with --output.folder, or empty this one."
+            )
         if self.overwrite:
             self.table.clear()
-        elif known.is_file() and known.read_text(encoding="utf-8") != text:
+        elif others:
             return (
                 f"{folder} holds predictions of another checkpoint, other data or other options; choose another folder "
                 "with --output.folder, or replace them with --output.overwrite true."
