@@ -46,8 +46,8 @@ from cinema_lightning.compatibility import (
 )
 from cinema_lightning.data import DATA
 from cinema_lightning.data.datamodule import CineDataModule
-from cinema_lightning.data.store import replacing
 from cinema_lightning.errors import CinemaError
+from cinema_lightning.files import replacing
 from cinema_lightning.messages import quieten, translate
 from cinema_lightning.models import BACKBONES
 from cinema_lightning.models.precision import has_fast_bf16

@@ -9,7 +9,7 @@ import torch
 from lightning import Callback, LightningModule, Trainer
 from torch import Tensor
 
-from cinema_lightning.data.store import replacing
+from cinema_lightning.files import replacing
 from cinema_lightning.tasks.base import Task
 from cinema_lightning.views import get_view
 

@@ -15,9 +15,7 @@ from __future__ import annotations
 
 import os
 import struct
-import tempfile
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -26,6 +24,7 @@ from typing import Any, Literal
 import numpy as np
 
 from cinema_lightning.errors import CinemaError
+from cinema_lightning.files import replacing
 
 SUFFIX = ".b2nd"
 CODEC_LEVEL = 5
@@ -66,44 +65,6 @@ def series_path(root: Path, subject: str, view: str, kind: Literal["image", "lab
         The path; the file need not exist.
     """
     return Path(root) / subject / f"{view}{'_label' if kind == 'label' else ''}{SUFFIX}"
-
-
-@contextmanager
-def replacing(path: Path) -> Iterator[Path]:
-    """Writes a file as a whole or not at all.
-
-    Args:
-        path: The file to make or to replace; its folder is made where it is missing.
-
-    Yields:
-        A temporary path in the same folder with the same suffixes. It replaces ``path`` when the block ends well,
-        and is removed when it does not, which leaves an earlier file as it was.
-
-    Raises:
-        CinemaError: If the system refuses to write (disk full, no permission).
-    """
-    path = Path(path)
-    temporary: Path | None = None
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        stem, _, suffixes = path.name.partition(".")
-        handle, name = tempfile.mkstemp(prefix=f".{stem}-", suffix=f".{suffixes}", dir=path.parent)
-        os.close(handle)
-        temporary = Path(name)
-        yield temporary
-        umask = os.umask(0)
-        os.umask(umask)
-        temporary.chmod(0o666 & ~umask)
-        temporary.replace(path)
-    except OSError as error:
-        reason = error.strerror or str(error)
-        raise CinemaError(
-            f"{path} could not be written ({reason}); an earlier file of that name is untouched: "
-            "free some space or mend the permissions, then run the command again."
-        ) from error
-    finally:
-        if temporary is not None:
-            temporary.unlink(missing_ok=True)
 
 
 def write_series(

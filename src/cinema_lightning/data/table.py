@@ -15,8 +15,9 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 
 from cinema_lightning.data import nifti
-from cinema_lightning.data.store import Series, SeriesInfo, open_series, replacing, series_path
+from cinema_lightning.data.store import Series, SeriesInfo, open_series, series_path
 from cinema_lightning.errors import CinemaError
+from cinema_lightning.files import replacing
 from cinema_lightning.views import VIEWS, get_view
 
 if TYPE_CHECKING:

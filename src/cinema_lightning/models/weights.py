@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import json
-import os
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +15,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from cinema_lightning.errors import CinemaError
+from cinema_lightning.files import replacing
 from cinema_lightning.models.layout import check_layout, first_keys, published_slots, to_published
 from cinema_lightning.models.mae import MaskedAutoencoder
 from cinema_lightning.views import VIEWS
@@ -109,8 +109,13 @@ def save_published(model: MaskedAutoencoder, path: Path | str) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     note = {"format": "pt", "cinema_lightning": json.dumps({"MaskedAutoencoder": model.config})}
     tensors = to_published(model)
-    _write(path, lambda name: save_file(tensors, name, metadata=note))
-    _write(config_path, lambda name: Path(name).write_text(text, encoding="utf-8"))
+    with replacing(path) as temporary:
+        try:
+            save_file(tensors, temporary, metadata=note)
+        except SafetensorError as error:  # how safetensors reports a full disk
+            raise OSError(str(error)) from error
+    with replacing(config_path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
 
 
 def locate(path: Path | str, revision: str | None = None) -> tuple[Path, Path | None]:
@@ -317,15 +322,3 @@ def _published_config(model: MaskedAutoencoder) -> dict[str, Any]:
         },
         "data": data,
     }
-
-
-def _write(path: Path, write: Callable[[str], object]) -> None:
-    """Writes a file under a temporary name in the same folder, then renames it; leaves nothing half written."""
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        write(str(part))
-        part.replace(path)
-    except (OSError, SafetensorError) as error:
-        raise CinemaError(f"{path} could not be written ({error}); an older file of that name is kept.") from error
-    finally:
-        part.unlink(missing_ok=True)

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import json
 import shutil
-from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
-from multiprocessing import get_context
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -14,12 +13,14 @@ import numpy as np
 
 from cinema_lightning import __version__
 from cinema_lightning.data.draws import generator
-from cinema_lightning.data.store import replacing, series_path, write_series
+from cinema_lightning.data.store import series_path, write_series
 from cinema_lightning.errors import CinemaError
+from cinema_lightning.files import replacing
 from cinema_lightning.imaging.intensity import to_uint8
 from cinema_lightning.phantom.acquisition import Acquisition
 from cinema_lightning.phantom.anatomy import Heart
 from cinema_lightning.phantom.imaging import Imager, ViewSeries
+from cinema_lightning.phantom.parallel import make_each
 from cinema_lightning.phantom.subject import Subject, draw_subject
 from cinema_lightning.phantom.truth import landmarks, table_row
 
@@ -216,25 +217,12 @@ def make_cohort(root: Path, indices: list[int], settings: Settings, workers: int
     Raises:
         CinemaError: If something cannot be written; subjects that are complete stay.
     """
-    from tqdm import tqdm
-
     wanted = [index for index in indices if not is_complete(root, index)]
-    bar = tqdm(total=len(indices), initial=len(indices) - len(wanted), unit="subject", desc="phantom")
-    with bar:
-        if workers <= 1:
-            for index in wanted:
-                make_subject(root, index, settings)
-                bar.update()
-            return
-        with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
-            jobs = [pool.submit(make_subject, root, index, settings) for index in wanted]
-            try:
-                for job in as_completed(jobs):
-                    job.result()
-                    bar.update()
-            except BaseException:
-                pool.shutdown(wait=True, cancel_futures=True)
-                raise
+    make_each(partial(_make, root, settings), wanted, len(indices), workers, "phantom")
+
+
+def _make(root: Path, settings: Settings, index: int) -> None:
+    make_subject(root, index, settings)
 
 
 def subject_id(index: int) -> str:

@@ -13,7 +13,8 @@ from functools import cached_property
 
 import numpy as np
 
-from cinema_lightning.phantom.subject import MYOCARDIAL_DENSITY, Scar, Subject
+from cinema_lightning.metrics.function import MYOCARDIAL_DENSITY
+from cinema_lightning.phantom.subject import Scar, Subject
 
 BASE_CENTRE = 0.72  # widest level of the LV, as a fraction of the cavity's length from its apex
 RV_CENTRE = -0.24  # middle of the RV around the long axis, rad

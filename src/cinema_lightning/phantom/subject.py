@@ -16,7 +16,6 @@ import numpy as np
 from cinema_lightning.data.draws import generator
 
 PATHOLOGIES = ("NOR", "DCM", "HCM", "MINF", "ARV")
-MYOCARDIAL_DENSITY = 1.05  # g/ml
 
 
 @dataclass(frozen=True)

@@ -8,11 +8,12 @@ from typing import Any
 import numpy as np
 
 from cinema_lightning.data.draws import generator
+from cinema_lightning.metrics.function import MYOCARDIAL_DENSITY
 from cinema_lightning.phantom.acquisition import LAX_ANGLES, Acquisition, Plane
 from cinema_lightning.phantom.anatomy import Heart
 from cinema_lightning.phantom.imaging import ViewSeries
 from cinema_lightning.phantom.motion import Phase
-from cinema_lightning.phantom.subject import MYOCARDIAL_DENSITY, Subject
+from cinema_lightning.phantom.subject import Subject
 
 RV, MYOCARDIUM, LV = 1, 2, 3
 # Weibull model of the time to death or transplant: hazard grows with time, and by exp(risk) between subjects.

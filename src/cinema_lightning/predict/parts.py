@@ -12,8 +12,8 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-from cinema_lightning.data.store import replacing
 from cinema_lightning.errors import CinemaError
+from cinema_lightning.files import replacing
 from cinema_lightning.shards import Shard
 
 Key = tuple[str, int]

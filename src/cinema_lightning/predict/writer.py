@@ -13,8 +13,8 @@ from lightning import Callback, LightningModule, Trainer
 from lightning.pytorch.utilities import rank_zero_info
 
 from cinema_lightning.callbacks.pictures import draw_panels
-from cinema_lightning.data.store import replacing
 from cinema_lightning.errors import CinemaError
+from cinema_lightning.files import replacing
 from cinema_lightning.predict.parts import PartTable, PartWriter
 from cinema_lightning.shards import Shard
 from cinema_lightning.tasks.base import Task

@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from cinema_lightning.data.store import Series, open_series, replacing, series_path
+from cinema_lightning.data.store import Series, open_series, series_path
 from cinema_lightning.data.table import SPLITS, Cohort, read_cohort
 from cinema_lightning.datasets.base import DATASETS, Dataset
 from cinema_lightning.datasets.files import number
 from cinema_lightning.errors import CinemaError
+from cinema_lightning.files import replacing
 from cinema_lightning.prepare.failures import write_rows
 from cinema_lightning.views import VIEWS
 

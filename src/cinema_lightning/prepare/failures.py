@@ -8,8 +8,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
-from cinema_lightning.data.store import replacing
 from cinema_lightning.errors import CinemaError
+from cinema_lightning.files import replacing
 
 COLUMNS = ("id", "step", "reason")
 

@@ -8,9 +8,7 @@ from typing import Any
 import numpy as np
 
 from cinema_lightning.datasets.base import LV, MYOCARDIUM, RV
-
-# Density of myocardium, g/ml (Kramer et al., JCMR 2020, SCMR's recommendations).
-MYOCARDIAL_DENSITY = 1.05
+from cinema_lightning.metrics.function import MYOCARDIAL_DENSITY
 
 
 def millilitres(label: np.ndarray, code: int, spacing: Sequence[float]) -> float:

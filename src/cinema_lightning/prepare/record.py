@@ -11,8 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from cinema_lightning.data.store import replacing
 from cinema_lightning.datasets.base import CaseRef, Dataset
+from cinema_lightning.files import replacing
 from cinema_lightning.prepare.steps import VERSION
 
 RECORD = "record.json"

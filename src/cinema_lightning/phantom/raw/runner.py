@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import json
 import shutil
-from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import asdict
-from multiprocessing import get_context
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from cinema_lightning.errors import CinemaError
 from cinema_lightning.phantom.cohort import SETTINGS, write_text
+from cinema_lightning.phantom.parallel import make_each
 from cinema_lightning.phantom.raw.base import LAYOUTS, RawSettings, Record
 from cinema_lightning.phantom.raw.files import csv_text
 
@@ -93,25 +93,13 @@ def _clear(root: Path, dataset: str) -> None:
 
 
 def _make_all(root: Path, settings: RawSettings, workers: int) -> None:
-    from tqdm import tqdm
-
     missing = [index for index in range(settings.subjects) if not _record_path(root, index).exists()]
-    done = settings.subjects - len(missing)
-    with tqdm(total=settings.subjects, initial=done, unit="subject", desc=f"phantom {settings.dataset}") as bar:
-        if workers <= 1:
-            for index in missing:
-                make_subject(root, index, settings)
-                bar.update()
-            return
-        with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
-            jobs = [pool.submit(make_subject, root, index, settings) for index in missing]
-            try:
-                for job in as_completed(jobs):
-                    job.result()
-                    bar.update()
-            except BaseException:
-                pool.shutdown(wait=True, cancel_futures=True)
-                raise
+    title = f"phantom {settings.dataset}"
+    make_each(partial(_make, root, settings), missing, settings.subjects, workers, title)
+
+
+def _make(root: Path, settings: RawSettings, index: int) -> None:
+    make_subject(root, index, settings)
 
 
 def _record_path(root: Path, index: int) -> Path:
