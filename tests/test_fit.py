@@ -260,6 +260,21 @@ def test_resuming_with_other_subjects_is_refused(phantom_cohort, trained, tmp_pa
     assert "others than those of the run" in capsys.readouterr().err
 
 
+def test_a_run_predicts_and_validates_subjects_it_was_not_trained_on(phantom_cohort, trained, tmp_path):
+    import shutil
+
+    other = tmp_path / "other"
+    shutil.copytree(phantom_cohort, other)
+    table = pd.read_csv(other / "cohort.csv", dtype={"id": str})
+    table["split"] = "val"
+    table.iloc[3:].to_csv(other / "cohort.csv", index=False)
+    overlays = ["--config", "pretrain.yaml", "--config", "phantom.yaml", "--runs", str(trained.parents[1])]
+    overlays += ["--data.root", str(other)]
+    assert main(["predict", *overlays, "--output.folder", str(tmp_path / "out")]) == 0
+    assert set(pd.read_csv(tmp_path / "out" / "features.csv", dtype={"id": str})["id"]) == set(table["id"][3:])
+    assert main(["validate", *overlays]) == 0
+
+
 def test_predict_resumes_without_repeating_or_losing_rows(phantom_cohort, trained, tmp_path, monkeypatch):
     from cinema_lightning.predict.writer import PredictionWriter
 

@@ -11,6 +11,7 @@ from typing import Any, Literal
 import lightning as L
 import numpy as np
 import torch
+from lightning.pytorch.trainer.states import TrainerFn
 from torch.utils.data import DataLoader
 
 from cinema_lightning.data import DATA
@@ -237,6 +238,8 @@ class CineDataModule(L.LightningDataModule):
         Raises:
             CinemaError: If the training samples are others than when the state was saved.
         """
+        if self.trainer is not None and self.trainer.state.fn != TrainerFn.FITTING:
+            return  # Lightning restores for test and predict too, whose data are meant to be others
         if state_dict.get("samples", self._fingerprint()) != self._fingerprint():
             raise CinemaError(
                 f"The training studies of {self.root} are others than those of the run that is to be resumed; give the "
