@@ -1,6 +1,7 @@
 """Configurations by name and the bases they stand on."""
 
 import pytest
+import yaml
 
 from cinema_lightning import configs
 from cinema_lightning.cli import main
@@ -24,16 +25,25 @@ def test_unknown_name_says_which_are_close():
         configs.find_config("pretrian.yaml")
 
 
-def test_bases_come_first_and_once(tmp_path):
-    (tmp_path / "a.yaml").write_text("x: 1\n")
-    (tmp_path / "b.yaml").write_text("base: a.yaml\ny: 1\n")
+def test_bases_are_merged_beneath_the_file_that_names_them(tmp_path):
+    (tmp_path / "a.yaml").write_text("x: 1\nlist: [1, 2]\nin: {p: 1, q: 1}\n")
+    (tmp_path / "b.yaml").write_text("base: a.yaml\nin: {q: 2}\nlist: [3]\n")
     (tmp_path / "c.yaml").write_text("base: [b.yaml, a.yaml]\nz: 1\n")
+    (tmp_path / "d.yaml").write_text("x: 2\n")
     arguments, named = configs.unfold_arguments(
-        ["--config", str(tmp_path / "c.yaml"), "--config", str(tmp_path / "b.yaml")]
+        ["--config", str(tmp_path / "c.yaml"), "--config", str(tmp_path / "d.yaml"), "--flag"]
     )
-    assert [arguments[i].rsplit("/", 1)[-1] for i in (1, 3, 5)] == ["a.yaml", "b.yaml", "c.yaml"]
-    assert len(arguments) == 6
-    assert [path.name for path in named] == ["c.yaml", "b.yaml"]
+    assert yaml.safe_load(arguments[1]) == {"x": 1, "list": [3], "in": {"p": 1, "q": 2}, "z": 1}
+    assert arguments[2:] == ["--config", str(tmp_path / "d.yaml"), "--flag"]
+    assert [path.name for path in named] == ["c.yaml", "d.yaml"]
+
+
+def test_options_of_an_exchanged_class_go_with_it():
+    below = {"network": {"class_path": "ConvUNetR", "init_args": {"size": "base", "drop_path": 0.1}}}
+    above = {"network": {"class_path": "UNet", "init_args": {"size": "mini"}}}
+    assert configs.merged(below, above) == above
+    same = {"network": {"class_path": "ConvUNetR", "init_args": {"size": "mini"}}}
+    assert configs.merged(below, same)["network"]["init_args"] == {"size": "mini", "drop_path": 0.1}
 
 
 def test_circle_of_bases_is_named(tmp_path):

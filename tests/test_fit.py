@@ -308,14 +308,15 @@ def test_predict_writes_reconstructions_with_geometry(phantom_cohort, trained, t
     from cinema_lightning.data.store import open_series, series_path
 
     command = ["predict", "--config", "pretrain.yaml", "--config", "phantom.yaml", "--data.root", str(phantom_cohort)]
-    command += ["--runs", str(trained.parents[1]), "--output.folder", str(tmp_path), "--output.reconstructions", "true"]
+    command += ["--runs", str(trained.parents[1]), "--output.folder", str(tmp_path)]
+    command += ["--output.nifti", "true", "--output.pictures", "true"]
     assert main([*command, "--data.predict_split", "val"]) == 0
-    folder = next((tmp_path / "reconstructions").iterdir())
+    folder = next((tmp_path / "nifti").iterdir())
     image = nibabel.load(folder / "sax_frame00_image.nii.gz")
     series = open_series(series_path(phantom_cohort, folder.name, "sax"))
     assert image.shape == series.shape
     assert np.allclose(image.affine, series.info.affine, atol=1e-4)
-    assert (folder / "lax_4c_frame00.png").is_file()
+    assert (tmp_path / "pictures" / folder.name / "lax_4c_frame00.png").is_file()
     assert (folder / "sax_frame00_reconstruction.nii.gz").is_file()
     assert main(["predict", *command[1:], "--data.predict_split", "train"]) == 2
 

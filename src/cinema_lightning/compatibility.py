@@ -10,13 +10,7 @@ from cinema_lightning.data import DATA
 from cinema_lightning.errors import CinemaError
 from cinema_lightning.models import BACKBONES
 from cinema_lightning.models.mae import MaskedAutoencoder
-from cinema_lightning.models.weights import load_published_mae
 from cinema_lightning.tasks import TASKS
-from cinema_lightning.tasks.pretrain import Pretrain
-from cinema_lightning.views import get_view
-
-PUBLISHED = ".safetensors"
-"""Ending of published weights."""
 
 
 def differences(a: Any, b: Any, key: str) -> list[str]:
@@ -46,36 +40,6 @@ def refuse_foreign_classes(hparams: Any, path: Path | None) -> None:
             raise CinemaError(
                 f"{path} asks for the class {name}, which is not part of this package or an installed plug-in; refused."
             )
-
-
-def published_network(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Hyperparameters and weights of a published masked autoencoder, as a checkpoint of ours would hold them.
-
-    Args:
-        path: The safetensors file, a ``config.yaml`` beside it where there is one.
-
-    Returns:
-        (hyperparameters of the pretraining task, state dict of its network).
-
-    Raises:
-        CinemaError: If the file is of another layout.
-    """
-    network = load_published_mae(path)
-    given = ("views", "input_size", "channels")
-    options = {key: value for key, value in network.config.items() if key not in given}
-    sizes = network.config["input_size"] or {}
-    spec = {
-        "views": list(network.views),
-        "input_size": {view: list(sizes.get(view, get_view(view).input_size)) for view in network.views},
-        "channels": network.config["channels"],
-    }
-    kind = f"{MaskedAutoencoder.__module__}.{MaskedAutoencoder.__qualname__}"
-    hparams = {
-        "_class_path": f"{Pretrain.__module__}.{Pretrain.__qualname__}",
-        "spec": spec,
-        "network": {"class_path": kind, "init_args": options},
-    }
-    return hparams, network.state_dict()
 
 
 def check_fits(model: Any, path: Path) -> None:

@@ -1,14 +1,16 @@
 """Configurations by name, and the bases they stand on.
 
 A name that is not a file is looked up among the packaged configurations. A file may say ``base: [other.yaml, ...]``:
-those come first and the file overlays them. jsonargparse cannot do this inside a file without losing subclass types, so
-that bases are unfolded here into repeated ``--config`` options before the parser sees them.
+those come first and the file overlays them. jsonargparse cannot do this inside a file without losing subclass types,
+nor can it take options of a class before it knows the class, so that a file and its bases are merged here into one
+configuration before the parser sees it.
 """
 
 from __future__ import annotations
 
 import difflib
 from pathlib import Path
+from typing import Any
 
 from cinema_lightning.errors import CinemaError
 
@@ -59,8 +61,8 @@ def find_config(name: str, beside: Path | None = None) -> Path:
     raise CinemaError(f"There is no configuration '{name}', neither as a file nor among the packaged ones; {hint}")
 
 
-def read_bases(path: Path) -> list[str]:
-    """Reads the ``base:`` list of a configuration.
+def read_config(path: Path) -> dict[str, Any]:
+    """Reads a configuration.
 
     Raises:
         CinemaError: If the file is not a YAML mapping.
@@ -78,8 +80,32 @@ def read_bases(path: Path) -> list[str]:
         content = {}
     if not isinstance(content, dict):
         raise CinemaError(f"{path} is not a configuration: its content is a {type(content).__name__}, not a mapping.")
-    bases = content.get("base") or []
+    return content
+
+
+def read_bases(path: Path) -> list[str]:
+    """Reads the ``base:`` list of a configuration.
+
+    Raises:
+        CinemaError: If the file is not a YAML mapping.
+    """
+    bases = read_config(path).get("base") or []
     return [bases] if isinstance(bases, str) else list(bases)
+
+
+def merged(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
+    """One configuration laid over another: mappings are merged, anything else is replaced.
+
+    Options of a class that the upper one exchanges for another are dropped with it.
+    """
+    out = dict(below)
+    exchanged = "class_path" in below and above.get("class_path", below["class_path"]) != below["class_path"]
+    if exchanged:
+        out.pop("init_args", None)
+    for key, value in above.items():
+        both = isinstance(value, dict) and isinstance(out.get(key), dict)
+        out[key] = merged(out[key], value) if both else value
+    return out
 
 
 def unfold(path: Path, done: list[Path] | None = None, parents: tuple[Path, ...] = ()) -> list[Path]:
@@ -108,7 +134,7 @@ def unfold_arguments(argv: list[str]) -> tuple[list[str], list[Path]]:
         argv: Arguments after the verb.
 
     Returns:
-        The arguments with paths in place of names, and the configurations as the user named them (without bases).
+        The arguments with paths, or text where there are bases, in place of names, and the configurations as the user named them (without bases).
     """
     arguments: list[str] = []
     named: list[Path] = []
@@ -127,6 +153,17 @@ def unfold_arguments(argv: list[str]) -> tuple[list[str], list[Path]]:
         named.append(path)
         before = len(done)
         unfold(path, done)
-        for file in done[before:]:
-            arguments += ["--config", str(file)]
+        arguments += ["--config", _as_one(done[before:], path)]
     return arguments, named
+
+
+def _as_one(files: list[Path], path: Path) -> str:
+    """What to give to the parser for a file and its bases: the path, or the text of all of them merged."""
+    import yaml
+
+    if files in ([], [path]) and not read_bases(path):
+        return str(path)
+    content: dict[str, Any] = {}
+    for file in files:
+        content = merged(content, {key: value for key, value in read_config(file).items() if key != "base"})
+    return str(yaml.safe_dump(content, sort_keys=False))

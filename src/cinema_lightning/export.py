@@ -20,9 +20,10 @@ def export(checkpoint: Path, out: Path) -> None:
     from lightning.pytorch.cli import instantiate_module
 
     from cinema_lightning.callbacks.checkpoint import load_checkpoint
-    from cinema_lightning.compatibility import PUBLISHED, check_fits, refuse_foreign_classes
+    from cinema_lightning.compatibility import check_fits, refuse_foreign_classes
     from cinema_lightning.errors import CinemaError
     from cinema_lightning.models.weights import save_published
+    from cinema_lightning.published import PUBLISHED
     from cinema_lightning.tasks import TASKS
     from cinema_lightning.tasks.pretrain import Pretrain
 

@@ -94,6 +94,7 @@ def quieten() -> None:
         ".*is smaller than the logging interval.*",
         ".*find_unused_parameters=True was specified.*",  # true of cohorts in which every subject has every view
         ".*Grad strides do not match bucket view strides.*",
+        ".*The `srun` command is available on your system but is not used.*",
         ".*Total length of .* across ranks is zero.*",  # nothing left to predict
     ):
         warnings.filterwarnings("ignore", message=message)

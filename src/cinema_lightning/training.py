@@ -7,7 +7,6 @@ replace those that the network was trained with.
 
 from __future__ import annotations
 
-import json
 import os
 from argparse import ArgumentError
 from contextlib import suppress
@@ -26,7 +25,7 @@ from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.utilities.model_helpers import is_overridden
 
-from cinema_lightning import runs
+from cinema_lightning import record, runs
 from cinema_lightning.callbacks.checkpoint import (
     STOPPED_EXIT_CODE,
     AtomicCheckpointIO,
@@ -35,30 +34,24 @@ from cinema_lightning.callbacks.checkpoint import (
     RunStopped,
     load_checkpoint,
 )
+from cinema_lightning.callbacks.early_stop import EarlyStop
 from cinema_lightning.callbacks.pictures import Pictures
 from cinema_lightning.callbacks.throughput import Throughput
-from cinema_lightning.compatibility import (
-    PUBLISHED,
-    check_fits,
-    differences,
-    published_network,
-    refuse_foreign_classes,
-)
+from cinema_lightning.compatibility import check_fits, refuse_foreign_classes
 from cinema_lightning.data import DATA
 from cinema_lightning.data.datamodule import CineDataModule
 from cinema_lightning.errors import CinemaError
-from cinema_lightning.files import replacing
 from cinema_lightning.messages import quieten, translate
 from cinema_lightning.models import BACKBONES
 from cinema_lightning.models.precision import has_fast_bf16
 from cinema_lightning.models.weights import locate
 from cinema_lightning.phantom.overlay import PhantomCohort, ensure_cohort
+from cinema_lightning.predict.cases import CaseWriter
+from cinema_lightning.predict.rows import RowWriter
 from cinema_lightning.predict.writer import PredictionWriter
+from cinema_lightning.published import PUBLISHED, published_network
 from cinema_lightning.tasks import TASKS
 from cinema_lightning.tasks.base import Task
-
-FREE_KEYS = ("data.root", "data.num_workers", "data.prefetch_factor", "data.pin_memory", "data.val_batch_size")
-"""Data options that may change between a run and its resumption; they do not change what is learnt."""
 
 
 class RunLogger(TensorBoardLogger):
@@ -118,8 +111,9 @@ class CinemaCLI(LightningCLI):
         parser.add_lightning_class_args(Checkpoints, "checkpoint")
         parser.add_lightning_class_args(CleanStop, "stop")
         parser.add_lightning_class_args(Pictures, "pictures")
-        if self._verb == "predict":
-            parser.add_lightning_class_args(PredictionWriter, "output")
+        parser.add_lightning_class_args(EarlyStop, "early_stop")
+        if self._verb in WRITERS:
+            parser.add_lightning_class_args(WRITERS[self._verb], "output")
             parser.add_argument("--shard", type=str | None, default=None, help="Part of the cohort to do: 3/8.")
             parser.link_arguments("shard", "output.shard")
         parser.link_arguments("data", "model.init_args.spec", self._spec, apply_on="instantiate")
@@ -159,17 +153,36 @@ class CinemaCLI(LightningCLI):
         else:
             self.checkpoint, resumed = runs.resolve_checkpoint(given, root, name, self._verb)
         config.ckpt_path = None
+        self._resolve_weights(config, root)
         if self._verb == "fit":
             self.run_dir = resumed or self._new_run(root, name)
             if self.checkpoint:
-                self._check_same_experiment(self.run_dir)
+                record.keep_weights(self.run_dir, config)
+                record.check_same_experiment(self.run_dir, self._plain_config())
         else:
             self.run_dir = resumed or root / name
             self._follow_checkpoint()
             config = self.config[self._verb]
         self._choose_precision(config.trainer)
-        if config.phantom is not None and config.data is not None and runs.is_first_process():
-            ensure_cohort(Path(config.data.init_args.root), config.phantom)
+        if config.phantom is not None and config.data is not None:
+            options = config.data.init_args
+            root = ensure_cohort(Path(options.root), config.phantom, options.get("dataset"))
+            options.root = str(root)
+
+    def _resolve_weights(self, config: Namespace, root: Path) -> None:
+        """A run's name among the weights stands for its best checkpoint."""
+        options: Any = config.model.init_args if config.model is not None else {}
+        named = options.get("weights")
+        if named is None or self._verb != "fit" or Path(named).exists() or Path(named).suffix in (".ckpt", PUBLISHED):
+            return
+        found = next((run for w in ("best", "last") if (run := runs.newest_with(root, named, w))), None)
+        if found is not None:
+            best = runs.checkpoint_path(found, "best")
+            options.weights = str(best if best.is_file() else runs.checkpoint_path(found, "last"))
+
+    def _plain_config(self) -> dict[str, Any]:
+        plain: dict[str, Any] = yaml.safe_load(self.parser.dump(self.config, skip_link_targets=True))[self._verb]
+        return plain
 
     def _new_run(self, root: Path, name: str) -> Path:
         if shared := os.environ.get(runs.RUN_DIR_VARIABLE):
@@ -180,32 +193,12 @@ class CinemaCLI(LightningCLI):
         os.environ[runs.RUN_DIR_VARIABLE] = str(run)
         return run
 
-    def _check_same_experiment(self, run: Path) -> None:
-        """Resuming continues an experiment; another one has no business in its folder."""
-        saved_file = run / "config.yaml"
-        if not saved_file.is_file():
-            return
-        saved = yaml.safe_load(saved_file.read_text(encoding="utf-8")) or {}
-        ours = yaml.safe_load(self.parser.dump(self.config, skip_link_targets=True))[self._verb]
-        changed = [
-            key
-            for part in ("seed_everything", "model", "data")
-            for key in differences(saved.get(part), ours.get(part), part)
-            if key not in FREE_KEYS
-        ]
-        if changed:
-            raise CinemaError(
-                f"The configuration differs from the run {run} that is to be resumed in {', '.join(changed[:5])}; "
-                "give the same --config options (they are kept in its config.yaml), or start a new run without "
-                "--ckpt_path."
-            )
-
     def _follow_checkpoint(self) -> None:
         """Takes the network and its facts from the checkpoint; the data follows."""
         config = self.config[self._verb]
         assert self.checkpoint is not None
         if self.checkpoint.suffix == PUBLISHED:
-            self._hparams, self._published = published_network(self.checkpoint)
+            self._hparams, self._published = published_network(self.checkpoint, self._plain_config())
         else:
             self._hparams = dict(load_checkpoint(self.checkpoint, mmap=True).get("hyper_parameters") or {})
         if "_class_path" not in self._hparams or "spec" not in self._hparams:
@@ -215,6 +208,8 @@ class CinemaCLI(LightningCLI):
         refuse_foreign_classes(self._hparams, self.checkpoint)
         hidden = ("_class_path", "_instantiator", "spec")
         arguments = {key: value for key, value in self._hparams.items() if key not in hidden}
+        if "weights" in arguments:
+            arguments["weights"] = None  # the checkpoint holds them all
         model = {"class_path": self._hparams["_class_path"], "init_args": arguments}
         config.model = None
         try:
@@ -269,6 +264,9 @@ class CinemaCLI(LightningCLI):
         plugins = [*(plugins if isinstance(plugins, list) else [plugins]), AtomicCheckpointIO()]
         if SLURMEnvironment.detect():
             plugins.append(SLURMEnvironment(auto_requeue=False))
+        every, epochs = trainer.get("check_val_every_n_epoch"), trainer.get("max_epochs")
+        if every and epochs and 0 < epochs < every:  # a run shorter than that is validated at its end
+            kwargs["check_val_every_n_epoch"] = epochs
         logger = trainer.get("logger")
         if logger in (None, True):
             fit = self._verb == "fit"
@@ -282,9 +280,9 @@ class CinemaCLI(LightningCLI):
     def _instantiate_trainer(self, config: dict[str, Any], callbacks: list[Callback]) -> Trainer:
         """Keeps the callbacks that the verb has use for."""
         if self._verb != "fit":
-            callbacks = [c for c in callbacks if isinstance(c, PredictionWriter) and self._verb == "predict"]
+            callbacks = [c for c in callbacks if isinstance(c, RowWriter)]
         else:
-            callbacks = [c for c in callbacks if not isinstance(c, PredictionWriter)]
+            callbacks = [c for c in callbacks if not isinstance(c, RowWriter)]
             callbacks.append(Throughput())
             if config["logger"]:
                 callbacks.append(LearningRateMonitor(logging_interval="step"))
@@ -298,7 +296,9 @@ class CinemaCLI(LightningCLI):
             and not self._get(self.config_init, "trainer").fast_dev_run
             and self.trainer.is_global_zero
         ):
-            self._write_record()
+            assert self.run_dir is not None
+            text = self._parser(self._verb).dump(self.config[self._verb], skip_none=False, skip_link_targets=True)
+            record.write(self.run_dir, text)
         if subcommand == "test" and not is_overridden("test_step", self.model):
             raise CinemaError(
                 f"{type(self.model).__name__} has nothing to test: `cinema validate` computes its validation loss."
@@ -310,9 +310,12 @@ class CinemaCLI(LightningCLI):
             check_fits(self.model, self.checkpoint)
             checkpoint = str(self.checkpoint)
         options: dict[str, Any] = {"datamodule": self.datamodule, "ckpt_path": checkpoint, "weights_only": True}
+        if subcommand in WRITERS:
+            self._prepare_output()
         if subcommand == "predict":
             options["return_predictions"] = False
-            self._prepare_output()
+        if subcommand == "test":
+            options["verbose"] = False  # the figures with their intervals follow from the table of cases
         getattr(self.trainer, subcommand)(self.model, **options)
         if subcommand == "fit":
             rank_zero_info(f"The run is in {self.run_dir} (checkpoints, pictures, TensorBoard events, config.yaml).")
@@ -322,27 +325,18 @@ class CinemaCLI(LightningCLI):
         assert self.checkpoint is not None
         assert self.run_dir is not None
         data = self.config[self._verb].data.init_args.as_dict()
-        record = {key: value for key, value in data.items() if f"data.{key}" not in (*FREE_KEYS, "data.batch_size")}
-        record["root"] = str(Path(data["root"]).resolve())
+        free = (*record.FREE_KEYS, "data.batch_size")
+        options = {key: value for key, value in data.items() if f"data.{key}" not in free}
+        options["root"] = str(Path(data["root"]).resolve())
+        facts = getattr(self.datamodule, "facts", None)
+        folder = Path("predictions") if self._verb == "predict" else Path("test") / (facts.name if facts else "")
         for callback in self.trainer.callbacks:  # type: ignore[attr-defined]
-            if isinstance(callback, PredictionWriter):
-                callback.describe(self.run_dir / "predictions", self.checkpoint, record)
-
-    def _write_record(self) -> None:
-        """Writes the full configuration and the versions; a resumed run keeps its first configuration beside."""
-        assert self.run_dir is not None
-        config = self.config[self._verb]
-        text = self._parser(self._verb).dump(config, skip_none=False, skip_link_targets=True)
-        target = self.run_dir / "config.yaml"
-        number = 0
-        while target.exists() and target.read_text(encoding="utf-8") != text:
-            number += 1
-            target = self.run_dir / f"config.resumed_{number}.yaml"
-        for path, content in ((target, text), (self.run_dir / "versions.json", _versions())):
-            with replacing(path) as temporary:
-                temporary.write_text(content, encoding="utf-8")
+            if isinstance(callback, RowWriter):
+                callback.describe(self.run_dir / folder, self.checkpoint, options)
 
 
+WRITERS: dict[str, type[RowWriter]] = {"test": CaseWriter, "predict": PredictionWriter}
+"""What writes the results of a verb."""
 REGISTRIES = {"model": (TASKS, BACKBONES), "data": (DATA,)}
 """Where the names are that a key may take."""
 
@@ -358,10 +352,6 @@ def _processes(trainer: dict[str, Any]) -> int:
         cuda = trainer.get("accelerator") in ("auto", "gpu", "cuda")
         devices = torch.cuda.device_count() if cuda else 1
     return max(int(devices), 1) * int(trainer.get("num_nodes", 1)) if str(devices).isdigit() else 2
-
-
-def _versions() -> str:
-    return json.dumps(runs.software_versions(), indent=2) + "\n"
 
 
 def run(verb: str, arguments: list[str], configs: list[Path]) -> int:

@@ -102,7 +102,7 @@ class Checkpoints(ModelCheckpoint):
     """Keeps two checkpoints per run: ``best.ckpt`` on the task's metric and ``last.ckpt`` for resuming.
 
     Args:
-        every_n_epochs: Epochs between checkpoints.
+        every_n_epochs: Epochs between checkpoints to resume from; the best one is kept after every validation.
         monitor: Metric that chooses the best; None takes the task's.
         mode: ``min`` or ``max``; None takes the task's.
     """
@@ -111,6 +111,7 @@ class Checkpoints(ModelCheckpoint):
 
     def __init__(self, every_n_epochs: int = 1, monitor: str | None = None, mode: str | None = None) -> None:
         self._task_decides = monitor is None
+        self._validated = False
         super().__init__(
             filename="best",
             monitor=monitor,
@@ -131,19 +132,27 @@ class Checkpoints(ModelCheckpoint):
             self.kth_value = torch.tensor(torch.inf if self.mode == "min" else -torch.inf)
         super().setup(trainer, pl_module, stage)
 
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Remembers that the metric is this epoch's; saving waits for the end of the epoch."""
+        self._validated = not trainer.sanity_checking
+
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Saves ``last.ckpt`` each time, not only when the epoch was the best so far; ends a run that was told to stop.
+        """Saves ``best.ckpt`` after a better validation and ``last.ckpt`` when due; ends a run that was told to stop.
 
         Raises:
             RunStopped: If a signal came in the last batch of the epoch, or during its validation.
         """
-        super().on_train_epoch_end(trainer, pl_module)
         stops = [callback for callback in trainer.callbacks if isinstance(callback, CleanStop)]  # type: ignore[attr-defined]
         last_epoch = trainer.max_epochs is not None and trainer.current_epoch + 1 >= trainer.max_epochs
         stop = any(callback.wanted(trainer) for callback in stops) and not last_epoch
-        due = (trainer.current_epoch + 1) % self._every_n_epochs == 0 or stop
-        if due and self._last_global_step_saved != trainer.global_step and not getattr(trainer, "fast_dev_run", False):
-            self._save_last_checkpoint(trainer, self._monitor_candidates(trainer))
+        ending = last_epoch or stop or trainer.should_stop
+        if not self._should_skip_saving_checkpoint(trainer):
+            candidates = self._monitor_candidates(trainer)
+            if self._validated:
+                self._save_topk_checkpoint(trainer, candidates)
+            if ending or (trainer.current_epoch + 1) % self._every_n_epochs == 0:
+                self._save_last_checkpoint(trainer, candidates)
+        self._validated = False
         if stop:
             raise stops[0].stopped(trainer)
 

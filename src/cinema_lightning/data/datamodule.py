@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import warnings
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 import lightning as L
@@ -16,18 +16,17 @@ from torch.utils.data import DataLoader
 
 from cinema_lightning.data import DATA
 from cinema_lightning.data.dataset import FrameDataset
+from cinema_lightning.data.evaluation import Evaluation, Split
 from cinema_lightning.data.loader import BatchLoader
 from cinema_lightning.data.sampler import ViewGroupSampler
 from cinema_lightning.data.splits import limit_subjects, split_rows
-from cinema_lightning.data.table import Cohort, mask_of, read_cohort, views_of
+from cinema_lightning.data.table import Cohort, mask_of, read_cohort
 from cinema_lightning.data.transforms import PLAN, Fit, PretrainAugment
 from cinema_lightning.errors import CinemaError
 from cinema_lightning.views import VIEWS, get_view
 
-Split = Literal["train", "val", "test"]
 
-
-class CineDataModule(L.LightningDataModule):
+class CineDataModule(Evaluation, L.LightningDataModule):
     """Cohort, splits, samplers, loaders and the device-side transform: what all data modules share.
 
     A subclass says how training batches are transformed (:meth:`train_transform`) and may replace the dataset
@@ -101,8 +100,6 @@ class CineDataModule(L.LightningDataModule):
         self.train_sampler: ViewGroupSampler | None = None
         self._ready = False
         self._resume: tuple[int, int] | None = None
-        self._predict_ids: Callable[[Iterable[str]], list[str]] = sorted
-        self._predict_done: set[tuple[str, int]] = set()
 
     @property
     def spec(self) -> dict[str, Any]:
@@ -187,42 +184,6 @@ class CineDataModule(L.LightningDataModule):
         rows, frames = self.samples("val")
         return self._loader(self._eval_sampler(rows, frames)) if len(rows) else []
 
-    def test_dataloader(self) -> DataLoader[Any]:
-        """Batches of all test samples in a fixed order."""
-        self._some("test")
-        return self._loader(self._eval_sampler(*self.samples("test")))
-
-    def restrict_prediction(
-        self, ids: Callable[[Iterable[str]], list[str]], done: set[tuple[str, int]] | None = None
-    ) -> None:
-        """Leaves out of the prediction what others do or did.
-
-        Args:
-            ids: Picks the ids to do out of all of them, as a shard does.
-            done: (id, frame) pairs that are done.
-        """
-        self._predict_ids = ids
-        self._predict_done = done or set()
-
-    def predict_dataloader(self) -> DataLoader[Any] | list[Any]:
-        """Batches of the frames to predict, study by study; no loader where none are left."""
-        split = self.predict_split
-        rows = self._usable(np.arange(len(self.cohort))) if split == "all" else self._predictable(split)
-        wanted = set(self._predict_ids(self.cohort.ids[row] for row in rows))
-        dataset = self._prediction_dataset()
-        phases = np.stack([self.cohort.numbers("ed_frame"), self.cohort.numbers("es_frame")], axis=1)
-        pairs = [
-            (row, frame)
-            for row in rows
-            if self.cohort.ids[row] in wanted
-            for frame in self._frames_of(int(row), dataset, phases[row])
-            if (str(self.cohort.ids[row]), frame) not in self._predict_done
-        ]
-        if not pairs:
-            return []
-        left, frames = np.array(pairs, dtype=int).T
-        return self._loader(self._eval_sampler(left, frames), dataset)
-
     def state_dict(self) -> dict[str, Any]:
         """Where the next training batch is, so that a resumed run goes on there, also in the middle of an epoch.
 
@@ -267,12 +228,6 @@ class CineDataModule(L.LightningDataModule):
         training = self.trainer is not None and self.trainer.training
         return self.train_transform() if training and self.augment else self.eval_transform()
 
-    def _prediction_dataset(self) -> FrameDataset:
-        return self.make_dataset()
-
-    def _predictable(self, split: Split) -> np.ndarray:
-        return self._some(split)
-
     def _position(self) -> tuple[int, int]:
         """Epoch of the next training batch, and how many batches of it were used."""
         if self.trainer is None:
@@ -310,23 +265,6 @@ class CineDataModule(L.LightningDataModule):
     def _usable(self, rows: np.ndarray) -> np.ndarray:
         counts = np.array([mask.bit_count() for mask in range(256)])[self._masks[rows]]
         return rows[counts >= max(self.min_views, 1)]
-
-    def _some(self, split: Split) -> np.ndarray:
-        if not len(self.rows[split]):
-            raise CinemaError(f"{self.cohort.source} has no {split} studies; see its split column.")
-        return self.rows[split]
-
-    def _frames_of(self, row: int, dataset: FrameDataset, phases: np.ndarray) -> list[int]:
-        if self.predict_frames == "all":
-            return list(range(dataset.count_frames(row, views_of(int(self._masks[row])))))
-        if self.predict_frames != "ed_es":
-            return [int(frame) for frame in self.predict_frames]
-        if not np.isfinite(phases).all():
-            raise CinemaError(
-                f"{self.cohort.source}: row '{self.cohort.ids[row]}' has no ed_frame or es_frame; "
-                "set predict_frames to all or to a list."
-            )
-        return [int(frame) for frame in phases]
 
     def _sampler(
         self, rows: np.ndarray, batch_size: int, *, shuffle: bool, frames: np.ndarray | None = None

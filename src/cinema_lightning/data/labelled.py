@@ -43,6 +43,7 @@ class LabelledData(CineDataModule):
             such as [0, 0.35] for UK Biobank; by default those studies are left out.
         noise_scale: Scale of the augmentation's noise: unit (0 to 1), or published (grey levels 0 to 255).
         test_fraction: Share of the subjects that test, where the table does not say who does.
+        test_split: The split that a test goes through, such as val where the test subjects have no labels.
         **options: See :class:`~cinema_lightning.data.datamodule.CineDataModule`.
 
     Attributes:
@@ -62,6 +63,7 @@ class LabelledData(CineDataModule):
         assumed_phases: list[float] | None = None,
         noise_scale: Literal["unit", "published"] = "unit",
         test_fraction: float = 0.0,
+        test_split: Split = "test",
         **options: Any,
     ) -> None:
         self.facts = facts_of(dataset)
@@ -76,6 +78,8 @@ class LabelledData(CineDataModule):
         self.assumed_phases = assumed_phases
         self.noise_scale = noise_scale
         self.test_fraction = test_fraction
+        if test_split != "test":
+            self.test_splits = (test_split,)
         self.spacing_known = True
         self._sequences: list[str] = []
         self._single = False
@@ -134,7 +138,8 @@ class LabelledData(CineDataModule):
         """Facts that the network and the task are built from, plain types only.
 
         Beside views, input_size and channels: ``kind``, ``dataset``, ``channel_names``, ``spacing_known``, ``n_train``
-        (samples), ``n_subjects`` (that train), and by kind ``classes``, ``label_codes``, ``class_counts``, ``target``,
+        (samples), ``n_subjects`` (that train), ``split`` (what the splits are
+        drawn with), and by kind ``classes``, ``label_codes``, ``class_counts``, ``target``,
         ``mean``, ``std``, ``landmarks``, ``n_events``. Reads the table.
         """
         if self._predicting and self._followed is not None:
@@ -150,6 +155,8 @@ class LabelledData(CineDataModule):
                 "kind": self.kind,
                 "dataset": self.facts.name,
                 "spacing_known": self.spacing_known,
+                "split": {name: getattr(self, name) for name in ("val_fraction", "test_fraction")}
+                | {"seed": self.run_seed},
                 "n_train": self.n_train,
                 "n_subjects": len(set(subjects.tolist())),
                 **self.describe(),
@@ -173,6 +180,21 @@ class LabelledData(CineDataModule):
         if study not in self._places:
             raise CinemaError(f"{self.cohort.source} has no row '{study}'.")
         return {str(name): plain(cell) for name, cell in self.cohort.table.iloc[self._places[study]].items()}
+
+    def phase_of(self, study: str, frame: int) -> str:
+        """ED or ES where this frame of a study is called so, else empty; also for images without a time axis."""
+        self.fields(study)
+        if self._single or self._places is None:
+            return ""
+        known = self._phases[self._places[study]]
+        return next((name for name, number in zip(("ED", "ES"), known, strict=True) if number == frame), "")
+
+    def split_of(self, study: str) -> str:
+        """The split that a study is in; empty where it is in none."""
+        self.fields(study)
+        assert self._places is not None
+        row = self._places[study]
+        return next((str(split) for split, rows in self._studies.items() if row in rows), "")
 
     def check(self, spec: dict[str, Any]) -> None:
         """Refuses to feed this data to a network that was trained on another kind of it.
@@ -213,6 +235,10 @@ class LabelledData(CineDataModule):
             CinemaError: If the data does not fit, see :meth:`check`.
         """
         self._predicting = stage == "predict"
+        if "split" in spec and spec["dataset"] == self.facts.name:  # whoever was trained on must not be tested
+            self.seed, self.val_fraction, self.test_fraction = (
+                spec["split"][name] for name in ("seed", "val_fraction", "test_fraction")
+            )
         super().follow(spec, stage)
         self.check(spec)
         self._followed = dict(spec)

@@ -217,6 +217,7 @@ class SurvivalData(StudyData):
     """
 
     kind = "survival"
+    test_splits = ("val", "test")  # Cox models and cut points are fitted on those who validate
 
     def encode(self) -> np.ndarray:
         """See :meth:`LabelledData.encode`."""

@@ -159,6 +159,17 @@ class Dataset(ABC):
         """
         raise CinemaError(f"{self.display} has no outcome table ({outcomes}): leave --outcomes out.")
 
+    def clean_prediction(self, labels: np.ndarray) -> np.ndarray:
+        """What the dataset's challenge wants done to a predicted label map before it is handed in; nothing by default.
+
+        Args:
+            labels: (X, Y, Z) class codes of the store, in the geometry of the image as it was acquired.
+
+        Returns:
+            The same, changed or not.
+        """
+        return labels
+
     def target_spacing(self, view: str, spacing: Sequence[float]) -> tuple[float, float, float]:
         """Voxel size after preparation, mm.
 

@@ -17,6 +17,8 @@ from cinema_lightning.views import get_view
 
 SEQUENCES = ("C0", "DE", "T2")
 VALIDATION = 5
+# Class codes -> islands of fewer pixels are not believed.
+SMALLEST = {(5,): 60, (4, 5): 200}
 
 
 @dataset
@@ -54,6 +56,14 @@ class Myops(Dataset):
             *(_case(root, name, stem, "test") for name, stem in test.items()),
         ]
 
+    def clean_prediction(self, labels: np.ndarray) -> np.ndarray:
+        """Small islands of scar, then of edema and scar together, take the commonest code around them, per slice."""
+        out = labels.copy()
+        for plane in np.moveaxis(out, 2, 0):
+            for codes, smallest in SMALLEST.items():
+                _fill_islands(plane, codes, smallest)
+        return out
+
     def read(self, case: CaseRef) -> RawCase:
         """See :meth:`Dataset.read`."""
         images = [read_frame(path) for path in case.sources[: len(SEQUENCES)]]
@@ -70,6 +80,19 @@ class Myops(Dataset):
             fields[f"crop_upper_{name}"] = frames.shape[axis + 1] - window.start[axis] - window.size[axis]
         series = RawSeries(frames, images[0][1], labels, {"channels": list(SEQUENCES)})
         return RawCase({"sax": series}, fields)
+
+
+def _fill_islands(plane: np.ndarray, codes: tuple[int, ...], smallest: int) -> None:
+    """Gives 8-connected islands of some codes with fewer pixels than that the commonest code around them, in place."""
+    from scipy import ndimage
+
+    whole = np.ones((3, 3), bool)
+    islands, count = ndimage.label(np.isin(plane, codes), structure=whole)
+    for number in range(1, count + 1):
+        island = islands == number
+        around = plane[ndimage.binary_dilation(island, structure=whole) & ~island]
+        if island.sum() < smallest and around.size:
+            plane[island] = np.bincount(around).argmax()
 
 
 def _names(folder: Path) -> dict[str, str]:

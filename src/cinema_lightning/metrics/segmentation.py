@@ -88,7 +88,8 @@ def case_metrics(
 
     Args:
         predicted: (X, Y[, Z]) class codes.
-        true: (X, Y[, Z]) class codes; voxels below 0 are not labelled and left out of both masks.
+        true: (X, Y[, Z]) class codes; voxels below 0 are not labelled and left out of both masks. None where there is
+            no label map: what needs one is then NaN.
         spacing: Voxel size of this image, mm; numbers beyond the image's dimensions are not used.
         regions: What is scored.
         logits: (C, X, Y[, Z]), for the stability score; log-probabilities do as well. Regions of several classes
@@ -102,13 +103,17 @@ def case_metrics(
     Raises:
         CinemaError: If the shapes differ, or the spacing has too few or impossible numbers.
     """
-    truth = to_numpy(true)
     guess = to_numpy(predicted)
+    truth = guess if true is None else to_numpy(true)
     size = _checked_spacing(guess.shape, truth.shape, spacing)
     true_masks, masks = region_masks(truth, regions), region_masks(guess, regions) & (truth >= 0)
     names = list(regions.labels)
-    table = overlap(masks, true_masks, score_absent=regions.score_absent)
-    table["hd95"] = hd95(masks, true_masks, size)
+    unknown = np.full(len(names), np.nan)
+    if true is None:
+        table = {"dice": unknown, "iou": unknown, "hd95": unknown}
+    else:
+        table = overlap(masks, true_masks, score_absent=regions.score_absent)
+        table["hd95"] = hd95(masks, true_masks, size)
     if logits is not None and all(len(members) == 1 for members in regions.labels.values()):
         scores = stability(logits)
         table["stability"] = scores[[members[0] for members in regions.labels.values()]]
@@ -116,6 +121,7 @@ def case_metrics(
     measure, unit = ("volume", 1e-3) if truth.ndim == 3 else ("area", 1e-2)
     for kind, stack in (("true", true_masks), ("pred", masks)):
         sizes = stack.reshape(len(names), -1).sum(axis=1) * float(np.prod(size)) * unit
+        sizes = unknown if kind == "true" and true is None else sizes
         out |= {f"{name}_{measure}_{kind}": float(value) for name, value in _pair(names, sizes)}
     return out | {f"mean_{metric}": _mean(values, regions.score_absent) for metric, values in table.items()}
 

@@ -16,11 +16,12 @@ from cinema_lightning.errors import CinemaError
 from cinema_lightning.files import replacing
 from cinema_lightning.shards import Shard
 
-Key = tuple[str, int]
+Key = tuple[str, int, str]
+"""id, frame, and the view where the table has a column of that name in third place."""
 
 
 class PartTable:
-    """One table in parts; its first two columns are ``id`` and ``frame``, by which rows are sorted and told apart.
+    """One table in parts; rows are sorted and told apart by ``id``, ``frame`` and, where the third column is, ``view``.
 
     Args:
         folder: Where the table goes.
@@ -54,11 +55,11 @@ class PartTable:
         for path in (self.table, self.shard_file(self.shard.index), *self.parts()):
             path.unlink(missing_ok=True)
 
-    def done(self) -> set[Key]:
-        """Keys of the rows that are already written."""
-        keys: set[Key] = set()
+    def done(self) -> set[tuple[str, int]]:
+        """Samples, (id, frame), whose rows are already written."""
+        keys: set[tuple[str, int]] = set()
         for part in self.parts():
-            keys.update(key for key, _, _ in _places(part)[1])
+            keys.update(key[:2] for key, _, _ in _places(part)[1])
         return keys
 
     def new_part(self, rank: int) -> PartWriter:
@@ -123,7 +124,9 @@ class PartWriter:
 
 
 def _text(value: Any) -> str:
-    return f"{value:.7g}" if isinstance(value, float) else str(value)
+    if value is None or value != value:  # unknown, or not defined
+        return ""
+    return f"{value:.7g}" if isinstance(value, float) else " ".join(str(value).split("\n"))
 
 
 def _line(cells: list[str]) -> str:
@@ -157,12 +160,14 @@ def _places(path: Path) -> tuple[bytes, list[tuple[Key, int, int]]]:
         header = file.readline()
         if not header.endswith(b"\n"):
             return b"", []
-        width, start = len(_cells(header)), len(header)
+        columns, start = _cells(header), len(header)
+        width = len(columns)
+        by_view = columns[2:3] == ["view"]
         for line in file:
             if line.endswith(b"\n"):
                 cells = _cells(line)
                 if len(cells) == width:
-                    rows.append(((cells[0], int(cells[1])), start, len(line)))
+                    rows.append(((cells[0], int(cells[1]), cells[2] if by_view else ""), start, len(line)))
             start += len(line)
     return header, rows
 

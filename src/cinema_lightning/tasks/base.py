@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os
 import shutil
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -24,6 +25,27 @@ from cinema_lightning.tasks.optim import (
 )
 
 Batch = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Marked:
+    """An image with landmarks on it, as something to see.
+
+    Attributes:
+        image: (B, X, Y) in [0, 1].
+        points: Name of the points (truth, prediction) -> (B, L, 2) voxels, NaN where there is none.
+    """
+
+    image: Tensor
+    points: dict[str, Tensor]
+
+    def __getitem__(self, cases: slice) -> Marked:
+        """The marks of some cases."""
+        return Marked(self.image[cases], {name: points[cases] for name, points in self.points.items()})
+
+
+Panels = dict[str, dict[str, Tensor | Marked]]
+"""View -> title -> what to see: images in [0, 1], label maps (whole numbers, drawn over the panel ``image``), marks."""
 
 
 def run_seed() -> int:
@@ -47,6 +69,8 @@ class Task(LightningModule):
     monitor = "val/loss"
     """Metric that chooses the best checkpoint."""
     monitor_mode = "min"
+    prediction_stem = "predictions"
+    """Name of the table that a prediction writes."""
 
     def __init__(self, spec: dict[str, Any], optim: Optimisation | None = None, compile: bool = False) -> None:
         super().__init__()
@@ -65,13 +89,17 @@ class Task(LightningModule):
         """Loss of a batch (scalar), logging what the stage calls for (``train`` or ``val``)."""
         raise NotImplementedError(f"{type(self).__name__} does not say what its loss is.")
 
-    def panels(self, batch: Batch) -> dict[str, dict[str, Tensor]]:
-        """Images worth seeing: ``{view: {title: (B, X, Y[, Z])}}``."""
+    def panels(self, batch: Batch) -> Panels:
+        """What is worth seeing of a batch, by view and title."""
         return {}
 
     def rows(self, batch: Batch) -> list[dict[str, Any]]:
         """Rows to write when predicting: one dict of plain values per sample, starting with ``id`` and ``frame``."""
         raise NotImplementedError(f"{type(self).__name__} has nothing to predict.")
+
+    def volumes(self, batch: Batch) -> dict[str, dict[str, Tensor]]:
+        """Images worth keeping as NIfTI: ``{view: {title: (B, X, Y[, Z])}}``; whole numbers are label maps."""
+        return {}
 
     # ------------------------------------------------------------------ Lightning's hooks, once for all tasks
     def setup(self, stage: str) -> None:

@@ -13,7 +13,7 @@ from torchmetrics import MeanMetric
 from cinema_lightning.data.draws import generator
 from cinema_lightning.models.mae import MaskedAutoencoder
 from cinema_lightning.tasks import TASKS
-from cinema_lightning.tasks.base import Batch, Task, run_seed
+from cinema_lightning.tasks.base import Batch, Panels, Task, run_seed
 from cinema_lightning.tasks.optim import Optimisation
 
 
@@ -50,6 +50,8 @@ class Pretrain(Task):
         optim: Optimiser and schedule.
         compile: Compile the network with ``torch.compile``.
     """
+
+    prediction_stem = "features"
 
     def __init__(
         self,
@@ -99,12 +101,12 @@ class Pretrain(Task):
             self.log(f"val/loss_{view}", metric, on_step=False, on_epoch=True)
         return output.loss
 
-    def panels(self, batch: Batch) -> dict[str, dict[str, Tensor]]:
+    def panels(self, batch: Batch) -> Panels:
         """Image, what the network saw of it, its reconstruction, and the absolute error, per view."""
         images = self.images(batch)
         masks = self.masks(batch, images)
         output = self.network(images, masks)
-        panels = {}
+        panels: Panels = {}
         for view, image in images.items():
             filled = self.network.reconstruct(view, image, masks[view], output.predictions[view])
             panels[view] = {
@@ -114,6 +116,13 @@ class Pretrain(Task):
                 "error": (filled - image)[:, 0].abs(),
             }
         return panels
+
+    def volumes(self, batch: Batch) -> dict[str, dict[str, Tensor]]:
+        """The panels, as images."""
+        return {
+            view: {title: image for title, image in panels.items() if isinstance(image, Tensor)}
+            for view, panels in self.panels(batch).items()
+        }
 
     def rows(self, batch: Batch) -> list[dict[str, Any]]:
         """Features of unmasked frames: the class token and each view's mean token, one row per subject and frame."""

@@ -1,0 +1,180 @@
+"""Writes what a test finds: cases.csv as it goes, then the other tables, the summary and pictures."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import torch
+from lightning import LightningModule, Trainer
+from lightning.pytorch.utilities import rank_zero_info
+
+from cinema_lightning import runs
+from cinema_lightning.files import replacing
+from cinema_lightning.predict.overlays import draw_cases
+from cinema_lightning.predict.parts import PartTable, PartWriter
+from cinema_lightning.predict.rows import RowWriter
+from cinema_lightning.tasks.base import Task, run_seed
+
+VALIDATION = "validation"
+
+
+class CaseWriter(RowWriter):
+    """Streams cases to ``<folder>/cases.csv``; stopped and started again it goes on where it was.
+
+    Args:
+        folder: Where to write; None is ``test/<dataset>/`` in the run's folder.
+        shard: Part of the cohort to do, such as ``3/8``; the parts merge when all are there.
+        nifti: Also write each predicted label map as NIfTI under ``nifti/``, in the geometry and the codes in which the
+            images came.
+        overlays: Cases to draw of the best, the median and the worst each; 0 draws none.
+        overwrite: Replace results of another checkpoint or other data that lie in the folder.
+    """
+
+    what = "results"
+
+    def __init__(
+        self,
+        folder: str | None = None,
+        shard: str | None = None,
+        nifti: bool = False,
+        overlays: int = 2,
+        overwrite: bool = False,
+    ) -> None:
+        super().__init__(folder, shard, "cases", nifti, overwrite)
+        self.overlays = overlays
+        self._validation: PartTable | None = None
+        self._validation_part: PartWriter | None = None
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """See :meth:`RowWriter.setup`; where validation subjects are tested too, they have a table of their own."""
+        super().setup(trainer, pl_module, stage)
+        datamodule: Any = trainer.datamodule  # type: ignore[attr-defined]
+        if len(datamodule.test_splits) > 1:
+            self._validation = PartTable(self.place, VALIDATION, self.shard)
+            if self.overwrite and trainer.is_global_zero:
+                self._validation.clear()
+            if not self.table.finished:
+                done = self.table.done() | self._validation.done()
+                datamodule.restrict_prediction(self.shard.of, done)
+
+    def on_test_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Opens this process's parts."""
+        self.begin(trainer)
+        if self._validation is not None and not self.table.finished:
+            self._validation_part = self._validation.new_part(trainer.global_rank)
+
+    def on_test_batch_end(
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        """Writes the rows of a batch."""
+        rows = outputs["rows"]
+        if self._validation_part is not None:
+            self._validation_part.write([row for row in rows if row["split"] == "val" and _is_real(row, batch)])
+            rows = [row for row in rows if row["split"] != "val"]
+        self.add(trainer, pl_module, batch, rows)
+
+    def close(self) -> None:
+        """Closes this process's parts."""
+        super().close()
+        if self._validation_part is not None:
+            self._validation_part.close()
+            self._validation_part = None
+
+    def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Merges the parts of all ranks on the first one, and makes what follows from the whole table."""
+        self.close()
+        trainer.strategy.barrier("results")
+        if not trainer.is_global_zero:
+            return
+        assert isinstance(pl_module, Task)
+        self._write_facts(trainer, pl_module)
+        fresh = not self.table.finished
+        if fresh:
+            if self._validation is not None:
+                self._validation.finish()
+            self.table.finish()
+        if not self.table.table.is_file():
+            rank_zero_info(f"Shard {self.shard.index} of {self.shard.count} is done; the others complete the results.")
+            return
+        if fresh or not (self.place / "summary.json").is_file():
+            self._finish(trainer, pl_module)
+
+    def _write_facts(self, trainer: Trainer, task: Any) -> None:
+        datamodule: Any = trainer.datamodule  # type: ignore[attr-defined]
+        spec = task.spec
+        name, _, digest = str(self._record.get("checkpoint", "")).rpartition(":")
+        content = {
+            "kind": spec.get("kind"),
+            "dataset": datamodule.facts.name,
+            "trained_on": spec.get("dataset"),
+            "task": type(task).__name__,
+            "network": type(task.network).__name__,
+            "views": list(spec["views"]),
+            "spacing_known": bool(datamodule.spacing_known),
+            "n_train": spec.get("n_train"),
+            "n_subjects": spec.get("n_subjects"),
+            "seed": run_seed(),
+            "checkpoint": name,
+            "checkpoint_digest": digest,
+            "data": self._record.get("data", {}),
+            "versions": runs.software_versions(),
+            **task.facts(),
+        }
+        _write_text(self.place / "test.json", json.dumps(content, indent=2, default=str) + "\n")
+
+    def _finish(self, trainer: Trainer, task: Task) -> None:
+        from cinema_lightning.results.folder import finish
+        from cinema_lightning.results.function import long_axis_table, ventricular_table
+
+        cases = read_cases(self.table.table)
+        facts = json.loads((self.place / "test.json").read_text(encoding="utf-8"))
+        makers = {"segmentation": ventricular_table, "landmarks": long_axis_table}
+        if facts["kind"] in makers:
+            table = makers[facts["kind"]](cases, facts)
+            if len(table):
+                _write_text(self.place / "function.csv", table.to_csv(index=False))
+        headlines = finish(self.place, seed=run_seed())
+        if self.overlays:
+            with torch.no_grad(), trainer.precision_plugin.forward_context():
+                draw_cases(self.place / "pictures", cases, facts, trainer, task, self.overlays)
+        _say(headlines, self.place)
+
+
+def read_cases(path: Path) -> pd.DataFrame:
+    """Reads cases.csv with names as text."""
+    names = ("id", "subject", "view", "phase")
+    kept = pd.read_csv(path, nrows=0).columns
+    return pd.read_csv(path, dtype={name: str for name in names if name in kept}, keep_default_na=True)
+
+
+def _is_real(row: dict[str, Any], batch: Any) -> bool:
+    weights = dict(zip(batch["id"], batch["weight"].tolist(), strict=True))
+    return bool(weights[row["id"]] > 0)
+
+
+def _write_text(path: Path, text: str) -> None:
+    with replacing(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+def _say(headlines: list[dict[str, Any]], folder: Path) -> None:
+    """The headline figures, one line each."""
+    lines = []
+    for row in headlines:
+        value, low, high = (row.get(name) for name in ("value", "low", "high"))
+        if value is None or value != value:
+            continue
+        interval = "" if low is None or low != low else f"  [{low:.4g}, {high:.4g}]"
+        name = row.get("display") or row.get("metric")
+        lines.append(f"  {name!s:<28}{value:.4g}{interval} {row.get('unit') or ''}".rstrip())
+    text = "\n".join(lines)
+    rank_zero_info(f"{text}\nResults: {folder} (cases.csv, summary.csv, pictures/).")

@@ -1,0 +1,163 @@
+"""What testing and predicting share: a folder that is claimed, a table in parts, images as NIfTI."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning import Callback, LightningModule, Trainer
+from lightning.pytorch.utilities import rank_zero_info
+
+from cinema_lightning.errors import CinemaError
+from cinema_lightning.files import replacing
+from cinema_lightning.predict.native import Geometry, native_geometry, write_nifti
+from cinema_lightning.predict.parts import PartTable, PartWriter
+from cinema_lightning.shards import Shard
+from cinema_lightning.tasks.base import Task
+
+
+class RowWriter(Callback):
+    """Streams rows to ``<folder>/<stem>.csv``; stopped and started again it goes on where it was.
+
+    Args:
+        folder: Where to write.
+        shard: Part of the cohort to do, such as ``3/8``; the parts merge when all are there.
+        stem: Name of the table.
+        nifti: Also write what the task has as images.
+        overwrite: Replace what another checkpoint or other data left in the folder.
+    """
+
+    what = "predictions"
+
+    def __init__(self, folder: str | None, shard: str | None, stem: str, nifti: bool, overwrite: bool) -> None:
+        self.folder = Path(folder) if folder else None
+        self.shard = Shard.parse(shard)
+        self.stem = stem
+        self.nifti = nifti
+        self.overwrite = overwrite
+        self.table: PartTable
+        self._part: PartWriter | None = None
+        self._default = Path(self.what)
+        self._record: dict[str, Any] = {}
+        self._geometries: dict[tuple[str, str], Geometry] = {}
+
+    def describe(self, default_folder: Path, checkpoint: Path, data: dict[str, Any]) -> None:
+        """Says what is done, before the run.
+
+        Args:
+            default_folder: Where to write when no folder was given.
+            checkpoint: The checkpoint in use.
+            data: Options of the data; another value of any of them makes another table.
+        """
+        self._default = default_folder
+        self._record = {"checkpoint": _digest(checkpoint), "data": data, **self.options()}
+
+    def options(self) -> dict[str, Any]:
+        """Options that change what the folder holds."""
+        return {"nifti": self.nifti}
+
+    @property
+    def place(self) -> Path:
+        """The folder that is written to."""
+        return self.folder or self._default
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Claims the folder on the first rank, and leaves out of the data what is already there.
+
+        Raises:
+            CinemaError: If the folder holds results of something else.
+        """
+        self.table = PartTable(self.place, self.stem, self.shard)
+        refusal = self._claim(self.place) if trainer.is_global_zero else None
+        refusal = trainer.strategy.broadcast(refusal)
+        if refusal:
+            raise CinemaError(refusal)
+        datamodule: Any = trainer.datamodule  # type: ignore[attr-defined]
+        if self.table.finished:
+            rank_zero_info(f"Already there: {self.place}; --output.overwrite true does it again.")
+            datamodule.restrict_prediction(lambda _: [])
+        else:
+            datamodule.restrict_prediction(self.shard.of, self.table.done())
+
+    def _claim(self, folder: Path) -> str | None:
+        """Notes what the folder's results are of; the sentence that refuses it where it holds others."""
+        text = json.dumps(self._record, indent=2, sort_keys=True, default=str) + "\n"
+        known = folder / f"{self.stem}.json"
+        others = known.is_file() and known.read_text(encoding="utf-8") != text
+        if others and self.overwrite and self.shard.count > 1:
+            return (
+                f"{folder} holds {self.what} of something else, which --output.overwrite cannot replace shard by shard "
+                "without mixing the two; choose another folder with --output.folder, or empty this one."
+            )
+        if self.overwrite:
+            self.table.clear()
+        elif others:
+            return (
+                f"{folder} holds {self.what} of another checkpoint, other data or other options; choose another folder "
+                "with --output.folder, or replace them with --output.overwrite true."
+            )
+        with replacing(known) as temporary:
+            temporary.write_text(text, encoding="utf-8")
+        return None
+
+    def begin(self, trainer: Trainer) -> None:
+        """Opens this process's part."""
+        if not self.table.finished:
+            self._part = self.table.new_part(trainer.global_rank)
+
+    def add(self, trainer: Trainer, task: LightningModule, batch: Any, rows: list[dict[str, Any]]) -> None:
+        """Writes the rows of a batch, leaving out repeats that only fill it up."""
+        assert self._part is not None
+        wanted = [weight > 0 for weight in batch["weight"].tolist()]
+        repeats = {key for key, keep in zip(_keys(batch), wanted, strict=True) if not keep} - {
+            key for key, keep in zip(_keys(batch), wanted, strict=True) if keep
+        }
+        if self.nifti:
+            self._write_images(trainer, task, batch, wanted)
+        self._part.write([row for row in rows if (row["id"], row["frame"]) not in repeats])
+
+    def close(self) -> None:
+        """Closes this process's part."""
+        if self._part is not None:
+            self._part.close()
+            self._part = None
+
+    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
+        """Closes the part; the next attempt goes on after it."""
+        self.close()
+
+    def _write_images(self, trainer: Trainer, task: LightningModule, batch: Any, wanted: list[bool]) -> None:
+        assert isinstance(task, Task)
+        with torch.no_grad(), trainer.precision_plugin.forward_context():
+            found = task.volumes(batch)
+        datamodule: Any = trainer.datamodule  # type: ignore[attr-defined]
+        for view, images in found.items():
+            for i, study in enumerate(batch["id"]):
+                if not wanted[i]:
+                    continue
+                size = batch[f"{view}_size"][i].tolist()
+                affine = batch[f"{view}_affine"][i].double().cpu().numpy()
+                name = f"{view}_frame{int(batch['frame'][i]):02d}"
+                for title, image in images.items():
+                    values = image[i][tuple(slice(n) for n in size)].cpu()
+                    target = self.place / "nifti" / study / f"{name}_{title}.nii.gz"
+                    if values.is_floating_point():
+                        write_nifti(target, values.float().numpy(), affine)
+                        continue
+                    key = (study, view)
+                    if key not in self._geometries:
+                        self._geometries = {key: native_geometry(datamodule, study, view, affine, size)}
+                    self._geometries[key].write_labels(target, values.numpy(), affine)
+
+
+def _keys(batch: Any) -> list[tuple[str, int]]:
+    return list(zip(batch["id"], batch["frame"].tolist(), strict=True))
+
+
+def _digest(path: Path) -> str:
+    """Name and a hash of a checkpoint's bytes."""
+    with path.open("rb") as file:
+        return f"{path.name}:{hashlib.file_digest(file, 'sha256').hexdigest()[:16]}"

@@ -1,0 +1,130 @@
+"""Published weights in the place of a checkpoint of ours: what task they are for, and with which facts."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from cinema_lightning.data.facts import Facts, facts_of
+from cinema_lightning.errors import CinemaError
+from cinema_lightning.models import BACKBONES
+from cinema_lightning.models.finetuned import is_finetuned, load_finetuned, network_arguments
+from cinema_lightning.models.mae import MaskedAutoencoder
+from cinema_lightning.models.weights import load_published_mae, locate, read_shapes
+from cinema_lightning.tasks import TASKS
+from cinema_lightning.tasks.pretrain import Pretrain
+from cinema_lightning.views import get_view
+
+PUBLISHED = ".safetensors"
+"""Ending of published weights."""
+_GIVEN = ("views", "input_size", "channels", "classes", "outputs")
+_LANDMARKS = ["hinge_1", "hinge_2", "apex"]
+
+
+def published_network(path: Path, config: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Hyperparameters and weights of a published network, as a checkpoint of ours would hold them.
+
+    Args:
+        path: The safetensors file, a ``config.yaml`` beside it where there is one.
+        config: The configuration of the command, which says what task a fine-tuned network is for.
+
+    Returns:
+        (hyperparameters of the task, state dict of its network).
+
+    Raises:
+        CinemaError: If the file is of another layout, or does not fit the task.
+    """
+    if is_finetuned(read_shapes(path)):
+        return _published_finetuned(path, config)
+    return _published_mae(path)
+
+
+def _published_mae(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
+    network = load_published_mae(path)
+    given = ("views", "input_size", "channels")
+    options = {key: value for key, value in network.config.items() if key not in given}
+    sizes = network.config["input_size"] or {}
+    spec = {
+        "views": list(network.views),
+        "input_size": {view: list(sizes.get(view, get_view(view).input_size)) for view in network.views},
+        "channels": network.config["channels"],
+    }
+    kind = f"{MaskedAutoencoder.__module__}.{MaskedAutoencoder.__qualname__}"
+    hparams = {
+        "_class_path": f"{Pretrain.__module__}.{Pretrain.__qualname__}",
+        "spec": spec,
+        "network": {"class_path": kind, "init_args": options},
+    }
+    return hparams, network.state_dict()
+
+
+def _published_finetuned(path: Path, config: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    model, data = config.get("model") or {}, (config.get("data") or {}).get("init_args") or {}
+    name = str(model.get("class_path", "")).rsplit(".", 1)[-1]
+    task: Any = next((TASKS[known] for known in TASKS if known == name), None)
+    if not hasattr(task, "kind"):
+        raise CinemaError(
+            f"{path} holds a fine-tuned network, but the configuration is for {name or 'no task'}: give the --config "
+            "of the task that it was trained for, such as --config acdc_seg.yaml."
+        )
+    network, facts = load_finetuned(path)
+    _, config_path = locate(path)
+    spec = {
+        "views": list(network.views),
+        "input_size": {view: list(size) for view, size in network.input_size.items()},
+        "channels": facts["channels"],
+        "channel_names": ["image"] if facts["channels"] == 1 else [f"channel {i}" for i in range(facts["channels"])],
+        "kind": task.kind,
+        "dataset": str(data.get("dataset") or "phantom"),
+        "spacing_known": True,
+        **_target(task.kind, path, facts, data),
+    }
+    arguments = network_arguments(config_path, read_shapes(path), facts)
+    kind = BACKBONES[facts["network"]]
+    hparams = {
+        "_class_path": f"{task.__module__}.{task.__qualname__}",
+        "spec": spec,
+        "network": {
+            "class_path": f"{kind.__module__}.{kind.__qualname__}",
+            "init_args": {key: value for key, value in arguments.items() if key not in _GIVEN},
+        },
+    }
+    return hparams, network.state_dict()
+
+
+def _target(kind: str, path: Path, facts: dict[str, Any], data: dict[str, Any]) -> dict[str, Any]:
+    """What the outputs are, from the file's own facts or the dataset's."""
+    dataset, outputs = facts_of(data.get("dataset")), int(facts["outputs"])
+    if kind == "segmentation":
+        classes = [dataset.labels[code] for code in sorted(dataset.labels)]
+        _check(path, outputs, len(classes), f"{dataset.display} has {len(classes)} classes of voxels")
+        return {"classes": classes, "label_codes": sorted(dataset.labels), "frames": data.get("frames") or "ed_es"}
+    if kind == "classification":
+        target = str(data.get("target") or "pathology")
+        classes = list(facts.get("class_names") or _declared(path, dataset, target))
+        _check(path, outputs, len(classes), f"{target} has {len(classes)} classes")
+        return {"target": target, "classes": classes}
+    if kind == "regression":
+        if "mean" not in facts:
+            raise CinemaError(f"{path} does not say the mean and SD of its target; put its config.yaml beside it.")
+        return {"target": str(data.get("target") or "lv_ef"), "mean": facts["mean"], "std": facts["std"]}
+    if kind == "landmarks":
+        names = list(data.get("landmarks") or _LANDMARKS)
+        wanted = len(names) * (1 if facts["network"] == "ConvUNetR" else 2)
+        _check(path, outputs, wanted, f"{len(names)} landmarks need {wanted} outputs")
+        return {"landmarks": names, "frames": data.get("frames") or "ed_es", "spacing_known": False}
+    return {}
+
+
+def _declared(path: Path, dataset: Facts, target: str) -> tuple[str, ...]:
+    if target not in dataset.classes:
+        raise CinemaError(f"{path} does not say its classes; put its config.yaml beside it.")
+    return dataset.classes[target]
+
+
+def _check(path: Path, outputs: int, wanted: int, why: str) -> None:
+    if outputs != wanted:
+        raise CinemaError(
+            f"{path} has {outputs} outputs, but {why}: give the configuration of the task and dataset that it was "
+            "trained for."
+        )

@@ -1,0 +1,80 @@
+"""What a run keeps of its configuration, and whether another one continues it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from cinema_lightning import runs
+from cinema_lightning.compatibility import differences
+from cinema_lightning.errors import CinemaError
+from cinema_lightning.files import replacing
+
+FREE_KEYS = ("data.root", "data.num_workers", "data.prefetch_factor", "data.pin_memory", "data.val_batch_size")
+"""Data options that may change between a run and its resumption; they do not change what is learnt."""
+
+
+def saved(run: Path) -> dict[str, Any] | None:
+    """The configuration that a run keeps; None where it has none."""
+    file = run / "config.yaml"
+    return (yaml.safe_load(file.read_text(encoding="utf-8")) or {}) if file.is_file() else None
+
+
+def keep_weights(run: Path, config: Any) -> None:
+    """A resumed run goes on with the weights it started from, though a run's name may mean a newer one by now.
+
+    Args:
+        run: Folder of the run.
+        config: The configuration; changed in place.
+    """
+    options = ((saved(run) or {}).get("model") or {}).get("init_args") or {}
+    if options.get("weights") is not None and config.model.init_args.get("weights") is not None:
+        config.model.init_args.weights = options["weights"]
+
+
+def check_same_experiment(run: Path, ours: dict[str, Any]) -> None:
+    """Resuming continues an experiment; another one has no business in its folder.
+
+    Args:
+        run: Folder of the run that is to be resumed.
+        ours: The configuration given now, plain values.
+
+    Raises:
+        CinemaError: If it differs in what decides the numbers.
+    """
+    before = saved(run)
+    if before is None:
+        return
+    changed = [
+        key
+        for part in ("seed_everything", "model", "data")
+        for key in differences(before.get(part), ours.get(part), part)
+        if key not in FREE_KEYS
+    ]
+    if changed:
+        raise CinemaError(
+            f"The configuration differs from the run {run} that is to be resumed in {', '.join(changed[:5])}; "
+            "give the same --config options (they are kept in its config.yaml), or start a new run without "
+            "--ckpt_path."
+        )
+
+
+def write(run: Path, text: str) -> None:
+    """Writes the full configuration and the versions; a resumed run keeps its first configuration beside.
+
+    Args:
+        run: Folder of the run.
+        text: The configuration as YAML.
+    """
+    target = run / "config.yaml"
+    number = 0
+    while target.exists() and target.read_text(encoding="utf-8") != text:
+        number += 1
+        target = run / f"config.resumed_{number}.yaml"
+    versions = json.dumps(runs.software_versions(), indent=2) + "\n"
+    for path, content in ((target, text), (run / "versions.json", versions)):
+        with replacing(path) as temporary:
+            temporary.write_text(content, encoding="utf-8")

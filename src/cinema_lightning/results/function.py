@@ -1,0 +1,143 @@
+"""Ventricular and long-axis function of each study, from the cases of its frames."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from cinema_lightning.metrics.function import ventricular_function
+from cinema_lightning.metrics.landmarks import long_axis_shortening, plane_excursion
+
+VENTRICLES = ("lv", "rv")
+MEASURED = ("lv_edv", "lv_esv", "lv_sv", "lv_ef", "rv_edv", "rv_esv", "rv_sv", "rv_ef", "lv_mass")
+MITRAL = (("mitral_anterior", "mitral_inferior"), ("mitral_septal", "mitral_lateral"), ("hinge_1", "hinge_2"))
+"""Pairs of hinge points of the mitral valve, by dataset."""
+ED, ES = "ED", "ES"
+
+
+def ventricular_table(cases: pd.DataFrame, facts: Mapping[str, Any]) -> pd.DataFrame:
+    """Volumes, ejection fractions and mass of each study, truth beside prediction.
+
+    ED and ES are the frames that the table calls so. Where more than two frames of a study were segmented, those of
+    the prediction are found on its own volume curve. The truth is that of the label maps, else the study's own columns.
+
+    Args:
+        cases: Cases of a segmentation with the regions lv, rv and myocardium in SAX.
+        facts: Facts of the test.
+
+    Returns:
+        One row per study; empty where the regions are others or there is no SAX.
+    """
+    stacks = cases[cases["view"] == "sax"] if "view" in cases else cases
+    if not len(stacks) or "lv_volume_pred" not in stacks:
+        return pd.DataFrame()
+    return pd.DataFrame([_study(str(study), part) for study, part in stacks.groupby("id", sort=False)])
+
+
+def _study(study: str, part: pd.DataFrame) -> dict[str, Any]:
+    part = part.sort_values("frame")
+    phases = part["phase"].fillna("").tolist() if "phase" in part else [""] * len(part)
+    named = {name: phases.index(name) for name in (ED, ES) if name in phases}
+    predicted = _measures(part, "pred", named, search=len(part) > 2)
+    true = _measures(part, "true", named, search=len(part) > 2)
+    row: dict[str, Any] = {"id": study, "subject": part["subject"].iloc[0] if "subject" in part else study}
+    frames = part["frame"].tolist()
+    for name in MEASURED:
+        known = true.get(name, np.nan)
+        row[f"{name}_true"] = known if np.isfinite(known) else _cell(part, name)
+        row[f"{name}_pred"] = predicted.get(name, np.nan)
+    for phase, key in ((ED, "ed_frame"), (ES, "es_frame")):
+        row[f"{key}_pred"] = frames[int(predicted[key])] if key in predicted else None
+    return row | _person(part, row)
+
+
+def _measures(part: pd.DataFrame, side: str, named: dict[str, int], search: bool) -> dict[str, float]:
+    """What the volumes of one side give; nothing where ED or ES is not there."""
+    volumes = {}
+    for region in (*VENTRICLES, "myocardium"):
+        column = f"{region}_volume_{side}"
+        if column in part:
+            volumes[region] = pd.to_numeric(part[column], errors="coerce").to_numpy(dtype=np.float64)
+    curve = volumes.get("lv")
+    if curve is None or not np.isfinite(curve).any():
+        return {}
+    everywhere = bool(np.isfinite(curve).all())
+    if search and everywhere:
+        return ventricular_function(volumes)
+    if len(named) < 2:
+        return {}
+    return ventricular_function(volumes, named[ED], named[ES])
+
+
+def _cell(part: pd.DataFrame, name: str) -> float:
+    """The study's own value of a quantity, where its table has one."""
+    if name not in part:
+        return float("nan")
+    return float(pd.to_numeric(part[name].iloc[:1], errors="coerce").iloc[0])
+
+
+def _person(part: pd.DataFrame, taken: Mapping[str, Any]) -> dict[str, Any]:
+    """Columns that say something of the person rather than of a case: those after the metrics."""
+    first = part.iloc[0]
+    own = [name for name in part.columns if not _is_metric(str(name)) and name not in taken and name not in MEASURED]
+    return {str(name): first[name] for name in own}
+
+
+def _is_metric(name: str) -> bool:
+    ends = ("_dice", "_iou", "_hd95", "_stability", "_true", "_pred", "_distance_px", "_distance_mm")
+    return (
+        name in ("id", "frame", "view", "subject", "phase", "spacing_x", "spacing_y")
+        or name.endswith(ends)
+        or (name.startswith("mean_"))
+    )
+
+
+def long_axis_table(cases: pd.DataFrame, facts: Mapping[str, Any]) -> pd.DataFrame:
+    """Mitral and tricuspid plane excursion and long-axis shortening of each study with ED and ES of a view.
+
+    Args:
+        cases: Cases of a landmark task.
+        facts: Facts of the test, with the landmarks.
+
+    Returns:
+        One row per study and view; empty where no study has both phases and known voxel sizes.
+    """
+    names = [str(name) for name in facts.get("landmarks", [])]
+    hinges = next((pair for pair in MITRAL if set(pair) <= set(names)), None)
+    if hinges is None or "apex" not in names or "phase" not in cases or "spacing_x" not in cases:
+        return pd.DataFrame()
+    rows = []
+    for (study, view), part in cases.groupby(["id", "view"], sort=False):
+        phases = {phase: part[part["phase"] == phase] for phase in (ED, ES)}
+        if any(len(found) != 1 for found in phases.values()):
+            continue
+        ed, es = (phases[phase].iloc[0] for phase in (ED, ES))
+        if not np.isfinite(float(ed["spacing_x"])):
+            continue
+        row: dict[str, Any] = {"id": study, "view": view, "subject": ed.get("subject", study)}
+        for side in ("true", "pred"):
+            row |= {f"{name}_{side}": value for name, value in _excursions(ed, es, hinges, names, side).items()}
+        rows.append(row | _person(part, row))
+    return pd.DataFrame(rows)
+
+
+def _excursions(ed: pd.Series, es: pd.Series, hinges: tuple[str, str], names: list[str], side: str) -> dict[str, float]:
+    def point(row: pd.Series, name: str) -> list[float]:
+        return [float(row[f"{name}_x_{side}"]), float(row[f"{name}_y_{side}"])]
+
+    spacing = [float(ed["spacing_x"]), float(ed["spacing_y"])]
+    start, end = (np.array([point(row, name) for name in hinges]) for row in (ed, es))
+    apex, apex_es = np.array(point(ed, "apex")), np.array(point(es, "apex"))
+    out = {
+        "mapse": float(plane_excursion(start, end, apex, spacing).mean()),
+        "long_axis_shortening": float(long_axis_shortening(start, apex, end, apex_es, spacing)),
+    }
+    lateral = "tricuspid_lateral"
+    if lateral in names:
+        points = [np.array([*s, point(row, lateral)]) for s, row in ((start, ed), (end, es))]
+        axis = plane_excursion(points[0], points[1], apex, spacing)
+        out["tapse"] = float(axis[-1])
+    return out

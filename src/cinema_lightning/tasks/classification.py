@@ -1,0 +1,113 @@
+"""Classification of a study from ED and ES: disease, sex, vendor, any declared column."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+from torchmetrics.classification import MulticlassAccuracy, MulticlassAUROC, MulticlassMatthewsCorrCoef
+
+from cinema_lightning.errors import CinemaError
+from cinema_lightning.models.backbone import PooledBackbone
+from cinema_lightning.models.convvit import ConvViT
+from cinema_lightning.tasks import TASKS
+from cinema_lightning.tasks.base import Batch
+from cinema_lightning.tasks.downstream import real
+from cinema_lightning.tasks.pooled import Pooled
+
+
+@TASKS.register
+class Classification(Pooled):
+    """One of two or more classes per study.
+
+    Args:
+        spec: Facts of the data. Linked by the command line.
+        network: A pooled backbone and its options.
+        label_smoothing: Share of the target that is spread over all classes.
+        class_weights: ``none``; ``balanced`` weighs each class by the inverse of its number of training studies; or
+            one weight per class, in the order of the classes.
+        **options: See :class:`~cinema_lightning.tasks.downstream.Downstream`.
+    """
+
+    kind = "classification"
+    monitor = "val/mcc"
+    monitor_mode = "max"
+
+    def __init__(
+        self,
+        spec: dict[str, Any],
+        network: Callable[..., PooledBackbone] = ConvViT,
+        label_smoothing: float = 0.1,
+        class_weights: Literal["none", "balanced"] | list[float] = "none",
+        **options: Any,
+    ) -> None:
+        super().__init__(spec, **options)
+        self.label_smoothing = label_smoothing
+        self.network: PooledBackbone = self.build(network, outputs=len(spec["classes"]))
+        weights = _weights(class_weights, spec)
+        self.register_buffer("class_weights", weights, persistent=False)
+        self.class_weights: Tensor | None
+        count = len(spec["classes"])
+        self.mcc = MulticlassMatthewsCorrCoef(count)
+        self.accuracy = MulticlassAccuracy(count, average="micro")
+        self.auroc = MulticlassAUROC(count)
+
+    def loss(self, batch: Batch, stage: str) -> Tensor:
+        """Cross-entropy with label smoothing."""
+        if stage == "train":
+            return self.log_training_loss(self._cross_entropy(self.network(self.images(batch)), batch["label"]), batch)
+        chosen = real(batch)
+        logits, label = self.outputs(batch)[chosen], batch["label"][chosen]
+        n = len(label)
+        loss = self._cross_entropy(logits, label) if n else logits.sum()
+        for metric in (self.mcc, self.accuracy, self.auroc):
+            if n:
+                metric.update(logits.softmax(dim=1), label)
+        self.log_validation(loss, n, mcc=self.mcc, accuracy=self.accuracy, auroc=self.auroc)
+        return loss
+
+    def _cross_entropy(self, logits: Tensor, label: Tensor) -> Tensor:
+        return F.cross_entropy(logits.float(), label, self.class_weights, label_smoothing=self.label_smoothing)
+
+    def rows(self, batch: Batch) -> list[dict[str, Any]]:
+        """The most probable class, and the probability of each."""
+        names = self.spec["classes"]
+        out = []
+        for row, values in zip(self.keys(batch), self.outputs(batch).softmax(dim=1).cpu().tolist(), strict=True):
+            best = names[max(range(len(names)), key=values.__getitem__)]
+            row |= {"predicted": best, **{f"prob_{name}": p for name, p in zip(names, values, strict=True)}}
+            out.append(row)
+        return out
+
+    def cases(self, batch: Batch) -> list[dict[str, Any]]:
+        """True class, and the columns of :meth:`rows`."""
+        names = self.spec["classes"]
+        out = []
+        for row, label in zip(self.rows(batch), batch["label"].tolist(), strict=True):
+            first = {name: row.pop(name) for name in ("id", "frame")}
+            out.append(first | {"true": names[label]} | row)
+        return out
+
+    def facts(self) -> dict[str, Any]:
+        """Target and classes."""
+        return {"target": self.spec["target"], "classes": list(self.spec["classes"])}
+
+
+def _weights(given: str | list[float], spec: dict[str, Any]) -> Tensor | None:
+    """(C,) weights with mean 1 over the training studies, or None."""
+    classes, counts = spec["classes"], spec.get("class_counts")
+    if given == "none":
+        return None
+    if given == "balanced":
+        if not counts or not all(counts):
+            raise CinemaError("class_weights is balanced, but the classes of the training studies were not counted.")
+        return torch.tensor([sum(counts) / (len(counts) * n) for n in counts], dtype=torch.float32)
+    if len(given) != len(classes) or not all(float(w) > 0 for w in given):
+        raise CinemaError(
+            f"class_weights is {given}; give one number above 0 for each class ({', '.join(classes)}), or balanced, or "
+            "none."
+        )
+    return torch.tensor([float(w) for w in given], dtype=torch.float32)

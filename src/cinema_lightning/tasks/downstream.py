@@ -1,0 +1,203 @@
+"""What every fine-tuned task shares: the network and where it starts from, what of it learns, what a test writes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from typing import Any, ClassVar, Literal
+
+import torch
+from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
+from torch import Tensor
+from torchmetrics import MeanMetric
+
+from cinema_lightning.errors import CinemaError
+from cinema_lightning.models.adapt import LoadReport, freeze_backbone, layer_decay_groups
+from cinema_lightning.models.lora import add_lora
+from cinema_lightning.models.sources import load_weights
+from cinema_lightning.tasks.base import Batch, Task
+from cinema_lightning.tasks.optim import Optimisation
+
+HOUSEKEEPING = ("id", "subject", "views", "split", "n_frames", "n_slices", "ed_frame", "es_frame")
+"""Columns of the cohort's table that say nothing about the person."""
+
+
+@dataclass
+class Lora:
+    """Low-rank adapters on the attention projections; only they and the heads learn.
+
+    Args:
+        rank: Rank of the adapters.
+        alpha: Their scale is alpha / rank.
+        dropout: Rate of dropout on their input.
+    """
+
+    rank: int = 8
+    alpha: float = 16.0
+    dropout: float = 0.0
+
+
+class Downstream(Task):
+    """Base of the fine-tuned tasks.
+
+    Args:
+        spec: Facts of the data, see :class:`cinema_lightning.data.labelled.LabelledData`. Linked by the command line.
+        weights: Where the network starts: a checkpoint (.ckpt) of a run, safetensors in the published layout (local or
+            on the hub), or the name of a run, whose best checkpoint is taken. None: from scratch.
+        layer_decay: Factor of the learning rate from transformer block to block, low blocks slowest; acts where
+            ``weights`` are given. 1 switches it off.
+        freeze: ``backbone`` trains the heads only (a linear probe).
+        lora: Low-rank adapters instead of training all weights.
+        optim: Optimiser and schedule.
+        compile: Compile the network with ``torch.compile``.
+
+    Attributes:
+        report: What was taken from ``weights``.
+    """
+
+    kind: ClassVar[str]
+    """Kind of target that the data has to have."""
+
+    def __init__(
+        self,
+        spec: dict[str, Any],
+        weights: str | None = None,
+        layer_decay: float = 0.75,
+        freeze: Literal["none", "backbone"] = "none",
+        lora: Lora | None = None,
+        optim: Optimisation | None = None,
+        compile: bool = False,
+    ) -> None:
+        super().__init__(spec, optim, compile)
+        if spec.get("kind") != self.kind:
+            raise CinemaError(
+                f"{type(self).__name__} learns {self.kind}, but the data is for {spec.get('kind', 'pretraining')}: set "
+                "data.class_path to the data class of this task."
+            )
+        if lora is not None and freeze != "none":
+            raise CinemaError("lora freezes the backbone's weights itself; leave model.init_args.freeze at none.")
+        self.weights = weights
+        self.layer_decay = layer_decay
+        self.freeze_what = freeze
+        self.lora = lora
+        self.report: LoadReport | None = None
+        self.val_loss = MeanMetric()
+
+    def build(self, network: Callable[..., Any], **outputs: int) -> Any:
+        """Builds the network for the data's facts, and starts it where ``weights`` says.
+
+        Args:
+            network: Constructor of a backbone.
+            outputs: ``classes`` or ``outputs``.
+
+        Returns:
+            The network.
+
+        Raises:
+            CinemaError: If the network is of the wrong kind, or the weights do not fit.
+        """
+        spec = self.spec
+        try:
+            built = network(views=spec["views"], input_size=spec["input_size"], channels=spec["channels"], **outputs)
+        except TypeError as error:
+            raise CinemaError(
+                f"The network of model.init_args.network cannot do this task ({error}); choose a "
+                f"{'dense' if 'classes' in outputs else 'pooled'} one, such as "
+                f"{'ConvUNetR or UNet' if 'classes' in outputs else 'ConvViT or ResNet50'}."
+            ) from error
+        if self.weights is not None:
+            self.report = load_weights(self.weights, built)
+            rank_zero_info(str(self.report))
+            if caution := self.report.facts.get("caution"):
+                rank_zero_warn(str(caution))
+        if self.lora is not None:
+            add_lora(built, **asdict(self.lora))
+        if self.freeze_what == "backbone":
+            freeze_backbone(built)
+        return built
+
+    def parameter_groups(self) -> list[dict[str, object]]:
+        """Groups with layer-wise decayed learning rates where the network starts from other weights."""
+        network: Any = self.network
+        if self.weights is None or self.layer_decay == 1:
+            return super().parameter_groups()
+        return layer_decay_groups(network, self.optim.lr, self.optim.weight_decay, self.layer_decay)
+
+    def images(self, batch: Batch) -> dict[str, Tensor]:
+        """The batch's images by view."""
+        return {view: batch[view] for view in self.spec["views"] if view in batch}
+
+    def log_training_loss(self, loss: Tensor, batch: Batch) -> Tensor:
+        """Logs and returns the loss of a training batch."""
+        self.log("train/loss", loss, prog_bar=True, batch_size=len(batch["id"]))
+        return loss
+
+    def log_validation(self, loss: Tensor, n: int, **metrics: Any) -> None:
+        """Logs the loss of ``n`` real samples and metric objects; the task's own metric shows in the progress bar."""
+        if n:
+            self.val_loss.update(loss.detach(), n)
+        self.log("val/loss", self.val_loss, on_step=False, on_epoch=True)
+        for name, metric in metrics.items():
+            self.log(f"val/{name}", metric, on_step=False, on_epoch=True, prog_bar=self.monitor == f"val/{name}")
+
+    # ------------------------------------------------------------------ testing
+    def cases(self, batch: Batch) -> list[dict[str, Any]]:
+        """Rows of ``cases.csv``: truth, prediction and metrics of each case, starting with ``id`` and ``frame``."""
+        raise NotImplementedError(f"{type(self).__name__} has nothing to test.")
+
+    def facts(self) -> dict[str, Any]:
+        """What a reader of the results has to know: classes, regions, target, unit."""
+        return {}
+
+    def test_step(self, batch: Batch, batch_idx: int) -> dict[str, list[dict[str, Any]]]:
+        """Rows of one batch, with the studies' fields."""
+        data: Any = self.trainer.datamodule  # type: ignore[attr-defined]
+        rows = self.cases(batch)
+        fields = {study: data.fields(study) for study in dict.fromkeys(batch["id"])}
+        out = []
+        for row in rows:
+            cells = fields[row["id"]]
+            row = with_subject(row, cells.get("subject"))
+            row |= {name: cell for name, cell in person(cells).items() if name not in row}
+            out.append(row)
+        return {"rows": out}
+
+    def phase(self, study: str, frame: int) -> str:
+        """ED or ES where the table calls a frame so, else empty."""
+        data: Any = self.trainer.datamodule  # type: ignore[attr-defined]
+        return str(data.phase_of(study, frame))
+
+
+def person(cells: dict[str, Any]) -> dict[str, Any]:
+    """The cells of a study's row that describe the person and the scan."""
+    return {name: cell for name, cell in cells.items() if name not in HOUSEKEEPING and not name.startswith("orig_")}
+
+
+def with_subject(row: dict[str, Any], subject: Any) -> dict[str, Any]:
+    """Puts the subject after the columns that identify the case."""
+    first = [name for name in ("id", "frame", "view") if name in row]
+    return {name: row[name] for name in first} | {"subject": subject} | row
+
+
+def real(batch: Batch) -> Tensor:
+    """(B,) bool, samples that are no repeats filling the last distributed batch."""
+    weight: Tensor = batch["weight"]
+    return weight > 0
+
+
+def cropped(values: Tensor, size: Tensor) -> Tensor:
+    """Cuts the padding of one sample away: (..., X, Y[, Z]) to its true size."""
+    dims = len(size)
+    place: list[Any] = [..., *[slice(int(n)) for n in size]]
+    return values[tuple(place)] if dims else values
+
+
+def inside(sizes: Tensor, shape: tuple[int, ...]) -> Tensor:
+    """(B, X, Y[, Z]) bool, true where a voxel is no padding."""
+    mask: Tensor | None = None
+    for axis, n in enumerate(shape):
+        places = torch.arange(n, device=sizes.device) < sizes[:, axis, None]
+        places = places.reshape(len(sizes), *(n if i == axis else 1 for i in range(len(shape))))
+        mask = places if mask is None else mask & places
+    assert mask is not None
+    return mask.expand(len(sizes), *shape)

@@ -1,0 +1,36 @@
+"""Base of the tasks with one row of outputs per study."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import Tensor
+
+from cinema_lightning.models.tiling import predict_tiled
+from cinema_lightning.tasks.base import Batch, Panels
+from cinema_lightning.tasks.downstream import Downstream
+
+
+class Pooled(Downstream):
+    """Outputs of whole studies; stacks deeper than the input go through in tiles, whose outputs are averaged."""
+
+    def outputs(self, batch: Batch) -> Tensor:
+        """(B, outputs) float32, without a gradient."""
+        depth = {view: size[2] for view, size in self.spec["input_size"].items() if len(size) == 3}
+        found = predict_tiled(self.network, self.images(batch), depth, "none")
+        assert isinstance(found, Tensor)
+        return found
+
+    def keys(self, batch: Batch) -> list[dict[str, Any]]:
+        """``id`` and ``frame`` of each sample."""
+        return [
+            {"id": study, "frame": frame} for study, frame in zip(batch["id"], batch["frame"].tolist(), strict=True)
+        ]
+
+    def panels(self, batch: Batch) -> Panels:
+        """The images, channel by channel."""
+        names = self.spec.get("channel_names") or [f"channel {i}" for i in range(self.spec["channels"])]
+        return {
+            view: {name: image[:, channel] for channel, name in enumerate(names)}
+            for view, image in self.images(batch).items()
+        }

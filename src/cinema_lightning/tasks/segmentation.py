@@ -1,0 +1,232 @@
+"""Segmentation of any subset of the views, with ventricular volumes (arXiv 2506.00679)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, cast
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torchmetrics import MeanMetric
+
+from cinema_lightning.data.labels import IGNORE
+from cinema_lightning.losses.segmentation import deep_supervision, segmentation_loss
+from cinema_lightning.metrics.segmentation import Regions, case_metrics, regions_of
+from cinema_lightning.models.backbone import DenseBackbone, crop_to, pad_to_multiple
+from cinema_lightning.models.convunetr import ConvUNetR
+from cinema_lightning.models.tiling import predict_tiled
+from cinema_lightning.tasks import TASKS
+from cinema_lightning.tasks.base import Batch, Panels
+from cinema_lightning.tasks.downstream import Downstream, cropped, inside, real
+from cinema_lightning.views import get_view
+
+PLANE_MULTIPLE = 32
+"""In-plane sizes that every dense backbone takes are multiples of this."""
+
+
+def dense_probabilities(
+    network: Any, images: dict[str, Tensor], input_size: dict[str, Any], activation: Any, batch_size: int
+) -> dict[str, Tensor]:
+    """Probabilities of whole images: deep stacks in tiles along z, larger planes as they are.
+
+    Args:
+        network: A dense backbone in evaluation mode.
+        images: View -> (B, C, X, Y[, Z]).
+        input_size: View -> size that the network was built for.
+        activation: softmax or sigmoid.
+        batch_size: Tiles in one pass.
+
+    Returns:
+        View -> (B, classes, X, Y[, Z]) float32.
+    """
+    padded = {}
+    for view, image in images.items():
+        larger = any(n > m for n, m in zip(image.shape[2:4], input_size[view][:2], strict=True))
+        steps = [PLANE_MULTIPLE, PLANE_MULTIPLE, *[1] * (image.dim() - 4)]
+        padded[view] = pad_to_multiple(image, steps) if larger else image
+    depth = {view: size[2] for view, size in input_size.items() if len(size) == 3}
+    found = predict_tiled(network, padded, depth, activation, batch_size)
+    assert isinstance(found, dict)
+    return {view: crop_to(values, images[view].shape[2:]) for view, values in found.items()}
+
+
+def batch_dice(predicted: Tensor, true: Tensor, members: list[list[int]], score_absent: bool) -> Tensor:
+    """Dice of each sample and region.
+
+    Args:
+        predicted: (B, X, Y[, Z]) class indices.
+        true: The same; 255 where a voxel does not count.
+        members: Class indices that make each region, R of them.
+        score_absent: Where the truth lacks a region: 1 if the prediction does too, else 0; otherwise NaN.
+
+    Returns:
+        (B, R) float32.
+    """
+    counts = true != IGNORE
+    out = []
+    for codes in members:
+        wanted = torch.tensor(codes, device=true.device)
+        guess = (torch.isin(predicted, wanted) & counts).flatten(1)
+        truth = (torch.isin(true, wanted) & counts).flatten(1)
+        total = guess.sum(1) + truth.sum(1)
+        dice = 2.0 * (guess & truth).sum(1) / total.clamp(min=1)
+        absent = ~truth.any(1)
+        value = (total == 0).float() if score_absent else torch.full_like(dice, torch.nan)
+        out.append(torch.where(absent, value, dice))
+    return torch.stack(out, dim=1)
+
+
+@TASKS.register
+class Segmentation(Downstream):
+    """Labels every voxel of each view; ventricular volumes, mass and ejection fraction follow from the label maps.
+
+    Args:
+        spec: Facts of the data. Linked by the command line.
+        network: A dense backbone and its options.
+        tile_batch: Tiles of a deep stack that go through the network together.
+        **options: See :class:`~cinema_lightning.tasks.downstream.Downstream`.
+    """
+
+    kind = "segmentation"
+    monitor = "val/dice"
+    monitor_mode = "max"
+
+    def __init__(
+        self,
+        spec: dict[str, Any],
+        network: Callable[..., DenseBackbone] = ConvUNetR,
+        tile_batch: int = 4,
+        **options: Any,
+    ) -> None:
+        super().__init__(spec, **options)
+        self.tile_batch = tile_batch
+        self.network: DenseBackbone = self.build(network, classes=len(spec["classes"]))
+        self.codes = [int(code) for code in spec["label_codes"]]
+        self.regions: Regions = regions_of(spec["dataset"], dict(zip(self.codes, spec["classes"], strict=True)))
+        self.members = [[self.codes.index(code) for code in codes] for codes in self.regions.labels.values()]
+        self.dice = MeanMetric()
+        self.region_dice = nn.ModuleDict({name: MeanMetric() for name in self.regions.labels})
+
+    def loss(self, batch: Batch, stage: str) -> Tensor:
+        """Cross-entropy + Dice, per view, averaged over the views."""
+        images = self.images(batch)
+        labels = {view: _ignored(batch[f"{view}_label"]) for view in images}
+        if stage == "train":
+            outputs = self.network(images)
+            losses = [deep_supervision(segmentation_loss, outputs[view], labels[view]) for view in images]
+            return self.log_training_loss(torch.stack(losses).mean(), batch)
+        chosen = real(batch)
+        scores = self.probabilities(images)
+        losses = [segmentation_loss(_logs(scores[view])[chosen], labels[view][chosen]) for view in images]
+        loss = torch.stack(losses).mean()
+        self._update_dice(batch, scores, chosen)
+        named = {f"dice_{name}": metric for name, metric in self.region_dice.items()}
+        self.log_validation(loss, int(chosen.sum()), dice=self.dice, **named)
+        return loss
+
+    def _update_dice(self, batch: Batch, scores: dict[str, Tensor], chosen: Tensor) -> None:
+        """Means over cases, views pooled; what is not defined is left out."""
+        for view, values in scores.items():
+            true = batch[f"{view}_label"]
+            true = torch.where(inside(batch[f"{view}_size"], true.shape[1:]), true, IGNORE)
+            labelled = chosen & batch[f"{view}_labelled"]
+            dice = batch_dice(values.argmax(1), true, self.members, self.regions.score_absent)[labelled]
+            for metric, column in zip(self.region_dice.values(), dice.unbind(1), strict=True):
+                cast(MeanMetric, metric).update(column, column.isfinite().float())
+            means = dice.nanmean(dim=1)
+            self.dice.update(means, means.isfinite().float())
+
+    def probabilities(self, images: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Softmax probabilities of whole images, (B, classes, X, Y[, Z]) float32 per view."""
+        return dense_probabilities(self.network, images, self.spec["input_size"], "softmax", self.tile_batch)
+
+    def label_maps(self, scores: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Class codes of the dataset, uint8 (B, X, Y[, Z]) per view."""
+        table = torch.tensor(self.codes, dtype=torch.uint8)
+        return {view: table.to(values.device)[values.argmax(1)] for view, values in scores.items()}
+
+    def panels(self, batch: Batch) -> Panels:
+        """Image, truth where there is one, and prediction, per view."""
+        images = self.images(batch)
+        maps = self.label_maps(self.probabilities(images))
+        table = torch.zeros(256, dtype=torch.uint8, device=self.device)
+        table[: len(self.codes)] = torch.tensor(self.codes, dtype=torch.uint8, device=self.device)
+        out: Panels = {}
+        for view, image in images.items():
+            out[view] = {"image": image[:, 0]}
+            if f"{view}_label" in batch and bool(batch[f"{view}_labelled"].any()):
+                out[view]["truth"] = table[batch[f"{view}_label"].long()]
+            out[view]["prediction"] = maps[view]
+        return out
+
+    def volumes(self, batch: Batch) -> dict[str, dict[str, Tensor]]:
+        """The predicted label maps."""
+        maps = self.label_maps(self.probabilities(self.images(batch)))
+        return {view: {"label": labels} for view, labels in maps.items()}
+
+    def rows(self, batch: Batch) -> list[dict[str, Any]]:
+        """Volume (ml) or area (cm2) of each region, per view."""
+        maps = self.label_maps(self.probabilities(self.images(batch)))
+        rows = []
+        for i, (study, frame) in enumerate(zip(batch["id"], batch["frame"].tolist(), strict=True)):
+            row: dict[str, Any] = {"id": study, "frame": frame}
+            for view in self.spec["views"]:
+                measure = "area" if get_view(view).is_long_axis else "volume"
+                found = self._case(batch, view, maps[view][i], i) if view in maps else {}
+                row |= {f"{view}_{name}_{measure}": found.get(f"{name}_{measure}_pred") for name in self.regions.labels}
+            rows.append(row)
+        return rows
+
+    def cases(self, batch: Batch) -> list[dict[str, Any]]:
+        """One row per sample and view: overlap, distance, volumes, stability."""
+        scores = self.probabilities(self.images(batch))
+        maps = self.label_maps(scores)
+        rows = []
+        for i, (study, frame) in enumerate(zip(batch["id"], batch["frame"].tolist(), strict=True)):
+            for view, labels in maps.items():
+                row = {"id": study, "frame": frame, "view": view, "phase": self.phase(study, frame)}
+                found = self._case(batch, view, labels[i], i, _logs(scores[view][i]))
+                rows.append(row | self._same_columns(found))
+        return rows
+
+    def _case(self, batch: Batch, view: str, labels: Tensor, i: int, logits: Tensor | None = None) -> dict[str, float]:
+        size = batch[f"{view}_size"][i]
+        predicted = cropped(labels, size).cpu().numpy()
+        true = None
+        if f"{view}_label" in batch and bool(batch[f"{view}_labelled"][i]):
+            index = cropped(batch[f"{view}_label"][i], size).cpu().numpy()
+            true = np.asarray(self.codes)[index]
+        spacing = batch[f"{view}_spacing"][i].tolist()
+        values = None if logits is None else cropped(logits, size)
+        return case_metrics(predicted.astype(int), true, spacing, self.regions, values)
+
+    def _same_columns(self, found: dict[str, float]) -> dict[str, float | None]:
+        """A table has one set of columns: where stacks and planes are mixed, both volumes and areas."""
+        kinds = {"area" if get_view(view).is_long_axis else "volume" for view in self.spec["views"]}
+        extra = [
+            f"{name}_{kind}_{side}"
+            for name in self.regions.labels
+            for kind in sorted(kinds)
+            for side in ("true", "pred")
+        ]
+        means = [name for name in found if name.startswith("mean_")]
+        order = [*[name for name in found if name not in means], *extra, *means]
+        return {name: found.get(name) for name in dict.fromkeys(order)}
+
+    def facts(self) -> dict[str, Any]:
+        """Classes and regions."""
+        return {
+            "classes": list(self.spec["classes"]),
+            "regions": {name: list(codes) for name, codes in self.regions.labels.items()},
+        }
+
+
+def _ignored(labels: Tensor) -> Tensor:
+    """Class indices with -1 where nothing is known, as the losses take them."""
+    values = labels.long()
+    return torch.where(values == IGNORE, -1, values)
+
+
+def _logs(scores: Tensor) -> Tensor:
+    return scores.clamp(min=torch.finfo(scores.dtype).tiny).log()

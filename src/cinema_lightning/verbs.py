@@ -1,0 +1,75 @@
+"""A plain function as a command line: its signature and docstring become the options."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping, Sequence
+
+from cinema_lightning.errors import CinemaError
+
+
+def call(
+    prog: str,
+    summary: str,
+    function: Callable[..., int | None],
+    arguments: Sequence[str],
+    positional: Sequence[str] = (),
+    short: Mapping[str, str] | None = None,
+) -> int:
+    """Parses arguments for a function and calls it.
+
+    Args:
+        prog: What the user typed so far, for the help text.
+        summary: One line for the help text.
+        function: Its parameters become options, its docstring their help.
+        arguments: What the user typed after ``prog``.
+        positional: Parameters that are given without a flag, as text.
+        short: Short flags and the parameters that they stand for, such as ``{"-j": "jobs"}``.
+
+    Returns:
+        What the function returned, or 0.
+
+    Raises:
+        CinemaError: If the arguments do not fit.
+    """
+    from argparse import ArgumentError
+
+    from jsonargparse import ArgumentParser
+
+    parser = ArgumentParser(prog=prog, description=summary, exit_on_error=False)
+    for parameter in positional:
+        parser.add_argument(parameter, type=str)
+    parser.add_function_arguments(function, as_group=False, skip=set(positional))
+    try:
+        options = parser.parse_args(bare_flags(function, long_flags(arguments, short or {})))
+    except ArgumentError as error:
+        from cinema_lightning.messages import translate
+
+        raise CinemaError(translate(str(error))) from error
+    return function(**parser.instantiate_classes(options).as_dict()) or 0
+
+
+def bare_flags(function: Callable[..., object], arguments: Sequence[str]) -> list[str]:
+    """Lets a switch be given without its value: ``--strict`` stands for ``--strict true``."""
+    switches = {f"--{name}" for name, p in inspect.signature(function).parameters.items() if p.default is False}
+    given: list[str] = []
+    for i, argument in enumerate(arguments):
+        # as the parser does, a dash in an option's name may stand for an underscore
+        name = argument.replace("-", "_").replace("__", "--", 1) if argument.startswith("--") else argument
+        given.append(name if name in switches else argument)
+        following = arguments[i + 1].lower() if i + 1 < len(arguments) else ""
+        if name in switches and following not in ("true", "false", "yes", "no"):
+            given.append("true")
+    return given
+
+
+def long_flags(arguments: Sequence[str], short: Mapping[str, str]) -> list[str]:
+    """Writes short flags out: ``-j2`` and ``-j 2`` both stand for ``--jobs 2``."""
+    given: list[str] = []
+    for argument in arguments:
+        flag, value = argument[:2], argument[2:]
+        if flag in short:
+            given += [f"--{short[flag]}", *([value] if value else [])]
+        else:
+            given.append(argument)
+    return given
