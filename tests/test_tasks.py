@@ -17,7 +17,16 @@ from cinema_lightning.data.store import open_series, series_path
 OVERLAYS = {"phantom.yaml", "laptop.yaml", "cinema.yaml"}
 TASKS = [name for name, _ in list_configs() if name not in OVERLAYS | {"pretrain.yaml"} and "benchmark" not in name]
 TASKS = [name for name in TASKS if "site" not in name]
-SMALL = ["--config", "phantom.yaml", "--phantom.subjects", "24", "--phantom.workers", "1", "--model.network.size", "tiny"]
+SMALL = [
+    "--config",
+    "phantom.yaml",
+    "--phantom.subjects",
+    "24",
+    "--phantom.workers",
+    "1",
+    "--model.network.size",
+    "tiny",
+]
 SHORT = ["--trainer.max_epochs", "1", "--trainer.limit_train_batches", "2", "--data.batch_size", "2"]
 FAST = ("acdc_seg.yaml", "acdc_cvd.yaml", "acdc_ef.yaml", "landmark_heatmap_2ch.yaml", "landmark_coordinate_4ch.yaml")
 
@@ -85,7 +94,13 @@ def test_every_configuration_fits_and_tests(config, run, root, tmp_path):
 
 
 def read_config_kind(config: str) -> str:
-    names = {"seg": "segmentation", "cvd": "classification", "ef": "regression", "bmi": "regression", "age": "regression"}
+    names = {
+        "seg": "segmentation",
+        "cvd": "classification",
+        "ef": "regression",
+        "bmi": "regression",
+        "age": "regression",
+    }
     stem = Path(config).stem
     if stem.startswith("landmark"):
         return "landmarks"
@@ -115,12 +130,12 @@ def test_segmentation_results_are_the_images_own(run, root):
         assert function.loc[study, "lv_mass_true"] == pytest.approx(table.loc[study, "lv_mass"], rel=1e-3)
 
 
-def test_testing_again_changes_nothing_and_shards_merge_to_the_same(run, root, tmp_path, capfd):
+def test_testing_again_changes_nothing_and_shards_merge_to_the_same(run, root, tmp_path, caplog):
     folder = run("acdc_seg.yaml")
     options = ["--config", "acdc_seg.yaml", *SMALL, "--data.root", str(root), "--runs", str(folder.parents[1])]
     before = (folder / "test" / "acdc" / "cases.csv").stat().st_mtime_ns
     assert main(["test", *options, "--output.nifti", "true"]) == 0
-    assert "Already there" in capfd.readouterr().err
+    assert "Already there" in caplog.text
     assert (folder / "test" / "acdc" / "cases.csv").stat().st_mtime_ns == before
     for part in ("2/2", "1/2"):
         assert not (tmp_path / "parts" / "cases.csv").exists()
@@ -179,23 +194,23 @@ def test_survival_keeps_validation_subjects_apart(survivors, phantom_cohort):
     assert (cases["event"].to_numpy() == table.loc[cases["id"], "event"].to_numpy()).all()
 
 
-def test_weights_are_reported_and_those_of_another_size_refused(run, root, tmp_path, capfd):
+def test_weights_are_reported_and_those_of_another_size_refused(run, root, tmp_path, capfd, caplog):
     weights = str(run("acdc_seg.yaml") / "checkpoints" / "best.ckpt")
     options = ["fit", "--config", "acdc_seg.yaml", *SMALL, "--data.root", str(root), "--runs", str(tmp_path), *SHORT]
     assert main([*options, "--model.weights", weights]) == 0
-    assert "Loaded" in capfd.readouterr().err
+    assert "Loaded" in caplog.text
     assert main([*options, "--model.weights", weights, "--model.network.size", "mini"]) == 2
     assert "does not fit" in capfd.readouterr().err
     assert main([*options, "--model.weights", str(tmp_path / "absent.ckpt")]) == 2
     assert "absent.ckpt" in capfd.readouterr().err
 
 
-def test_a_run_by_name_is_its_best_checkpoint(run, root, capfd):
+def test_a_run_by_name_is_its_best_checkpoint(run, root, caplog):
     folder = run("acdc_seg.yaml")
     runs = folder.parents[1]
     options = ["fit", "--config", "acdc_ef.yaml", *SMALL, "--data.root", str(root), "--runs", str(runs), *SHORT]
     assert main([*options, "--name", "from_name", "--model.weights", "acdc_seg+phantom"]) == 0
-    assert "best.ckpt" in capfd.readouterr().err
+    assert str(folder / "checkpoints" / "best.ckpt") in caplog.text
     kept = read_config(runs / "from_name" / "0" / "config.yaml")
     assert kept["model"]["init_args"]["weights"] == str(folder / "checkpoints" / "best.ckpt")
 
@@ -203,14 +218,14 @@ def test_a_run_by_name_is_its_best_checkpoint(run, root, capfd):
 @pytest.mark.parametrize(
     ("config", "options", "words"),
     [
-        ("acdc_seg.yaml", ["--model.network", "ConvViT"], "dense"),
-        ("acdc_cvd.yaml", ["--model.network", "UNet"], "pooled"),
+        ("acdc_seg.yaml", ["--model.network", "ConvViT"], "another kind than is needed here; try ConvUNetR"),
+        ("acdc_cvd.yaml", ["--model.network", "UNet"], "another kind than is needed here; try ConvViT"),
         ("acdc_cvd.yaml", ["--data.target", "colour"], "no column 'colour'"),
         ("acdc_cvd.yaml", ["--data.classes", "[DCM,HCM,XYZ]"], "XYZ"),
         ("acdc_seg.yaml", ["--data", "RegressionData"], "data.class_path"),
         ("acdc_seg.yaml", ["--model.lora.rank", "4", "--model.freeze", "backbone"], "freeze"),
-        ("acdc_seg.yaml", ["--data.dataset", "emidec"], "code"),
-        ("ukb_survival.yaml", ["--data.dataset", "acdc"], "time"),
+        ("acdc_seg.yaml", ["--data.dataset", "emidec"], "made of ACDC"),
+        ("ukb_survival.yaml", ["--data.dataset", "acdc", "--data.assumed_phases", "null"], "time"),
     ],
 )
 def test_mistakes_are_one_sentence(config, options, words, run, root, tmp_path, capfd):

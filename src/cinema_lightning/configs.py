@@ -134,7 +134,8 @@ def unfold_arguments(argv: list[str]) -> tuple[list[str], list[Path]]:
         argv: Arguments after the verb.
 
     Returns:
-        The arguments with paths, or text where there are bases, in place of names, and the configurations as the user named them (without bases).
+        The arguments with paths, or text where there are bases, in place of names; and the configurations as the user
+        named them (without bases).
     """
     arguments: list[str] = []
     named: list[Path] = []

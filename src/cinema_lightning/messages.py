@@ -39,9 +39,29 @@ def translate(message: str, registries: Mapping[str, tuple[Registry[type], ...]]
             f"key '{'.'.join(keys)}': nothing says which task it is for; an overlay needs an experiment before it, "
             "such as --config pretrain.yaml."
         )
+    if (wrong := _wrong_kind(lines, keys, registries or {})) is not None:
+        return wrong
     text = " or ".join(dict.fromkeys(_tidy(line) for line in deepest))
     where = f"key '{'.'.join(keys)}': " if keys else ""
     return f"{where}{text}.{_known_names(keys, text, registries or {})}"
+
+
+def _wrong_kind(lines: list[str], keys: list[str], registries: Mapping[str, tuple[Registry[type], ...]]) -> str | None:
+    """The sentence for a class that exists but is of another kind than the key takes, such as a dense network."""
+    found = [match[1] for line in lines if (match := re.search(r"import path string: (\w+)$", line.strip()))]
+    for registry in registries.get(keys[0], ()) if keys and found else ():
+        if found[0] in registry:
+            of_its_kind = _kind(registry[found[0]])
+            others = [name for name in registry if _kind(registry[name]) != of_its_kind]
+            return (
+                f"key '{'.'.join(keys)}': {found[0]} is of another kind than is needed here; try {', '.join(others)}."
+            )
+    return None
+
+
+def _kind(cls: type) -> str:
+    """The abstract class of this package that a class is made of."""
+    return next((base.__name__ for base in cls.__mro__[1:] if not base.__name__.startswith("_")), "")
 
 
 def _depth(line: str) -> int:

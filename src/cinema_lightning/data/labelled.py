@@ -15,6 +15,7 @@ from cinema_lightning.data.finetune_transforms import FinetuneAugment, Whole
 from cinema_lightning.data.labels import Extra, LabelledDataset, plain, text_of
 from cinema_lightning.data.splits import fraction_of_subjects
 from cinema_lightning.data.table import views_of
+from cinema_lightning.datasets.base import DATASETS
 from cinema_lightning.errors import CinemaError
 
 Pairs = list[tuple[int, int]]
@@ -350,6 +351,12 @@ class LabelledData(CineDataModule):
         row = next(int(rows[0]) for rows in self.rows.values() if len(rows))
         view = views_of(int(self._masks[row]))[0]
         provenance = self.cohort.reader.open(str(self.cohort.ids[row]), view).info.provenance
+        made_of = str(provenance.get("dataset", self.facts.name))
+        if made_of != self.facts.name and made_of in DATASETS:
+            raise CinemaError(
+                f"{self.cohort.source} was made of {DATASETS[made_of].display}, but data.dataset is {self.facts.name}: "
+                f"set it to {made_of}, or data.root to the other store."
+            )
         self._sequences = [str(name) for name in provenance.get("channels", [])]
         self.spacing_known = bool(provenance.get("spacing_known", True))
 

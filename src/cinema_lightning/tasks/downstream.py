@@ -192,6 +192,32 @@ def cropped(values: Tensor, size: Tensor) -> Tensor:
     return values[tuple(place)] if dims else values
 
 
+def by_own_size(
+    batch: Batch, images: dict[str, Tensor], input_size: dict[str, Any]
+) -> list[tuple[list[int], dict[str, Tensor]]]:
+    """Parts of a batch whose images are padded alike, so that no result depends on who else is in the batch.
+
+    Args:
+        batch: Has the true sizes.
+        images: View -> (B, C, X, Y[, Z]), padded to the largest of the batch.
+        input_size: View -> size of the network's input.
+
+    Returns:
+        (places in the batch, their images padded to the input size or, where they are larger, not at all).
+    """
+    groups: dict[tuple[int, ...], list[int]] = {}
+    sizes = {view: batch[f"{view}_size"].tolist() for view in images}
+    for i in range(len(batch["id"])):
+        own = [max(n, m) for view in images for n, m in zip(sizes[view][i], input_size[view], strict=True)]
+        groups.setdefault(tuple(own), []).append(i)
+    out = []
+    for size, places in groups.items():
+        rest = iter(size)
+        cut: dict[str, Any] = {view: (..., *(slice(next(rest)) for _ in sizes[view][0])) for view in images}
+        out.append((places, {view: image[places][cut[view]] for view, image in images.items()}))
+    return out
+
+
 def inside(sizes: Tensor, shape: tuple[int, ...]) -> Tensor:
     """(B, X, Y[, Z]) bool, true where a voxel is no padding."""
     mask: Tensor | None = None

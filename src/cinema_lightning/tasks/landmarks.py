@@ -146,7 +146,7 @@ class LandmarkHeatmap(Landmarks):
             losses = [self._heatmap_loss(batch, v, level) for v, found in levels.items() for level in found]
             return self.log_training_loss(torch.stack(losses).mean(), batch)
         chosen = real(batch)
-        scores = self.probabilities(images)
+        scores = self.probabilities(batch)
         logits = {view: found.clamp(1e-7, 1 - 1e-7).logit() for view, found in scores.items()}
         losses = [self._heatmap_loss(batch, view, values, chosen) for view, values in logits.items()]
         loss = torch.stack(losses).mean()
@@ -161,14 +161,14 @@ class LandmarkHeatmap(Landmarks):
             valid = valid & chosen[:, None]
         return heatmap_loss(logits, targets, valid)
 
-    def probabilities(self, images: dict[str, Tensor]) -> dict[str, Tensor]:
+    def probabilities(self, batch: Batch) -> dict[str, Tensor]:
         """Heatmaps in [0, 1], (B, L, X, Y) float32 per view."""
-        return dense_probabilities(self.network, images, self.spec["input_size"], "sigmoid", 4)
+        return dense_probabilities(self.network, batch, self.images(batch), self.spec["input_size"], "sigmoid")
 
     def points(self, batch: Batch) -> dict[str, Tensor]:
         """Peaks inside the true image."""
         out = {}
-        for view, maps in self.probabilities(self.images(batch)).items():
+        for view, maps in self.probabilities(batch).items():
             sizes = batch[f"{view}_size"]
             places = [refined_points(cropped(one, size)[None])[0] for one, size in zip(maps, sizes, strict=True)]
             out[view] = torch.stack(places).float()

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from cinema_lightning.models.tiling import predict_tiled
 from cinema_lightning.tasks.base import Batch, Panels
-from cinema_lightning.tasks.downstream import Downstream
+from cinema_lightning.tasks.downstream import Downstream, by_own_size
 
 
 class Pooled(Downstream):
@@ -17,9 +18,12 @@ class Pooled(Downstream):
     def outputs(self, batch: Batch) -> Tensor:
         """(B, outputs) float32, without a gradient."""
         depth = {view: size[2] for view, size in self.spec["input_size"].items() if len(size) == 3}
-        found = predict_tiled(self.network, self.images(batch), depth, "none")
-        assert isinstance(found, Tensor)
-        return found
+        images = self.images(batch)
+        parts = by_own_size(batch, images, self.spec["input_size"])
+        found = [(places, predict_tiled(self.network, part, depth, "none")) for places, part in parts]
+        order = torch.tensor([place for places, _ in found for place in places])
+        values = torch.cat([part for _, part in found if isinstance(part, Tensor)])
+        return values[order.argsort()]
 
     def keys(self, batch: Batch) -> list[dict[str, Any]]:
         """``id`` and ``frame`` of each sample."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, cast
 
 import numpy as np
@@ -18,7 +18,7 @@ from cinema_lightning.models.convunetr import ConvUNetR
 from cinema_lightning.models.tiling import predict_tiled
 from cinema_lightning.tasks import TASKS
 from cinema_lightning.tasks.base import Batch, Panels
-from cinema_lightning.tasks.downstream import Downstream, cropped, inside, real
+from cinema_lightning.tasks.downstream import Downstream, by_own_size, cropped, inside, real
 from cinema_lightning.views import get_view
 
 PLANE_MULTIPLE = 32
@@ -26,29 +26,41 @@ PLANE_MULTIPLE = 32
 
 
 def dense_probabilities(
-    network: Any, images: dict[str, Tensor], input_size: dict[str, Any], activation: Any, batch_size: int
+    network: Any, batch: Batch, images: dict[str, Tensor], input_size: dict[str, Any], activation: Any, tiles: int = 4
 ) -> dict[str, Tensor]:
     """Probabilities of whole images: deep stacks in tiles along z, larger planes as they are.
 
     Args:
         network: A dense backbone in evaluation mode.
+        batch: Has the true sizes.
         images: View -> (B, C, X, Y[, Z]).
         input_size: View -> size that the network was built for.
         activation: softmax or sigmoid.
-        batch_size: Tiles in one pass.
+        tiles: Tiles in one pass.
 
     Returns:
-        View -> (B, classes, X, Y[, Z]) float32.
+        View -> (B, classes, X, Y[, Z]) float32; 0 in padding that other images of the batch needed.
     """
-    padded = {}
-    for view, image in images.items():
-        larger = any(n > m for n, m in zip(image.shape[2:4], input_size[view][:2], strict=True))
-        steps = [PLANE_MULTIPLE, PLANE_MULTIPLE, *[1] * (image.dim() - 4)]
-        padded[view] = pad_to_multiple(image, steps) if larger else image
     depth = {view: size[2] for view, size in input_size.items() if len(size) == 3}
-    found = predict_tiled(network, padded, depth, activation, batch_size)
-    assert isinstance(found, dict)
-    return {view: crop_to(values, images[view].shape[2:]) for view, values in found.items()}
+    out: dict[str, Tensor] = {}
+    for places, part in by_own_size(batch, images, input_size):
+        padded = {view: _whole_steps(image, input_size[view]) for view, image in part.items()}
+        found = predict_tiled(network, padded, depth, activation, tiles)
+        assert isinstance(found, dict)
+        for view, values in found.items():
+            size = part[view].shape[2:]
+            if view not in out:
+                out[view] = values.new_zeros(len(batch["id"]), values.shape[1], *images[view].shape[2:])
+            target: Any = (places, slice(None), *(slice(n) for n in size))
+            out[view][target] = crop_to(values, size)
+    return out
+
+
+def _whole_steps(image: Tensor, input_size: Sequence[int]) -> Tensor:
+    """Pads a plane that is larger than the input so that every backbone can halve it as often as it wants."""
+    larger = any(n > m for n, m in zip(image.shape[2:4], input_size[:2], strict=True))
+    steps = [PLANE_MULTIPLE, PLANE_MULTIPLE, *[1] * (image.dim() - 4)]
+    return pad_to_multiple(image, steps) if larger else image
 
 
 def batch_dice(predicted: Tensor, true: Tensor, members: list[list[int]], score_absent: bool) -> Tensor:
@@ -117,7 +129,7 @@ class Segmentation(Downstream):
             losses = [deep_supervision(segmentation_loss, outputs[view], labels[view]) for view in images]
             return self.log_training_loss(torch.stack(losses).mean(), batch)
         chosen = real(batch)
-        scores = self.probabilities(images)
+        scores = self.probabilities(batch)
         losses = [segmentation_loss(_logs(scores[view])[chosen], labels[view][chosen]) for view in images]
         loss = torch.stack(losses).mean()
         self._update_dice(batch, scores, chosen)
@@ -137,9 +149,10 @@ class Segmentation(Downstream):
             means = dice.nanmean(dim=1)
             self.dice.update(means, means.isfinite().float())
 
-    def probabilities(self, images: dict[str, Tensor]) -> dict[str, Tensor]:
+    def probabilities(self, batch: Batch) -> dict[str, Tensor]:
         """Softmax probabilities of whole images, (B, classes, X, Y[, Z]) float32 per view."""
-        return dense_probabilities(self.network, images, self.spec["input_size"], "softmax", self.tile_batch)
+        images, sizes = self.images(batch), self.spec["input_size"]
+        return dense_probabilities(self.network, batch, images, sizes, "softmax", self.tile_batch)
 
     def label_maps(self, scores: dict[str, Tensor]) -> dict[str, Tensor]:
         """Class codes of the dataset, uint8 (B, X, Y[, Z]) per view."""
@@ -149,7 +162,7 @@ class Segmentation(Downstream):
     def panels(self, batch: Batch) -> Panels:
         """Image, truth where there is one, and prediction, per view."""
         images = self.images(batch)
-        maps = self.label_maps(self.probabilities(images))
+        maps = self.label_maps(self.probabilities(batch))
         table = torch.zeros(256, dtype=torch.uint8, device=self.device)
         table[: len(self.codes)] = torch.tensor(self.codes, dtype=torch.uint8, device=self.device)
         out: Panels = {}
@@ -162,12 +175,12 @@ class Segmentation(Downstream):
 
     def volumes(self, batch: Batch) -> dict[str, dict[str, Tensor]]:
         """The predicted label maps."""
-        maps = self.label_maps(self.probabilities(self.images(batch)))
+        maps = self.label_maps(self.probabilities(batch))
         return {view: {"label": labels} for view, labels in maps.items()}
 
     def rows(self, batch: Batch) -> list[dict[str, Any]]:
         """Volume (ml) or area (cm2) of each region, per view."""
-        maps = self.label_maps(self.probabilities(self.images(batch)))
+        maps = self.label_maps(self.probabilities(batch))
         rows = []
         for i, (study, frame) in enumerate(zip(batch["id"], batch["frame"].tolist(), strict=True)):
             row: dict[str, Any] = {"id": study, "frame": frame}
@@ -180,7 +193,7 @@ class Segmentation(Downstream):
 
     def cases(self, batch: Batch) -> list[dict[str, Any]]:
         """One row per sample and view: overlap, distance, volumes, stability."""
-        scores = self.probabilities(self.images(batch))
+        scores = self.probabilities(batch)
         maps = self.label_maps(scores)
         rows = []
         for i, (study, frame) in enumerate(zip(batch["id"], batch["frame"].tolist(), strict=True)):
