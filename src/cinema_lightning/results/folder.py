@@ -143,12 +143,15 @@ def finish(folder: Path, seed: int = 0) -> list[dict[str, Any]]:
     Returns:
         The headline rows.
     """
+    from cinema_lightning.results.cox import write_cox
     from cinema_lightning.results.pictures import draw_all
     from cinema_lightning.results.summary import headline_rows, summary_rows
 
     results = read_results(folder)
     rows, headlines = summary_rows(results, seed), headline_rows(results, seed)
     skipped = draw_all(results, folder / "pictures", seed)
+    if results.kind == "survival" and (reason := write_cox(results, folder / "cox.csv", seed)):
+        skipped["cox"] = reason
     with replacing(folder / "summary.csv") as temporary:
         pd.DataFrame(rows).to_csv(temporary, index=False)
     content = {"facts": results.facts, "headlines": headlines, "rows": rows, "skipped": skipped}

@@ -31,6 +31,7 @@ def ventricular_table(cases: pd.DataFrame, facts: Mapping[str, Any]) -> pd.DataF
     Returns:
         One row per study; empty where the regions are others or there is no SAX.
     """
+    del facts
     stacks = cases[cases["view"] == "sax"] if "view" in cases else cases
     if not len(stacks) or "lv_volume_pred" not in stacks:
         return pd.DataFrame()
@@ -49,7 +50,7 @@ def _study(study: str, part: pd.DataFrame) -> dict[str, Any]:
         known = true.get(name, np.nan)
         row[f"{name}_true"] = known if np.isfinite(known) else _cell(part, name)
         row[f"{name}_pred"] = predicted.get(name, np.nan)
-    for phase, key in ((ED, "ed_frame"), (ES, "es_frame")):
+    for key in ("ed_frame", "es_frame"):
         row[f"{key}_pred"] = frames[int(predicted[key])] if key in predicted else None
     return row | _person(part, row)
 

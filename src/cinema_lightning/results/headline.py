@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -9,11 +10,12 @@ from typing import Any, Literal
 import numpy as np
 import pandas as pd
 
+from cinema_lightning.errors import CinemaError
 from cinema_lightning.metrics import agreement, classification
 from cinema_lightning.metrics.censoring import auc_at
 from cinema_lightning.metrics.function import ef_class
 from cinema_lightning.metrics.survival import concordance
-from cinema_lightning.metrics.weighted import Statistic, mean
+from cinema_lightning.metrics.weighted import Statistic, answer, case_weights, complete, divide, mean
 
 Facts = Mapping[str, Any]
 Columns = Callable[[pd.DataFrame, Facts], tuple[np.ndarray, ...] | None]
@@ -82,6 +84,7 @@ def numbers(*names: str) -> Columns:
     """Numeric columns of a table."""
 
     def take(table: pd.DataFrame, facts: Facts) -> tuple[np.ndarray, ...] | None:
+        del facts
         if any(name not in table.columns for name in names):
             return None
         return tuple(pd.to_numeric(table[name], errors="coerce").to_numpy(dtype=np.float64) for name in names)
@@ -105,7 +108,7 @@ def _detection(table: pd.DataFrame, facts: Facts) -> tuple[np.ndarray, ...] | No
     pair = probabilities(table, facts)
     if pair is None:
         return None
-    return classification.detection(*pair, list(facts["classes"]).index("NOR"))
+    return classification.detection(pair[0], pair[1], list(facts["classes"]).index("NOR"))
 
 
 def _ef_classes(table: pd.DataFrame, facts: Facts) -> tuple[np.ndarray, ...] | None:
@@ -122,6 +125,8 @@ def _ef_classes(table: pd.DataFrame, facts: Facts) -> tuple[np.ndarray, ...] | N
 def scan_pairs(table: pd.DataFrame, side: str) -> tuple[np.ndarray, np.ndarray, np.ndarray] | None:
     """LVEF of scan and rescan of the same persons.
 
+    Scans that are called by a letter and a number (B1, B2) are readings of one visit (B), whose first one counts.
+
     Args:
         table: function.csv, with the columns ``subject`` and ``scan``.
         side: pred or true.
@@ -132,19 +137,22 @@ def scan_pairs(table: pd.DataFrame, side: str) -> tuple[np.ndarray, np.ndarray, 
     column = f"lv_ef_{side}"
     if not {"subject", "scan", column} <= set(table.columns):
         return None
-    known = table.dropna(subset=["scan"])
-    wide = known.assign(value=pd.to_numeric(known[column], errors="coerce")).pivot_table(
-        index="subject", columns="scan", values="value", aggfunc="first"
-    )
-    wide = wide.dropna() if wide.shape[1] >= 2 else wide.iloc[:0]
-    if not len(wide):
+    known = table[["subject", "scan"]].astype({"subject": str}).assign(value=numbers(column)(table, {})[0])  # type: ignore[index]
+    known = known.dropna()
+    known["scan"] = known["scan"].astype(str)
+    known = known[known["scan"] != ""].sort_values("scan", kind="stable")
+    known["visit"] = [name[0] if re.fullmatch(r"[A-Za-z]\d", name) else name for name in known["scan"]]
+    wide = known.pivot_table(index="subject", columns="visit", values="value", aggfunc="first")
+    pairs = [row.dropna().to_numpy()[:2] for _, row in wide.iterrows() if row.notna().sum() >= 2]
+    if not pairs:
         return None
-    ordered = wide[sorted(wide.columns, key=str)[:2]]
-    return ordered.iloc[:, 0].to_numpy(), ordered.iloc[:, 1].to_numpy(), ordered.index.to_numpy(dtype=str)
+    first, second = np.array(pairs, dtype=np.float64).T
+    return first, second, wide.index[wide.notna().sum(axis=1) >= 2].to_numpy(dtype=str)
 
 
 def repeatability(table: pd.DataFrame, facts: Facts) -> tuple[np.ndarray, ...] | None:
     """First and second LVEF at the row of each person's first scan, NaN in the other rows."""
+    del facts
     pairs = scan_pairs(table, "pred")
     if pairs is None:
         return None
@@ -169,9 +177,9 @@ def _segmentation(facts: Facts) -> list[Headline]:
         display, unit = QUANTITIES[name]
         pair = numbers(f"{name}_pred", f"{name}_true")
         found.append(Headline(f"{name}_mae", f"{display} MAE", unit, False, "function", agreement.mae, pair))
-    found.append(
-        Headline("ef_class_accuracy", "EF class accuracy", "", True, "function", classification.accuracy, _ef_classes)
-    )
+    for name, statistic in (("accuracy", classification.accuracy), ("mcc", classification.mcc)):
+        display = f"EF class {name if name == 'accuracy' else 'MCC'}"
+        found.append(Headline(f"ef_class_{name}", display, "", True, "function", statistic, _ef_classes))
     if facts.get("dataset") == "rescan":
         name = "LVEF scan-rescan variation"
         found.append(Headline("lv_ef_variation", name, "%", False, "function", _percent_variation, repeatability))
@@ -186,6 +194,7 @@ def _classification(facts: Facts) -> list[Headline]:
         for name, display in names.items()
     ]
     found.append(Headline("brier", "Brier score", "", False, "cases", classification.brier, probabilities))
+    found.append(Headline("ece", "Calibration error (ECE)", "", False, "cases", calibration_error, probabilities))
     if len(classes) == 2:
         for name, statistic in (
             ("sensitivity", classification.sensitivity),
@@ -208,6 +217,7 @@ def _regression(facts: Facts) -> list[Headline]:
         Headline("rmse", "RMSE", unit, False, "cases", agreement.rmse, pair),
         Headline("pearson", "Pearson's r", "", True, "cases", agreement.pearson, pair),
         Headline("ccc", "Concordance correlation", "", True, "cases", agreement.concordance_correlation, pair),
+        Headline("icc", "Intraclass correlation", "", True, "cases", agreement.intraclass_correlation, pair),
     ]
 
 
@@ -221,12 +231,43 @@ def _landmarks(facts: Facts) -> list[Headline]:
     return found
 
 
+def calibration_error(probabilities: Any, true: Any, *, weights: Any = None, bins: int = 10) -> Any:
+    """Expected calibration error with case weights; see :func:`cinema_lightning.metrics.classification.reliability`.
+
+    Args:
+        probabilities: (N, C).
+        true: (N,) class numbers, below 0 where unknown.
+        weights: None, (N,) or (D, N).
+        bins: Number of bins of equal width.
+
+    Returns:
+        0 to 1, NaN without cases.
+    """
+    labels = np.asarray(true)
+    mask = complete(probabilities) & (labels >= 0)
+    scores, labels, table = np.asarray(probabilities)[mask], labels[mask], case_weights(weights, mask)
+    two = scores.shape[1] == 2
+    confidence = scores[:, 1] if two else scores.max(axis=1)
+    right = labels == 1 if two else scores.argmax(axis=1) == labels
+    place = np.clip((confidence * bins).astype(int), 0, bins - 1)
+    gaps = table @ ((confidence - right)[:, None] * np.eye(bins)[place])
+    return answer(divide(np.abs(gaps).sum(axis=1), table.sum(axis=1)), weights)
+
+
 def horizon_of(table: pd.DataFrame) -> float | None:
-    """Where time-dependent figures are taken: the median of the times, if somebody is followed for longer."""
-    if "time" not in table.columns:
+    """Where time-dependent figures are taken: the median of the times, if somebody is followed for longer.
+
+    Args:
+        table: Cases with ``time``, ``event`` and ``risk``.
+
+    Returns:
+        Days; None without times.
+    """
+    columns = numbers("risk", "time", "event")(table, {})
+    if columns is None:
         return None
-    times = pd.to_numeric(table["time"], errors="coerce").dropna()
-    return float(times.median()) if len(times) and (times > times.median()).any() else None
+    times = columns[1][complete(*columns)]
+    return float(np.median(times)) if len(times) and (times > np.median(times)).any() else None
 
 
 def _auc(table: pd.DataFrame, facts: Facts) -> tuple[np.ndarray, ...] | None:
@@ -237,10 +278,14 @@ def _auc(table: pd.DataFrame, facts: Facts) -> tuple[np.ndarray, ...] | None:
 
 
 def _auc_at(risk: Any, time: Any, event: Any, horizon: Any, *, weights: Any = None) -> Any:
-    return auc_at(risk, time, event, float(np.asarray(horizon)[0]), weights=weights)
+    try:
+        return auc_at(risk, time, event, float(np.asarray(horizon)[0]), weights=weights)
+    except CinemaError:  # among some of the cases nobody may be followed for so long
+        return np.full(len(weights), np.nan) if weights is not None and np.ndim(weights) == 2 else float("nan")
 
 
 def _survival(facts: Facts) -> list[Headline]:
+    del facts
     outcome = numbers("risk", "time", "event")
     return [
         Headline("c_index", "C-index", "", True, "cases", concordance, outcome),

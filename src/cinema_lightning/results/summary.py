@@ -112,7 +112,8 @@ def _pairs(results: Results) -> Iterator[tuple[str, str, np.ndarray, np.ndarray,
             for region in regions:
                 names = (f"{region}_volume_pred", f"{region}_volume_true")
                 if names[1] in part:
-                    yield f"{region}_volume", group, *(column(part, n) for n in names), part["subject"].to_numpy()
+                    predicted, true = (column(part, name) for name in names)
+                    yield f"{region}_volume", group, predicted, true, part["subject"].to_numpy()
     if results.function is not None:
         table = results.function
         for name in QUANTITIES:
@@ -141,7 +142,7 @@ def _statistic_rows(results: Results, seed: int) -> Iterator[dict[str, Any]]:
             yield {"group": "all", "statistic": row["metric"], **row}
     if results.kind == "classification" and (pair := probabilities(results.cases, results.facts)) is not None:
         known = int((pair[1] >= 0).sum())
-        error = reliability(*pair).ece
+        error = reliability(pair[0], pair[1]).ece
         yield {"metric": "ece", "group": "all", "statistic": "ece", "value": error, "n": known}
     if results.facts.get("dataset") == "rescan" and results.function is not None:
         for side in ("pred", "true"):
