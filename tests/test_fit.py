@@ -26,11 +26,12 @@ TINY = [
     "--data.batch_size=2",
     "--data.val_batch_size=2",
 ]
+EACH_EPOCH = ["--trainer.check_val_every_n_epoch=1", "--checkpoint.every_n_epochs=1"]
 
 
 def fit(cohort: Path, runs: Path, *more: str) -> int:
     overlays = ["--config", "pretrain.yaml", "--config", "phantom.yaml"]
-    return main(["fit", *overlays, *TINY, "--data.root", str(cohort), "--runs", str(runs), *more])
+    return main(["fit", *overlays, *TINY, *EACH_EPOCH, "--data.root", str(cohort), "--runs", str(runs), *more])
 
 
 def weights(run: Path, which: str = "last") -> dict[str, torch.Tensor]:
