@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import errno
 import importlib
-import inspect
 import os
 import sys
 from collections.abc import Callable, Sequence
@@ -16,6 +15,7 @@ from dataclasses import dataclass
 
 from cinema_lightning import __version__
 from cinema_lightning.errors import CinemaError
+from cinema_lightning.verbs import call
 
 USER_ERROR = 2
 INTERRUPTED = 130
@@ -29,11 +29,13 @@ class Verb:
         summary: One line for ``cinema --help``.
         target: ``module:function`` of a plain verb; empty for the verbs of LightningCLI.
         positional: Parameters that are given without a flag.
+        has_verbs: The function takes the rest of the command line, which begins with a verb of its own.
     """
 
     summary: str
     target: str = ""
     positional: tuple[str, ...] = ()
+    has_verbs: bool = False
 
 
 VERBS: dict[str, Verb] = {
@@ -48,6 +50,9 @@ VERBS: dict[str, Verb] = {
         "Statistics per split, and a contact sheet with label contours.", "prepare.describe:describe", ("dataset",)
     ),
     "export": Verb("Write a pretrained network as safetensors in the published layout.", "export:export"),
+    "benchmark": Verb(
+        "Plan, run, submit to SLURM and report the benchmark.", "benchmark.command:benchmark", has_verbs=True
+    ),
     "configs": Verb("List the packaged configurations.", "cli:configs"),
 }
 
@@ -136,37 +141,13 @@ def _dispatch(verb: str, rest: list[str]) -> int:
 
 
 def _plain(verb: str, rest: list[str]) -> int:
-    """Runs a plain verb: its function's signature is the command line."""
-    from argparse import ArgumentError
-
-    from jsonargparse import ArgumentParser
-
+    """Runs a plain verb: its function's signature is the command line, or it has verbs of its own."""
     entry = VERBS[verb]
     module, name = entry.target.split(":")
     function: Callable[..., int | None] = getattr(importlib.import_module(f"cinema_lightning.{module}"), name)
-    parser = ArgumentParser(prog=f"cinema {verb}", description=entry.summary, exit_on_error=False)
-    for parameter in entry.positional:
-        parser.add_argument(parameter, type=str)
-    parser.add_function_arguments(function, as_group=False, skip=set(entry.positional))
-    try:
-        options = parser.parse_args(_bare_flags(function, rest))
-    except ArgumentError as error:
-        from cinema_lightning.messages import translate
-
-        raise CinemaError(translate(str(error))) from error
-    return function(**parser.instantiate_classes(options).as_dict()) or 0
-
-
-def _bare_flags(function: Callable[..., object], arguments: list[str]) -> list[str]:
-    """Lets a switch be given without its value: ``--strict`` stands for ``--strict true``."""
-    switches = {f"--{name}" for name, p in inspect.signature(function).parameters.items() if p.default is False}
-    given: list[str] = []
-    for i, argument in enumerate(arguments):
-        given.append(argument)
-        following = arguments[i + 1].lower() if i + 1 < len(arguments) else ""
-        if argument in switches and following not in ("true", "false", "yes", "no"):
-            given.append("true")
-    return given
+    if entry.has_verbs:
+        return function(rest) or 0
+    return call(f"cinema {verb}", entry.summary, function, rest, entry.positional)
 
 
 def entry() -> None:
