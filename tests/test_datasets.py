@@ -43,18 +43,14 @@ def test_from_raw_to_an_epoch_of_training(name, tmp_path: Path, capsys):
     size = ["--size", "small", "--subjects", str(SUBJECTS[name]), "--frames", "3"]
     assert main(["phantom", "--dataset", name, "--out", str(raw), *size]) == 0
     more = ["--outcomes", str(raw / "outcomes.csv")] if name == "ukb" else []
-    assert main(["prepare", name, "--raw", str(raw), "--out", str(out), *more]) == 0
+    assert main(["prepare", name, "--raw", str(raw), "--out", str(out), "--size", "small", *more]) == 0
     assert main(["verify", name, "--root", str(out)]) == 0
     assert main(["describe", name, "--root", str(out)]) == 0
     table = pd.read_csv(out / "cohort.csv", dtype={"id": str})
     assert len(table)
     assert list(out.rglob("*.png")), "no contact sheet"
     views = [view for view in DATASETS[name].views if table["views"].str.contains(view).any()]
-    sizes = {view: "[96,96,8]" if view == "sax" else "[96,96]" for view in views}
-    options = [
-        f"--data.views=[{','.join(views)}]",
-        f"--data.input_size={{{','.join(f'{v}: {s}' for v, s in sizes.items())}}}",
-    ]
+    options = [f"--data.views=[{','.join(views)}]"]
     if not (table["split"].fillna("") == "train").any():  # Kaggle is a test set, UK Biobank has no splits
         table["split"] = ""
         table.to_csv(out / "cohort.csv", index=False)

@@ -29,13 +29,13 @@ class Verb:
         summary: One line for ``cinema --help``.
         target: ``module:function`` of a plain verb; empty for the verbs of LightningCLI.
         positional: Parameters that are given without a flag.
-        has_verbs: The function takes the rest of the command line, which begins with a verb of its own.
+        own_arguments: The function takes the rest of the command line as it is.
     """
 
     summary: str
     target: str = ""
     positional: tuple[str, ...] = ()
-    has_verbs: bool = False
+    own_arguments: bool = False
 
 
 VERBS: dict[str, Verb] = {
@@ -51,8 +51,9 @@ VERBS: dict[str, Verb] = {
     ),
     "export": Verb("Write a pretrained network as safetensors in the published layout.", "export:export"),
     "benchmark": Verb(
-        "Plan, run, submit to SLURM and report the benchmark.", "benchmark.command:benchmark", has_verbs=True
+        "Plan, run, submit to SLURM and report the benchmark.", "benchmark.command:benchmark", own_arguments=True
     ),
+    "submit": Verb("Submit a training, test or prediction to SLURM.", "benchmark.job:submit_job", own_arguments=True),
     "configs": Verb("List the packaged configurations.", "cli:configs"),
 }
 
@@ -141,11 +142,11 @@ def _dispatch(verb: str, rest: list[str]) -> int:
 
 
 def _plain(verb: str, rest: list[str]) -> int:
-    """Runs a plain verb: its function's signature is the command line, or it has verbs of its own."""
+    """Runs a plain verb: its function's signature is the command line, or it reads its own."""
     entry = VERBS[verb]
     module, name = entry.target.split(":")
     function: Callable[..., int | None] = getattr(importlib.import_module(f"cinema_lightning.{module}"), name)
-    if entry.has_verbs:
+    if entry.own_arguments:
         return function(rest) or 0
     return call(f"cinema {verb}", entry.summary, function, rest, entry.positional)
 

@@ -175,7 +175,8 @@ class CinemaCLI(LightningCLI):
         named = options.get("weights")
         if named is None or self._verb != "fit" or Path(named).exists() or Path(named).suffix in (".ckpt", PUBLISHED):
             return
-        found = next((run for w in ("best", "last") if (run := runs.newest_with(root, named, w))), None)
+        places = dict.fromkeys((root, Path("runs")))  # a benchmark's cell has a folder of its own
+        found = next((r for p in places for w in ("best", "last") if (r := runs.newest_with(p, named, w))), None)
         if found is not None:
             best = runs.checkpoint_path(found, "best")
             options.weights = str(best if best.is_file() else runs.checkpoint_path(found, "last"))

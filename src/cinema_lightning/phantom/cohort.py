@@ -24,6 +24,8 @@ from cinema_lightning.phantom.parallel import make_each
 from cinema_lightning.phantom.subject import Subject, draw_subject
 from cinema_lightning.phantom.truth import landmarks, table_row
 
+# Frames over the cycle by size, if none are asked for.
+FRAMES = {"full": 50, "small": 8}
 SETTINGS, ROW = "phantom.json", "row.json"
 # name, share, noise, blur in mm, shading: what tells scanners apart in cine images
 SCANNERS = (
@@ -171,10 +173,7 @@ def claim(root: Path, settings: Settings, overwrite: bool) -> None:
     path = root / SETTINGS
     wanted = settings.as_dict()
     if path.exists() and not overwrite:
-        try:
-            found = json.loads(path.read_text(encoding="utf-8"))
-        except ValueError:
-            found = {}
+        found = read_settings(path)
         different = [key for key in wanted if found.get(key) != wanted[key]]
         if different:
             key = different[0]
@@ -190,6 +189,15 @@ def claim(root: Path, settings: Settings, overwrite: bool) -> None:
     if overwrite and path.exists():
         _clear(root)
     write_text(path, json.dumps(wanted, indent=1) + "\n")
+
+
+def read_settings(path: Path) -> dict[str, Any]:
+    """What the phantoms of a folder were made with, from its ``phantom.json``; empty where that cannot be read."""
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
 
 
 def _clear(root: Path) -> None:

@@ -58,9 +58,9 @@ def phantom(
 
         draw_picture(Path(picture), seed)
         return
-    from cinema_lightning.phantom.cohort import Settings, claim, is_complete, make_cohort, write_tables
+    from cinema_lightning.phantom.cohort import FRAMES, Settings, claim, is_complete, make_cohort, write_tables
 
-    settings = Settings(seed, size, frames or (50 if size == "full" else 8), missing_views)
+    settings = Settings(seed, size, frames or FRAMES[size], missing_views)
     root = Path(out)
     if overwrite and part is not None:
         raise CinemaError("--overwrite with --shard would delete what the other parts make; empty the folder first.")
@@ -90,14 +90,10 @@ def _raw(
     workers: int,
     overwrite: bool,
 ) -> None:
-    from cinema_lightning.phantom.raw.base import LAYOUTS, RawSettings
+    from cinema_lightning.phantom.raw.base import settings_for
     from cinema_lightning.phantom.raw.runner import make_raw
 
-    layout = LAYOUTS[dataset]
-    if layout.single_frame:
-        frames = 1
-    settings = RawSettings(dataset, subjects, seed, size, frames or layout.frames[size])
-    make_raw(root, settings, workers, overwrite=overwrite)
+    make_raw(root, settings_for(dataset, subjects, seed, size, frames), workers, overwrite=overwrite)
 
 
 def _refuse_with_dataset(options: dict[str, Any]) -> None:

@@ -17,7 +17,9 @@ from pathlib import Path
 from cinema_lightning.datasets.base import DATASETS, CaseRef, Dataset
 from cinema_lightning.errors import CinemaError
 from cinema_lightning.prepare.failures import Problem
+from cinema_lightning.prepare.record import recorded_size
 from cinema_lightning.prepare.runner import Outcome, Plan, Stop, run_all, stop_on_signals
+from cinema_lightning.prepare.size import Size
 from cinema_lightning.prepare.tables import collect, merge_parts, write_tables
 from cinema_lightning.shards import Shard
 
@@ -32,6 +34,7 @@ def prepare(
     shard: str | None = None,
     strict: bool = False,
     outcomes: Path | None = None,
+    size: Size = "full",
 ) -> int:
     """Turns a downloaded dataset into the store and its table (cohort.csv).
 
@@ -48,24 +51,33 @@ def prepare(
         shard: I/N prepares the I-th of N parts (I from 1), for N jobs side by side; the last one joins the tables.
         strict: Stop at the first study that cannot be prepared.
         outcomes: UK Biobank only: CSV of outcomes and covariates by EID.
+        size: full is as published; small, for quick trials, makes pictures of 64 x 64 pixels (SAX voxels 3 times as
+            long in plane, long-axis voxels 4 times, slices as they are). A store has one size.
 
     Returns:
         Exit code: 0 when every study is in the store, 1 when some failed, 128 + number of the signal that stopped it.
 
     Raises:
-        CinemaError: If the folder is not the dataset's, nothing can be prepared, or with ``strict`` a study failed.
+        CinemaError: If the folder is not the dataset's, nothing can be prepared, the store has another size, or with
+            ``strict`` a study failed.
     """
     reader = DATASETS[dataset]
     raw, out = Path(raw), Path(out)
     if workers < 1:
         raise CinemaError(f"--workers is {workers}; give 1 or more.")
     part = Shard.parse(shard) if shard is not None else None
+    found = recorded_size(out)
+    if found not in (None, size):
+        raise CinemaError(
+            f"{out} holds studies that were prepared with --size {found}, and a store has one size: give another --out "
+            f"for --size {size}, or delete that folder first."
+        )
     cases, notes = _list(reader, raw, outcomes)
     mine = cases if part is None else cases[part.index - 1 :: part.count]
     label = "" if part is None else f"{part.index}-of-{part.count}"
     began = time.monotonic()
     with _scratch(out, label) as scratch, stop_on_signals() as stop:
-        outcomes_by_id = _run(Plan(reader, out, scratch), mine, workers, stop, strict)
+        outcomes_by_id = _run(Plan(reader, out, scratch, size), mine, workers, stop, strict)
         if stop.signal is not None:
             print(f"Stopped after {len(outcomes_by_id)} of {len(mine)} studies; the same command goes on from there.")
             return 128 + stop.signal

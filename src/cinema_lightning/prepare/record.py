@@ -13,17 +13,19 @@ import numpy as np
 
 from cinema_lightning.datasets.base import CaseRef, Dataset
 from cinema_lightning.files import replacing
+from cinema_lightning.prepare.size import Size, marked, size_of
 from cinema_lightning.prepare.steps import VERSION
 
 RECORD = "record.json"
 
 
-def fingerprint(dataset: Dataset, case: CaseRef) -> str:
+def fingerprint(dataset: Dataset, case: CaseRef, size: Size = "full") -> str:
     """A hash of all that decides a prepared study's bytes.
 
     Args:
         dataset: Its labels, crop and spacings count.
         case: Its arguments count, and the names, sizes and times of modification of its source files.
+        size: Size of the prepared pictures.
 
     Returns:
         Hexadecimal digest.
@@ -35,7 +37,7 @@ def fingerprint(dataset: Dataset, case: CaseRef) -> str:
         view: [*dataset.target_spacing(view, (0.0, 0.0, 0.0)), *dataset.crop_size(view)] for view in dataset.views
     }
     sources = [entry for number, source in enumerate(case.sources) for entry in _entries(source, f"{number}")]
-    content = [
+    content: list[Any] = [
         VERSION,
         dataset.name,
         sorted(dataset.label_map.items()),
@@ -44,6 +46,8 @@ def fingerprint(dataset: Dataset, case: CaseRef) -> str:
         targets,
         dict(case.args),
         sources,
+        # The full size, which was the only one once, leaves no trace, so that its studies stay up to date.
+        *marked(size).values(),
     ]
     text = json.dumps(content, sort_keys=True, ensure_ascii=True, default=str)
     return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
@@ -60,13 +64,12 @@ def _entries(path: Path, name: str) -> Iterator[list[Any]]:
         yield [name, None, None]
 
 
-def write_record(folder: Path, mark: str, content: dict[str, Any]) -> None:
+def write_record(folder: Path, mark: str, content: dict[str, Any], size: Size = "full") -> None:
     """Writes a study's record, with the sizes of the files beside it."""
     files = {path.name: path.stat().st_size for path in sorted(folder.iterdir())}
     with replacing(folder / RECORD) as temporary:
-        text = json.dumps(
-            {"fingerprint": mark, "files": files, **content}, indent=1, ensure_ascii=False, default=_plain
-        )
+        record = {"fingerprint": mark, **marked(size), "files": files, **content}
+        text = json.dumps(record, indent=1, ensure_ascii=False, default=_plain)
         temporary.write_text(text, encoding="utf-8")
 
 
@@ -75,6 +78,24 @@ def _plain(value: Any) -> Any:
     if isinstance(value, np.generic):
         return value.item()
     raise TypeError(f"a cell of the table is a {type(value).__name__}; give text or a number")
+
+
+def recorded_size(root: Path) -> Size | None:
+    """The size that the studies of a store have; None where there is none yet.
+
+    Args:
+        root: Folder of the store.
+    """
+    if not root.is_dir():
+        return None
+    for entry in os.scandir(root):
+        if entry.is_dir() and not entry.name.startswith("."):
+            try:
+                record = json.loads((Path(entry.path) / RECORD).read_text(encoding="utf-8"))
+                return size_of(record)
+            except (OSError, ValueError, AttributeError):  # not a study, or a damaged one
+                continue
+    return None
 
 
 def read_record(folder: Path) -> dict[str, Any] | None:

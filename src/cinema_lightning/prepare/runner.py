@@ -27,6 +27,7 @@ from typing import Literal
 from cinema_lightning.datasets.base import CaseRef, Dataset
 from cinema_lightning.prepare.failures import Problem, StepError, step
 from cinema_lightning.prepare.record import fingerprint, read_record, write_record
+from cinema_lightning.prepare.size import Size
 from cinema_lightning.prepare.steps import prepare_case
 
 KILLED = "the worker process was killed (out of memory?); try again with fewer workers"
@@ -40,11 +41,13 @@ class Plan:
         dataset: The dataset.
         out: Folder of the store.
         scratch: Folder for unfinished studies, on the same file system.
+        size: Size of the pictures.
     """
 
     dataset: Dataset
     out: Path
     scratch: Path
+    size: Size = "full"
 
 
 @dataclass(frozen=True)
@@ -97,7 +100,7 @@ def run_one(plan: Plan, case: CaseRef) -> Outcome:
         if case.problem is not None:
             raise StepError("list", case.problem)
         with step("list"):
-            mark = fingerprint(plan.dataset, case)
+            mark = fingerprint(plan.dataset, case, plan.size)
         record = read_record(plan.out / case.id)
         if record is not None and record["fingerprint"] == mark:
             return Outcome(case.id, "kept")
@@ -110,9 +113,9 @@ def run_one(plan: Plan, case: CaseRef) -> Outcome:
 def _make(plan: Plan, case: CaseRef, mark: str) -> None:
     made, final, old = plan.scratch / case.id, plan.out / case.id, plan.scratch / f"{case.id}.old"
     try:
-        content = prepare_case(plan.dataset, case, plan.scratch)
+        content = prepare_case(plan.dataset, case, plan.scratch, plan.size)
         with step("write"):
-            write_record(made, mark, content)
+            write_record(made, mark, content, plan.size)
             if final.exists():
                 final.rename(old)
             made.rename(final)

@@ -18,6 +18,7 @@ from cinema_lightning.imaging.geometry import Window
 from cinema_lightning.imaging.intensity import to_uint8
 from cinema_lightning.prepare import measure
 from cinema_lightning.prepare.failures import StepError, step
+from cinema_lightning.prepare.size import Size, crop_size, marked, target_spacing
 
 # Raised whenever the same raw study gives other bytes or cells, so that a second run prepares it anew.
 VERSION = 1
@@ -43,14 +44,24 @@ class _Work:
     def cropped_affine(self) -> np.ndarray:
         return self.affine if self.window is None else geometry.shift_affine(self.affine, self.window.start)
 
+    def moved(self, x: float, y: float) -> tuple[float, float]:
+        """Where a point of the raw plane lies in the stored one, voxels; untouched where the two are the same."""
+        raw, stored = np.asarray(self.raw.affine, float), self.cropped_affine
+        if np.array_equal(raw, stored):
+            return x, y
+        place = np.linalg.solve(stored, raw @ [x, y, 0.0, 1.0])
+        # Far below what a landmark can be known to; the digits after it are those of the matrices.
+        return round(float(place[0]), 6), round(float(place[1]), 6)
 
-def prepare_case(dataset: Dataset, case: CaseRef, root: Path) -> dict[str, Any]:
+
+def prepare_case(dataset: Dataset, case: CaseRef, root: Path, size: Size = "full") -> dict[str, Any]:
     """Prepares one study and writes its series.
 
     Args:
         dataset: The dataset.
         case: The study.
         root: Folder in which the study's own folder is made.
+        size: full or small, see :mod:`cinema_lightning.prepare.size`.
 
     Returns:
         ``row`` (cells of the table), ``landmarks`` (rows) and ``warnings`` (sentences), plain values.
@@ -61,7 +72,7 @@ def prepare_case(dataset: Dataset, case: CaseRef, root: Path) -> dict[str, Any]:
     with step("read"):
         raw = dataset.read(case)
         _check(raw)
-    works = {view: _start(dataset, view, series) for view, series in raw.series.items()}
+    works = {view: _start(dataset, view, series, size) for view, series in raw.series.items()}
     row: dict[str, Any] = {"views": " ".join(works), "n_frames": min(len(work.raw.frames) for work in works.values())}
     if "sax" in works:
         row["n_slices"] = works["sax"].shape[2]
@@ -69,15 +80,15 @@ def prepare_case(dataset: Dataset, case: CaseRef, root: Path) -> dict[str, Any]:
     with step("labels"):
         row |= _proportions(dataset, works)
     with step("crop"):
-        _place_windows(dataset, works, row.get("ed_frame"))
+        _place_windows(dataset, works, row.get("ed_frame"), size)
         _crop_labels(works)
         row |= _volumes(dataset, works, row)
     with step("write"):
         for view, work in works.items():
-            _write(dataset, case, root, view, work)
+            _write(dataset, case, root, view, work, size)
     if row.get("lv_esv") == 0:
         raw.warnings.append("the ES label map has no LV blood pool, so the ejection fraction is 100%")
-    landmarks = [[view, frame, name, x, y] for view, frame, name, x, y in raw.landmarks]
+    landmarks = [[view, frame, name, *works[view].moved(x, y)] for view, frame, name, x, y in raw.landmarks]
     return {"row": row, "landmarks": landmarks, "warnings": list(raw.warnings)}
 
 
@@ -108,10 +119,10 @@ def _check_phases(raw: RawCase) -> None:
             raise CinemaError(f"{phase} is frame {frame}, counted from 0, but the frames are 0 to {last}")
 
 
-def _start(dataset: Dataset, view: str, series: RawSeries) -> _Work:
+def _start(dataset: Dataset, view: str, series: RawSeries, size: Size) -> _Work:
     with step("resample"):
         spacing = geometry.spacing_of(series.affine)
-        target = dataset.target_spacing(view, spacing.tolist())
+        target = target_spacing(dataset, view, spacing.tolist(), series.frames.shape[1:], size)
         work = _Work(
             series,
             spacing,
@@ -172,32 +183,32 @@ def _proportions(dataset: Dataset, works: dict[str, _Work]) -> dict[str, Any]:
     return measure.proportions(next(iter(sax.labels.values())), [code for code in dataset.labels if code > 0])
 
 
-def _place_windows(dataset: Dataset, works: dict[str, _Work], ed_frame: int | None) -> None:
+def _place_windows(dataset: Dataset, works: dict[str, _Work], ed_frame: int | None, size: Size) -> None:
     if dataset.crop == "plane intersection":
         missing = [view for view in ("sax", "lax_2c", "lax_4c") if view not in works]
         if missing:
             raise CinemaError(f"there is no {missing[0]} image, so the planes' meeting point cannot be found")
         point = geometry.meeting_point(*(works[view].affine for view in ("sax", "lax_2c", "lax_4c")))
         for view, work in works.items():
-            work.window = geometry.point_window(point, work.affine, dataset.crop_size(view))
+            work.window = geometry.point_window(point, work.affine, crop_size(dataset, view, size))
             if any(s >= n or s + w <= 0 for s, w, n in zip(*work.window, work.shape, strict=False)):
                 raise CinemaError(f"{view}: the planes meet so far outside the image that the crop would be empty")
     elif dataset.crop == "centre":
         for view, work in works.items():
-            work.window = geometry.centre_window(work.shape, dataset.crop_size(view))
+            work.window = geometry.centre_window(work.shape, crop_size(dataset, view, size))
     elif dataset.crop == "label box":
         for view, work in works.items():
-            work.window = _label_window(dataset, view, work, ed_frame)
+            work.window = _label_window(dataset, view, work, ed_frame, size)
 
 
-def _label_window(dataset: Dataset, view: str, work: _Work, ed_frame: int | None) -> Window:
+def _label_window(dataset: Dataset, view: str, work: _Work, ed_frame: int | None, size: Size) -> Window:
     frame = ed_frame if ed_frame is not None else next(iter(work.labels), None)
     if frame is None or frame not in work.labels:
         raise CinemaError(f"{view}: there is no label map of the ED frame")
     mask = work.labels[frame] == dataset.crop_label
     if not mask.any():
         raise CinemaError(f"{view}: the ED label map has no {dataset.labels[dataset.crop_label]} to crop around")
-    return geometry.box_window(mask, dataset.crop_size(view))
+    return geometry.box_window(mask, crop_size(dataset, view, size))
 
 
 def _crop_labels(works: dict[str, _Work]) -> None:
@@ -230,7 +241,7 @@ def _grey_levels(dataset: Dataset, frame: np.ndarray) -> np.ndarray:
     return frame
 
 
-def _write(dataset: Dataset, case: CaseRef, root: Path, view: str, work: _Work) -> None:
+def _write(dataset: Dataset, case: CaseRef, root: Path, view: str, work: _Work, size: Size) -> None:
     shape = work.window.size if work.window else work.shape[:2]
     frames = np.empty((len(work.raw.frames), *shape, work.shape[2]), np.uint8)
     for index, frame in enumerate(work.raw.frames):
@@ -251,6 +262,7 @@ def _write(dataset: Dataset, case: CaseRef, root: Path, view: str, work: _Work) 
         "orig_size": [int(n) for n in work.raw.frames.shape[1:]],
         "resampled_size": [int(n) for n in work.shape],
         "crop_start": [int(n) for n in work.window.start] if work.window else [0, 0],
+        **marked(size),
         **work.raw.facts,
     }
     about: dict[str, Any] = {"affine": work.cropped_affine, "spacing": work.target, "provenance": provenance}

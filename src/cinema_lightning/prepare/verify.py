@@ -17,6 +17,7 @@ from cinema_lightning.datasets.files import number
 from cinema_lightning.errors import CinemaError
 from cinema_lightning.imaging.geometry import spacing_of
 from cinema_lightning.prepare.failures import read_problems, write_rows
+from cinema_lightning.prepare.size import crop_size, size_of, spacing_wanted
 from cinema_lightning.prepare.tables import LANDMARKS
 from cinema_lightning.views import VIEWS
 
@@ -210,12 +211,12 @@ def _check_series(reader: Dataset, name: str, view: str, series: Series, full: b
     if len(series.shape) != dims:
         yield Finding("error", name, "shapes", f"{view} has frames of shape {series.shape}, not of {dims} axes")
         return
-    crop = reader.crop_size(view)
+    crop = crop_size(reader, view, size_of(info.provenance))
     if reader.crop != "none" and any(size > limit for size, limit in zip(series.shape, crop, strict=False)):
         yield Finding("error", name, "shapes", f"{view} is {series.shape}, more than the crop {crop}")
     if not np.allclose(spacing_of(info.affine), info.spacing, rtol=1e-3):
         yield Finding("error", name, "spacing", f"{view}: spacing {info.spacing} and affine contradict each other")
-    target = reader.target_spacing(view, info.spacing)
+    target = spacing_wanted(reader, view, info.spacing, info.provenance)
     if not np.allclose(info.spacing, target, rtol=1e-3):
         yield Finding("error", name, "spacing", f"{view} has the spacing {info.spacing}, not {target} mm")
     dark = [index for index in (range(series.n_frames) if full else [0]) if not series.read([index]).any()]
@@ -254,7 +255,8 @@ def _check_marks(name: str, view: str, marks: list[Row], root: Path) -> Iterator
         return
     for mark in points:
         at = [number(mark[axis]) for axis in LANDMARKS[-2:]]
-        if any(value is None or not 0 <= value <= limit - 1 for value, limit in zip(at, size, strict=False)):
+        # The picture ends half a voxel beyond the centres of its outer voxels.
+        if any(value is None or not -0.5 <= value <= limit - 0.5 for value, limit in zip(at, size, strict=False)):
             yield Finding("error", name, "landmarks", f"{view}: {mark['landmark']} is at {at}, outside of {size}")
 
 

@@ -23,7 +23,7 @@ class RawSettings:
         subjects: Number of subjects; the provider's tables list all of them.
         seed: Seed of everything.
         size: full is the providers' usual resolution; small has the same field of view with 2.5 times larger pixels
-            and eight slices.
+            and eight slices (MyoPS: the middle of the field of view, and its own few slices).
         frames: Frames over the cycle.
     """
 
@@ -98,6 +98,28 @@ class RawLayout(ABC):
             records: All subjects in order.
         """
         return
+
+
+def settings_for(
+    dataset: str, subjects: int, seed: int = 0, size: Literal["full", "small"] = "full", frames: int | None = None
+) -> RawSettings:
+    """Settings of a raw cohort, with the number of frames that the dataset has where none is asked for.
+
+    Args:
+        dataset: Name of the layout.
+        subjects: Number of subjects.
+        seed: Seed of everything.
+        size: full or small.
+        frames: Frames over the cycle; without meaning where each image is one moment.
+
+    Returns:
+        The settings.
+
+    Raises:
+        CinemaError: If there is no such layout.
+    """
+    found = LAYOUTS[dataset]
+    return RawSettings(dataset, subjects, seed, size, 1 if found.single_frame else frames or found.frames[size])
 
 
 def layout(cls: type[RawLayout]) -> type[RawLayout]:

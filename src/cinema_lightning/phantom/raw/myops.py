@@ -20,6 +20,9 @@ PARTS = "TTETTETET"
 SEQUENCES = {"C0": "cine", "DE": "lge", "T2": "t2"}
 # LV, RV, myocardium, edema and scar from the phantom's codes; no-reflow counts as scar.
 CODES = {3: 500, 1: 600, 2: 200, 4: 1220, 5: 2221, 6: 2221}
+# Pixels at full resolution. Preparation crops to 192 pixels of whatever size. Small pixels are so large that this would
+# keep the whole field of view, and the heart a few pixels in it; so small pictures show little more than a full crop.
+GRID = {"full": 480, "small": 220}
 NAMES = {500: "lv", 600: "rv", 200: "myocardium", 1220: "edema", 2221: "scar"}
 
 
@@ -40,7 +43,8 @@ class MyopsLayout(RawLayout):
         heart = Heart(person(settings.seed, index, "acute infarct"))
         subject = heart.subject
         rng = generator(settings.seed, "phantom", "myops", index)
-        grid = ((480, 480), (round(float(rng.uniform(0.72, 0.76)), 4),) * 2)
+        pixels = GRID[settings.size]
+        grid = ((pixels, pixels), (round(float(rng.uniform(0.72, 0.76)), 4),) * 2)
         n_slices = int(rng.integers(3, 6))
         scan = examination(settings, subject, "Philips", sax=grid, scar_labels=True)
         # The sequences were registered to one grid; a stack of few thick slices covers the ventricle.

@@ -7,10 +7,9 @@ import shutil
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 from cinema_lightning.errors import CinemaError
-from cinema_lightning.phantom.cohort import SETTINGS, write_text
+from cinema_lightning.phantom.cohort import SETTINGS, read_settings, write_text
 from cinema_lightning.phantom.parallel import make_each
 from cinema_lightning.phantom.raw.base import LAYOUTS, RawSettings, Record
 from cinema_lightning.phantom.raw.files import csv_text
@@ -47,7 +46,7 @@ def make_raw(root: Path, settings: RawSettings, workers: int = 1, *, overwrite: 
 
 def holds_raw(root: Path) -> bool:
     """Whether a folder holds a raw phantom cohort."""
-    return _settings(root / SETTINGS).get("dataset") is not None
+    return read_settings(root / SETTINGS).get("dataset") is not None
 
 
 def _claim(root: Path, settings: RawSettings, overwrite: bool) -> None:
@@ -59,7 +58,7 @@ def _claim(root: Path, settings: RawSettings, overwrite: bool) -> None:
         if root.is_dir() and any(root.iterdir()):
             raise CinemaError(f"{root} is not empty and holds no phantoms; give an empty or a new folder as --out.")
     else:
-        found = _settings(path)
+        found = read_settings(path)
         if found == wanted and not overwrite:
             return
         if found.get("dataset") not in LAYOUTS:
@@ -72,14 +71,6 @@ def _claim(root: Path, settings: RawSettings, overwrite: bool) -> None:
             )
         _clear(root, str(found["dataset"]))
     write_text(path, json.dumps(wanted, indent=1) + "\n")
-
-
-def _settings(path: Path) -> dict[str, Any]:
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return found if isinstance(found, dict) else {}
 
 
 def _clear(root: Path, dataset: str) -> None:

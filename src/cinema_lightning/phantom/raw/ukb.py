@@ -91,6 +91,7 @@ def outcome_row(eid: str, subject: Subject) -> dict[str, Any]:
     rng = generator(subject.seed, "phantom", "diagnoses", subject.index)
     time, event = survival(subject)
     overweight, old = subject.bmi - 27, subject.age - 55
+    # Oftener than in the population, so that of a few dozen some have each in training, validation and test.
     return {
         "eid": eid,
         "sex": int(subject.sex == "M"),
@@ -98,9 +99,9 @@ def outcome_row(eid: str, subject: Subject) -> dict[str, Any]:
         "height": subject.height,
         "weight": subject.weight,
         "bmi": round(subject.bmi, 2),
-        "diabetes": int(rng.random() < np.clip(0.12 + 0.03 * overweight, 0.03, 0.8)),
+        "diabetes": int(rng.random() < np.clip(0.25 + 0.03 * overweight, 0.03, 0.8)),
         "hypertension": int(rng.random() < np.clip(0.35 + 0.02 * old + 0.02 * overweight, 0.05, 0.95)),
-        "cancer": int(rng.random() < np.clip(0.15 + 0.006 * old, 0.03, 0.6)),
+        "cancer": int(rng.random() < np.clip(0.25 + 0.006 * old, 0.03, 0.6)),
         "time": time,
         "event": event,
     }

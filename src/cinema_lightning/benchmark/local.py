@@ -1,0 +1,106 @@
+"""``cinema benchmark run --local``: all cells on this machine, some at a time."""
+
+from __future__ import annotations
+
+import os
+import sys
+import threading
+from collections import Counter
+from collections.abc import Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from dataclasses import replace
+from queue import SimpleQueue
+
+from cinema_lightning.benchmark.children import Stop
+from cinema_lightning.benchmark.cost import cores, query_gpus
+from cinema_lightning.benchmark.matrix import Cell
+from cinema_lightning.benchmark.runner import Outcome, Workplace, run_cell
+
+
+def run_local(cells: Sequence[Cell], place: Workplace, jobs: int, stop: Stop) -> list[Outcome]:
+    """Runs cells, ``jobs`` at a time; one that fails does not stop the others.
+
+    Each has one GPU to itself where there are GPUs (taken in turn), and its share of the CPU cores.
+
+    Args:
+        cells: What to run, in this order.
+        place: Where and how.
+        jobs: How many at a time.
+        stop: Set by a signal: the cells at work save and stop, no other begins.
+
+    Returns:
+        What became of those that were begun, in the order of completion.
+    """
+    from tqdm import tqdm
+
+    slots: SimpleQueue[Workplace] = SimpleQueue()
+    for slot in slot_environments(jobs):
+        slots.put(replace(place, environment={**place.environment, **slot}))
+    failed = threading.Event()
+
+    def work(cell: Cell) -> Outcome | None:
+        if stop.signal is not None or failed.is_set():
+            return None
+        slot = slots.get()
+        try:
+            return run_cell(cell, slot, stop)
+        except BaseException:
+            failed.set()  # the folder cannot be written, or worse: no other cell would fare better
+            raise
+        finally:
+            slots.put(slot)
+
+    outcomes: list[Outcome] = []
+    with (
+        tqdm(total=len(cells), desc="benchmark", unit="cell", mininterval=1.0) as bar,
+        ThreadPoolExecutor(jobs) as pool,
+    ):
+        pending: set[Future[Outcome | None]] = {pool.submit(work, cell) for cell in cells}
+        while pending:
+            finished, pending = wait(pending, timeout=0.5, return_when=FIRST_COMPLETED)
+            for future in finished:
+                outcome = future.result()
+                if outcome is None:
+                    continue
+                outcomes.append(outcome)
+                bar.update()
+                bar.write(line(outcome), file=sys.stdout)
+    return outcomes
+
+
+def slot_environments(jobs: int) -> list[dict[str, str]]:
+    """What tells the cells that run side by side apart.
+
+    Args:
+        jobs: How many run at a time.
+
+    Returns:
+        Environment of each slot.
+    """
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    count = len(query_gpus("name", visible=visible))
+    gpus = [part.strip() for part in visible.split(",")] if visible else [str(i) for i in range(count)]
+    threads = max(1, cores() // jobs)
+    environments = []
+    for slot in range(jobs):
+        environment = {"CUDA_VISIBLE_DEVICES": gpus[slot % len(gpus)]} if count else {}
+        if jobs > 1 and "OMP_NUM_THREADS" not in os.environ:
+            environment["OMP_NUM_THREADS"] = str(threads)
+        environments.append(environment)
+    return environments
+
+
+def line(outcome: Outcome) -> str:
+    """One line for the terminal."""
+    state = "skipped" if outcome.state == "elsewhere" else outcome.state
+    took = f" ({outcome.seconds:.0f} s)" if outcome.seconds else ""
+    return f"{outcome.cell}: {state}{took}{f': {outcome.reason}' if outcome.reason else ''}"
+
+
+def summary(outcomes: Sequence[Outcome], left: int) -> str:
+    """Counts for the end."""
+    number = Counter(outcome.state for outcome in outcomes)
+    names = {"done": "done", "stopped": "stopped", "failed": "failed", "elsewhere": "being run elsewhere"}
+    parts = [f"{number[state]} {name}" for state, name in names.items() if number[state]]
+    parts += [f"{left} not begun"] if left else []
+    return ", ".join(parts) + "."

@@ -1,0 +1,207 @@
+"""`cinema benchmark report`: from folders of results to a page and its tables."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from cinema_lightning import __version__
+from cinema_lightning.benchmark.matrix import Cell, Matrix, read_matrix
+from cinema_lightning.benchmark.report.blocks import Section, Table, counted
+from cinema_lightning.benchmark.report.clinical import disease_detection, unseen_data
+from cinema_lightning.benchmark.report.cost import cost
+from cinema_lightning.benchmark.report.efficiency import label_efficiency_section
+from cinema_lightning.benchmark.report.estimate import Estimator
+from cinema_lightning.benchmark.report.fairness import fairness
+from cinema_lightning.benchmark.report.gaps import gaps
+from cinema_lightning.benchmark.report.gather import arm_order, gather
+from cinema_lightning.benchmark.report.index import Index, build_index
+from cinema_lightning.benchmark.report.page import page
+from cinema_lightning.benchmark.report.repeatability import repeatability
+from cinema_lightning.benchmark.report.study import Study
+from cinema_lightning.benchmark.report.survival import survival
+from cinema_lightning.benchmark.report.tasks import (
+    at_a_glance,
+    beside_the_paper,
+    difference_records,
+    each_task,
+    figure_records,
+)
+from cinema_lightning.benchmark.report.text import csv_text, latex, markdown
+from cinema_lightning.errors import CinemaError
+from cinema_lightning.files import replacing
+from cinema_lightning.metrics.bootstrap import DRAWS
+
+FEWEST_DRAWS = 100
+SECTIONS = (
+    at_a_glance,
+    beside_the_paper,
+    each_task,
+    label_efficiency_section,
+    unseen_data,
+    repeatability,
+    survival,
+    disease_detection,
+    fairness,
+    cost,
+    gaps,
+)
+
+
+def report(
+    root: Path | None = None,
+    out: Path | None = None,
+    config: str | None = None,
+    ours: str = "cinema",
+    baselines: list[str] | None = None,
+    draws: int = DRAWS,
+    seed: int = 0,
+) -> int:
+    """Gathers whatever is done into one page, and CSV, LaTeX and Markdown tables.
+
+    Args:
+        root: Folder of the results, with ``cells/`` and, for those of other tools, ``external/``; in place of the
+            YAML's own.
+        out: Folder of the report; ``<root>/report`` where none is given.
+        config: The benchmark's YAML, by path or packaged name, so that cells that never ran show as missing. Without
+            it ``root`` is taken as it is, or, where that is not given either, benchmark.yaml.
+        ours: The arm that is compared with all others.
+        baselines: The arms it is compared with, in their order; all others where none are given.
+        draws: Bootstrap draws.
+        seed: Seed of the draws.
+
+    Returns:
+        0.
+
+    Raises:
+        CinemaError: If there are no results, or a table is malformed.
+    """
+    if draws < FEWEST_DRAWS:
+        raise CinemaError(f"--draws {draws} are too few for a 95% interval; take at least {FEWEST_DRAWS}.")
+    cells: Sequence[Cell] = ()
+    displays: dict[str, str] = {}
+    if config is not None or root is None:
+        matrix = read_matrix(config or "benchmark.yaml", root)
+        cells, displays, root = matrix.cells, names(matrix), matrix.root
+    index = build_index(root, cells)
+    if not index.entries:
+        raise CinemaError(
+            f"There are no results under {root} (cells/**/cases.csv with test.json, or external/): run cells first."
+        )
+    study = study_of(index, ours, baselines, draws=draws, seed=seed, displays=displays)
+    sections = [make(study) for make in SECTIONS]
+    written = write(out if out is not None else root / "report", study, sections)
+    folders, comparisons = counted(len(index.entries), "folder"), counted(len(study.differences), "comparison")
+    print(f"{folders} of results, {comparisons}: {written}")
+    return 0
+
+
+def names(matrix: Matrix) -> dict[str, str]:
+    """Names for people, less those that call an arm by its network while other tasks have another network for it."""
+    import yaml
+
+    kinds = (yaml.safe_load(matrix.path.read_text(encoding="utf-8")).get("arms") or {}).values()
+    found: dict[str, set[str]] = {}
+    for arms in kinds:
+        for arm, options in (arms or {}).items():
+            found.setdefault(f"arm:{arm}", set()).add(str((options or {}).get("display", arm)))
+    return {key: text for key, text in matrix.displays.items() if len(found.get(key, ())) < 2}
+
+
+def study_of(
+    index: Index,
+    ours: str = "cinema",
+    baselines: list[str] | None = None,
+    *,
+    draws: int = DRAWS,
+    seed: int = 0,
+    displays: dict[str, str] | None = None,
+) -> Study:
+    """Reads the results of an index and computes all figures and differences.
+
+    Args:
+        index: Folders of results.
+        ours: The arm that is compared with the others.
+        baselines: The others, in their order; None takes all.
+        draws: Bootstrap draws.
+        seed: Seed.
+        displays: Names for people.
+
+    Returns:
+        The study.
+
+    Raises:
+        CinemaError: If no arm is left, or a table is malformed.
+    """
+    arms = sorted({key.arm for key in (*index.tested, *index.expected)})
+    for arm in baselines or []:
+        if arm not in arms:
+            raise CinemaError(
+                f"--baselines names '{arm}', of which there are no results; the arms are {', '.join(arms)}."
+            )
+    order = [arm for arm in arm_order(index, ours, baselines) if arm in arms]
+    groups = gather(index, ours, baselines)
+    if not groups:
+        raise CinemaError(
+            f"None of the arms {', '.join([ours, *(baselines or [])])} has results; the arms are {', '.join(arms)}."
+        )
+    study = Study(index, groups, ours, order, Estimator(draws, seed), displays or {})
+    if ours not in {key.arm for key in index.tested}:
+        study.warnings.append(
+            f"No results are of the arm '{ours}', so nothing is compared; name another with --ours ({', '.join(arms)})."
+        )
+    study.compute()
+    return study
+
+
+def write(folder: Path, study: Study, sections: Sequence[Section]) -> Path:
+    """Writes the page, the tables and the CSVs.
+
+    Args:
+        folder: Where to.
+        study: Figures and differences.
+        sections: Sections of the page.
+
+    Returns:
+        The page's path.
+    """
+    csvs = {"figures": figure_records(study), "comparisons": difference_records(study)}
+    for section in _all(sections):
+        if section.records:
+            csvs[section.key] = section.records
+    for name, records in csvs.items():
+        if records:
+            _write(folder / f"{name}.csv", csv_text(records))
+    for table in (block for section in _all(sections) for block in section.blocks if isinstance(block, Table)):
+        _write(folder / "tables" / f"{table.name}.tex", latex(table))
+        _write(folder / "tables" / f"{table.name}.md", markdown(table))
+    _write(folder / "report.html", page("Benchmark report", _lead(study), sections, f"cinema-lightning {__version__}"))
+    return folder / "report.html"
+
+
+def _lead(study: Study) -> list[str]:
+    index = study.index
+    external = {entry.key for entry in index.entries if entry.external}
+    cells = index.tested - external
+    if index.expected:
+        asked = cells & set(index.expected)
+        text = f"Results of {len(asked)} of {len(index.expected)} cells"
+        text += f" and of {len(cells - asked)} that the matrix does not have" if cells - asked else ""
+    else:
+        text = f"Results of {counted(len(cells), 'cell')}"
+    text += f"; {len(external)} of other tools." if external else "."
+    ours = study.arm_name(study.ours)
+    arms = f"Arms: {', '.join(map(study.arm_name, study.order))}. Differences are {ours} less each other arm."
+    draws = f"Intervals: {study.estimator.draws:,} bootstrap draws of subjects, seed {study.estimator.seed}."
+    return [text, f"{arms} {draws}"]
+
+
+def _all(sections: Sequence[Section]) -> Iterator[Section]:
+    for section in sections:
+        yield section
+        yield from _all(section.parts)
+
+
+def _write(path: Path, text: str) -> None:
+    with replacing(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")

@@ -1,0 +1,219 @@
+"""Survival: Kaplan-Meier curves by predicted risk group, and Cox models with and without the image's score."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from cinema_lightning.benchmark.report.blocks import (
+    NOTHING,
+    Cell,
+    Paragraph,
+    Picture,
+    Pictures,
+    Section,
+    Table,
+    interval,
+    number,
+    p_value,
+    tidy,
+)
+from cinema_lightning.benchmark.report.charts import DAYS_PER_YEAR, kaplan_meier
+from cinema_lightning.benchmark.report.gather import Group
+from cinema_lightning.benchmark.report.study import Study
+from cinema_lightning.benchmark.report.tasks import slug
+from cinema_lightning.errors import CinemaError
+from cinema_lightning.metrics import survival as metrics
+from cinema_lightning.metrics.weighted import complete
+from cinema_lightning.results.folder import Results
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+CLINICAL = ("age", "sex", "bmi", "lv_ef")
+GROUPS = ("low risk", "high risk")
+
+
+@dataclass(frozen=True)
+class _Run:
+    """The first seed of an arm."""
+
+    group: Group
+    arm: str
+    seed: int
+    results: Results
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        return {"task": self.group.task, "dataset": self.group.dataset, "arm": self.arm, "seed": self.seed}
+
+
+def survival(study: Study) -> Section:
+    """Curves by risk group and Cox models of every survival task, one seed per arm."""
+    section = Section("survival", "Survival")
+    groups = [group for group in study.groups if group.kind == "survival"]
+    if not groups:
+        section.blocks.append(Paragraph("There are no results of survival tasks."))
+        return section
+    section.blocks.append(Paragraph(_TEXT))
+    curves = Section("risk_groups", "Risk groups")
+    cox = Section("cox", "Cox models")
+    for group in groups:
+        runs = [
+            _Run(group, arm.name, min(arm.seeds), arm.seeds[min(arm.seeds)])
+            for arm in study.arms_with(group, group.full)
+        ]
+        _add_curves(study, group, runs, curves)
+        _add_cox(study, group, runs, cox)
+    section.parts = [curves, *([cox] if cox.blocks else [])]
+    return section
+
+
+_TEXT = (
+    "Concordance (Harrell's C) is among the figures of each task, averaged over seeds. The curves and models here "
+    "are of each arm's first seed, with all labels. Cut points and Cox models come from the validation subjects, "
+    "not the test."
+)
+
+
+# ---------------------------------------------------------------------- Kaplan-Meier
+def _add_curves(study: Study, group: Group, runs: list[_Run], section: Section) -> None:
+    pictures: list[Picture] = []
+    rows: list[list[Cell | str]] = []
+    for run in runs:
+        names, cut, own = _risk_groups(run.results)
+        table = run.results.cases
+        known = names != ""
+        if not known.any():
+            continue
+        time, event = (_numbers(table, name)[known] for name in ("time", "event"))
+        found = metrics.kaplan_meier(time, event, names[known])
+        p = metrics.log_rank(time, event, names[known])
+        ordered = {name: found[name] for name in GROUPS if name in found}
+        title = study.arm_name(run.arm)
+        pictures.append(
+            Picture(
+                kaplan_meier(ordered, title, years=bool(np.nanmax(time) > 2 * DAYS_PER_YEAR)),
+                f"{title}, seed {run.seed}: log-rank p {p_value(p)}; below the axis, subjects at risk.",
+                f"Kaplan-Meier curves of the risk groups of {title}; the numbers are in the table.",
+            )
+        )
+        where = "median of its own test scores" if own else "median of the validation scores"
+        for name, curve in ordered.items():
+            rows.append([title, name, str(curve.n), str(curve.events), p_value(p), f"{number(cut)} ({where})"])
+            counts = {"group": name, "n": curve.n, "events": curve.events}
+            section.records.append(
+                run.identity | counts | {"cut": tidy(cut), "cut_from_test": own, "p_log_rank": tidy(p)}
+            )
+    if not pictures:
+        section.blocks.append(Paragraph(f"{study.title(group)}: no case has a risk score, a time and an event."))
+        return
+    header = ["Arm", "Risk group", "Subjects", "Events", "Log-rank p", "Cut at"]
+    caption = f"{study.title(group)}: risk groups of the test subjects."
+    table_block = Table(f"risk-groups-{slug(group)}", caption, header, rows, left=2)
+    section.blocks += [Pictures(pictures), table_block]
+
+
+def _risk_groups(results: Results) -> tuple[np.ndarray, float, bool]:
+    """Name of each test case's group (empty where not known), the cut, and whether it is the test's own."""
+    table = results.cases
+    risk = _numbers(table, "risk")
+    usable = complete(risk, _numbers(table, "time"), _numbers(table, "event"))
+    own = results.validation is None or not np.isfinite(_numbers(results.validation, "risk")).any()
+    if own and not usable.any():
+        return np.full(len(table), ""), math.nan, True
+    source = risk[usable] if own else _numbers(results.validation, "risk")
+    cuts = metrics.risk_groups(source)[1]
+    numbers = metrics.risk_groups(risk, cuts=cuts)[0]
+    names = np.where(usable, np.array([*GROUPS, ""])[numbers], "")
+    return names, cuts[0], own
+
+
+def _numbers(table: pd.DataFrame | None, name: str) -> np.ndarray:
+    import pandas as pd
+
+    assert table is not None
+    return pd.to_numeric(table[name], errors="coerce").to_numpy(dtype=np.float64)
+
+
+# ---------------------------------------------------------------------- Cox
+def _add_cox(study: Study, group: Group, runs: list[_Run], section: Section) -> None:
+    rows: list[list[Cell | str]] = []
+    for run in runs:
+        try:
+            models = _cox(run.results, study.estimator.seed)
+        except CinemaError as error:
+            study.warnings.append(f"{study.title(group)}, {study.arm_name(run.arm)}: no Cox models. {error}")
+            continue
+        for model in models:
+            rows += _cox_rows(study.arm_name(run.arm), model)
+            section.records += _cox_records(run, model)
+    if not rows:
+        section.blocks.append(
+            Paragraph(f"{study.title(group)}: no arm has the validation.csv that Cox models are fitted on.")
+        )
+        return
+    header = ["Arm", "Model", "C on test subjects", "Covariate", "Hazard ratio", "p", "Fitted on"]
+    caption = (
+        f"{study.title(group)}: Cox models fitted on the validation subjects, judged on the test. Hazard ratios are "
+        "per standard deviation, or male against female."
+    )
+    section.blocks.append(Table(f"cox-{slug(group)}", caption, header, rows, left=2))
+
+
+def _cox(results: Results, seed: int) -> list[metrics.CoxModel]:
+    train, test = results.validation, results.cases
+    if train is None:
+        return []
+    clinical = [
+        name for name in CLINICAL if all(name in table.columns and table[name].notna().any() for table in (train, test))
+    ]
+    models = (
+        {"Clinical": clinical, "Image": ["risk"], "Clinical + image": [*clinical, "risk"]}
+        if clinical
+        else {"Image": ["risk"]}
+    )
+    subject = "subject" if "subject" in test.columns else None
+    return metrics.cox_models(train, test, models, subject=subject, seed=seed)
+
+
+def _cox_rows(arm: str, model: metrics.CoxModel) -> list[list[Cell | str]]:
+    if model.problem:
+        return [[arm, model.name, Cell(model.problem, muted=True), NOTHING, NOTHING, NOTHING, str(model.n_train)]]
+    figure = model.concordance
+    first: list[Cell | str] = [arm, model.name, interval(tidy(figure.value), tidy(figure.low), tidy(figure.high))]
+    rows: list[list[Cell | str]] = []
+    for covariate, (ratio, low, high, p) in model.hazard_ratios.items():
+        text = interval(tidy(ratio), tidy(low), tidy(high), "ratio")
+        rows.append(
+            [
+                *(first if not rows else ["", "", ""]),
+                covariate,
+                text,
+                p_value(p),
+                str(model.n_train) if not rows else "",
+            ]
+        )
+    return rows
+
+
+def _cox_records(run: _Run, model: metrics.CoxModel) -> list[dict[str, Any]]:
+    figure = model.concordance
+    common = {
+        "model": model.name,
+        "concordance": tidy(figure.value),
+        "concordance_low": tidy(figure.low),
+        "concordance_high": tidy(figure.high),
+        "n_test": figure.n_subjects,
+        "n_train": model.n_train,
+        "problem": model.problem,
+    }
+    ratios = model.hazard_ratios or {"": (math.nan, math.nan, math.nan, math.nan)}
+    names = ("hazard_ratio", "hazard_ratio_low", "hazard_ratio_high", "p")
+    return [
+        run.identity | common | {"covariate": covariate} | dict(zip(names, map(tidy, values), strict=True))
+        for covariate, values in ratios.items()
+    ]

@@ -1,0 +1,220 @@
+"""Reports of little, odd and broken results, and what the page says of it."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from cinema_lightning.benchmark.report import report
+from cinema_lightning.benchmark.report.index import CellKey, build_index
+from cinema_lightning.errors import CinemaError
+
+
+def text_of(out: Path) -> str:
+    return (out / "report.html").read_text()
+
+
+def run(root: Path, out: Path, **options) -> str:
+    report(root, out, draws=100, **options)
+    return text_of(out)
+
+
+@pytest.fixture
+def one_cell(tmp_path, make_results) -> Path:
+    make_results["cell"](tmp_path / "root", "acdc_seg", "cinema", 100, 0, 20)
+    return tmp_path / "root"
+
+
+def test_one_cell(one_cell, tmp_path):
+    page = run(one_cell, tmp_path / "out")
+    assert "Dice ↑" in page
+    assert not (tmp_path / "out" / "comparisons.csv").exists()
+    assert "No task has results at more than one label fraction." in page
+    assert "There are no results of survival tasks." in page
+
+
+def test_without_our_arm(tmp_path, make_results):
+    make_results["root"](tmp_path / "root", ("mnms_age",), ("unet", "scratch"), n=20)
+    page = run(tmp_path / "root", tmp_path / "out")
+    assert "No results are of the arm" in page
+    assert "scratch, unet" in page
+    page = run(tmp_path / "root", tmp_path / "other", ours="unet")
+    assert len(pd.read_csv(tmp_path / "other" / "comparisons.csv")) > 0
+    assert "unet − scratch" in page
+
+
+def test_chosen_baselines(tmp_path, make_results):
+    make_results["root"](tmp_path / "root", ("mnms_age",), n=20)
+    run(tmp_path / "root", tmp_path / "out", baselines=["unet"])
+    assert set(pd.read_csv(tmp_path / "out" / "figures.csv")["arm"]) == {"cinema", "unet"}
+    with pytest.raises(CinemaError, match=r"'resnet'.*cinema, scratch, unet"):
+        report(tmp_path / "root", tmp_path / "out", baselines=["resnet"])
+
+
+def test_without_function_csv(one_cell, tmp_path):
+    folder = one_cell / "cells/acdc_seg/cinema/f100/s0/test/acdc_seg"
+    (folder / "function.csv").unlink()
+    run(one_cell, tmp_path / "out")
+    found = pd.read_csv(tmp_path / "out" / "figures.csv").query("dataset == 'acdc'")
+    assert set(found["figure"]) == {"mean_dice", "mean_hd95"}
+
+
+def test_external_results_alone(tmp_path, make_results):
+    rng = np.random.default_rng(0)
+    for arm in ("nnunet", "other"):
+        folder = tmp_path / "root/external/acdc_seg" / arm / "f100/s0/acdc"
+        make_results["segmentation"](folder, "acdc", rng, 1.0, 20, "acdc")
+    page = run(tmp_path / "root", tmp_path / "out", ours="nnunet")
+    assert "2 of other tools" in page
+    assert len(pd.read_csv(tmp_path / "out" / "comparisons.csv")) > 5
+
+
+def test_no_results_is_one_sentence(tmp_path):
+    (tmp_path / "cells").mkdir()
+    with pytest.raises(CinemaError, match=r"There are no results under .*run cells first"):
+        report(tmp_path, tmp_path / "out")
+    with pytest.raises(CinemaError, match="There is no folder"):
+        report(tmp_path / "nowhere", tmp_path / "out")
+    with pytest.raises(CinemaError, match="draws 10 "):
+        report(tmp_path, tmp_path / "out", draws=10)
+
+
+def test_broken_tables_name_file_row_and_column(one_cell, tmp_path):
+    path = one_cell / "cells/acdc_seg/cinema/f100/s0/test/acdc_seg/cases.csv"
+    table = pd.read_csv(path)
+    table["mean_dice"] = table["mean_dice"].astype(object)
+    table.loc[3, "mean_dice"] = "good"
+    table.to_csv(path, index=False)
+    with pytest.raises(CinemaError, match=r"acdc_seg/cases.csv, row 5: 'good' in column mean_dice is not a number"):
+        report(one_cell, tmp_path / "out")
+    path.write_text('id,frame\n"a,0\n')
+    with pytest.raises(CinemaError, match=r"acdc_seg/cases.csv"):
+        report(one_cell, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_missing_column_of_its_kind(tmp_path, make_results):
+    make_results["cell"](tmp_path / "root", "ukb_survival", "cinema", 100, 0, 20)
+    path = tmp_path / "root/cells/ukb_survival/cinema/f100/s0/test/ukb_survival/cases.csv"
+    pd.read_csv(path).drop(columns="risk").to_csv(path, index=False)
+    with pytest.raises(CinemaError, match=r"cases.csv.*'risk'"):
+        report(tmp_path / "root", tmp_path / "out")
+
+
+def test_twice_the_same_case(one_cell, tmp_path):
+    path = one_cell / "cells/acdc_seg/cinema/f100/s0/test/acdc_seg/cases.csv"
+    table = pd.read_csv(path)
+    pd.concat([table, table.iloc[:1]]).to_csv(path, index=False)
+    with pytest.raises(CinemaError, match="twice"):
+        report(one_cell, tmp_path / "out")
+
+
+def test_results_of_different_tasks_in_one_group(tmp_path, make_results):
+    make_results["root"](tmp_path / "root", ("mnms_cvd",), ("cinema", "unet"), n=20)
+    path = tmp_path / "root/cells/mnms_cvd/unet/f100/s0/test/mnms_cvd/test.json"
+    facts = json.loads(path.read_text())
+    path.write_text(json.dumps(facts | {"classes": facts["classes"][::-1]}))
+    with pytest.raises(CinemaError, match=r"unet.*test.json has classes"):
+        report(tmp_path / "root", tmp_path / "out")
+
+
+def test_missing_and_failed_cells_are_shown(one_cell, tmp_path):
+    make = {"state": "failed", "reason": "out of memory", "steps": {"fit": {"seconds": 60.0}}}
+    failed = one_cell / "cells/acdc_seg/unet/f100/s0"
+    failed.mkdir(parents=True)
+    (failed / "cell.json").write_text(json.dumps(make))
+    config = tmp_path / "matrix.yaml"
+    config.write_text(
+        "name: small\nseeds: [0, 1]\nfractions: [100]\n"
+        "arms: {dense: {cinema: {display: CineMA}, unet: {network: UNet, display: U-Net}}}\n"
+        "tasks: {acdc_seg: {kind: dense, display: ACDC masks}, emidec_seg: {kind: dense}}\n"
+    )
+    report(one_cell, tmp_path / "out", config=str(config), draws=100)
+    page = text_of(tmp_path / "out")
+    assert "out of memory" in page
+    assert "1 of 2 seeds" in page
+    assert "U-Net" in page
+    assert "ACDC masks" in page
+    states = pd.read_csv(tmp_path / "out" / "gaps.csv").set_index(["task", "arm", "seed"])["state"]
+    assert states["acdc_seg", "unet", 0] == "failed"
+    assert states["emidec_seg", "cinema", 1] == "missing"
+    assert states["acdc_seg", "cinema", 0] == "done"
+    glance = page[page.index('<table id="glance"') : page.index("Beside the published figures</h2>")]
+    assert glance.count("missing") == 4  # U-Net on ACDC and Kaggle, both arms on EMIDEC
+
+
+def test_the_same_input_gives_the_same_bytes(one_cell, tmp_path):
+    for name in ("a", "b"):
+        report(one_cell, tmp_path / name, draws=100)
+    first = sorted(path.relative_to(tmp_path / "a") for path in (tmp_path / "a").rglob("*") if path.is_file())
+    assert first
+    for path in first:
+        assert (tmp_path / "a" / path).read_bytes() == (tmp_path / "b" / path).read_bytes(), path
+
+
+def test_the_page_is_self_contained(one_cell, tmp_path):
+    page = run(one_cell, tmp_path / "out")
+    for forbidden in ("http://", "https://", "<script", "<link", "url(", str(tmp_path)):
+        assert forbidden not in page.split("<main>")[0], forbidden
+    assert 'src="http' not in page
+
+
+def test_names_are_escaped(tmp_path, make_results):
+    make_results["folder"](
+        tmp_path / "root/external/a_seg/x/f100/s0/d",
+        {"kind": "regression", "dataset": "<b>d</b>", "target": "age", "unit": "years & months"},
+        cases=pd.DataFrame({"id": ["a", "b", "c"], "true": [1.0, 2, 3], "predicted": [2.0, 2, 4]}),
+    )
+    page = run(tmp_path / "root", tmp_path / "out", ours="x")
+    assert "<b>d</b>" not in page
+    assert "&lt;b&gt;d&lt;/b&gt;" in page
+    assert r"years \& months" in next((tmp_path / "out/tables").glob("figures-*.tex")).read_text()
+
+
+def test_one_subject_has_no_interval(tmp_path, make_results):
+    make_results["folder"](
+        tmp_path / "root/external/age/x/f100/s0/d",
+        {"kind": "regression", "dataset": "d", "unit": "years"},
+        cases=pd.DataFrame({"id": ["a"], "true": [1.0], "predicted": [3.0]}),
+    )
+    page = run(tmp_path / "root", tmp_path / "out", ours="x")
+    assert "2.00" in page
+    assert np.isnan(pd.read_csv(tmp_path / "out" / "figures.csv").query("figure == 'mae'")["low"].item())
+
+
+# ---------------------------------------------------------------------- index
+def test_index_takes_the_newest_version_and_all_tests(one_cell):
+    cell = one_cell / "cells/acdc_seg/cinema/f100/s0"
+    for version in ("2", "10"):
+        shutil.copytree(cell / "test" / "acdc_seg", cell / "runs" / version / "test" / "acdc_seg")
+    shutil.copytree(cell / "test" / "acdc_seg", cell / "test" / "acdc_other")
+    index = build_index(one_cell)
+    found = {entry.dataset: entry.folder for entry in index.entries}
+    assert set(found) == {"acdc (acdc_seg)", "acdc (acdc_other)", "kaggle"}
+    assert found["acdc (acdc_seg)"] == cell / "test" / "acdc_seg"
+    shutil.rmtree(cell / "test")
+    assert build_index(one_cell).entries[0].folder.parts[-3] == "10"
+
+
+def test_index_warns_of_what_it_leaves_out(one_cell):
+    cell = one_cell / "cells/acdc_seg/cinema/f100/s0"
+    (cell / "test/kaggle_seg/test.json").unlink()
+    (one_cell / "cells/acdc_seg/cinema/f100/sx").mkdir()
+    index = build_index(one_cell, [SimpleNamespace(task="acdc_seg", arm="unet", fraction=25, seed=3)])
+    assert index.missing() == [CellKey("acdc_seg", "unet", 25.0, 3)]
+    text = " ".join(index.warnings)
+    assert "has no test.json" in text
+    assert "sx is no cell's folder" in text
+    assert "the matrix does not have" in text
+
+
+def test_a_damaged_record_names_the_file(one_cell):
+    (one_cell / "cells/acdc_seg/cinema/f100/s0/cell.json").write_text("{")
+    with pytest.raises(CinemaError, match=r"cell.json cannot be read"):
+        build_index(one_cell)
