@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
 from cinema_lightning.errors import CinemaError
 from cinema_lightning.files import replacing
-from cinema_lightning.metrics.survival import cox_models
+from cinema_lightning.metrics.survival import CoxModel, cox_models
 from cinema_lightning.results.folder import Results
 
 CLINICAL = ("age", "sex", "bmi", "lv_ef")
+LEAST_KNOWN = 0.5
+"""All models are on the subjects with every covariate, so one that most lack is left out."""
 
 
 def write_cox(results: Results, path: Path, seed: int = 0) -> str | None:
@@ -19,7 +22,8 @@ def write_cox(results: Results, path: Path, seed: int = 0) -> str | None:
 
     Args:
         results: The tables.
-        path: The CSV file to write: one row per model and covariate.
+        path: The CSV file to write: one row per model and covariate. Hazard ratios are per standard deviation, or male
+            against female.
         seed: Seed of the intervals.
 
     Returns:
@@ -27,29 +31,48 @@ def write_cox(results: Results, path: Path, seed: int = 0) -> str | None:
     """
     train, test = results.validation, results.cases
     if train is None:
+        path.unlink(missing_ok=True)
         return "there is no validation.csv to fit on"
-    known = [name for name in CLINICAL if name in train and name in test and train[name].notna().any()]
-    models = {"clinical": known, "image": ["risk"], "clinical and image": [*known, "risk"]}
-    models = {name: covariates for name, covariates in models.items() if covariates}
+    clinical = [name for name in CLINICAL if min(_known(train, name), _known(test, name)) >= LEAST_KNOWN]
+    models = {"clinical": clinical, "image": ["risk"], "clinical and image": [*clinical, "risk"]}
+    if not clinical:
+        models = {"image": ["risk"]}
     try:
         found = cox_models(train, test, models, subject="subject", seed=seed)
     except CinemaError as error:
+        path.unlink(missing_ok=True)
         return str(error)
-    rows = []
-    for model in found:
-        figure = {"c_index": model.concordance.value, "c_low": model.concordance.low, "c_high": model.concordance.high}
-        about = {**figure, "n_test": model.concordance.n, "n_train": model.n_train, "problem": model.problem}
-        ratios = model.hazard_ratios or {"": (float("nan"),) * 4}
-        for covariate, (ratio, low, high, p) in ratios.items():
-            cells = {
-                "model": model.name,
-                "covariate": covariate,
-                "hazard_ratio": ratio,
-                "low": low,
-                "high": high,
-                "p": p,
-            }
-            rows.append({**cells, **about})
     with replacing(path) as temporary:
-        pd.DataFrame(rows).to_csv(temporary, index=False)
+        pd.DataFrame([row for model in found for row in _rows(model)]).to_csv(temporary, index=False)
     return None
+
+
+def _known(table: pd.DataFrame, name: str) -> float:
+    """Share of the subjects whose covariate is a number, or M or F."""
+    if name not in table.columns or not len(table):
+        return 0.0
+    known = pd.to_numeric(table[name], errors="coerce").notna()
+    if name == "sex" and not pd.api.types.is_numeric_dtype(table[name]):
+        known = table[name].isin(["F", "M"])
+    return float(known.mean())
+
+
+def _rows(model: CoxModel) -> list[dict[str, Any]]:
+    figure = model.concordance
+    about = {
+        "c_index": figure.value,
+        "c_low": figure.low,
+        "c_high": figure.high,
+        "n_test": figure.n,
+        "n_train": model.n_train,
+        "n_train_missing": model.n_train_missing,
+        "dropped": " ".join(model.dropped),
+        "problem": model.problem,
+    }
+    nothing = (float("nan"),) * 4
+    ratios = model.hazard_ratios or {"": nothing}
+    names = ("hazard_ratio", "low", "high", "p")
+    return [
+        {"model": model.name, "covariate": covariate, **dict(zip(names, values, strict=True)), **about}
+        for covariate, values in ratios.items()
+    ]

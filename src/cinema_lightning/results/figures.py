@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,23 +13,28 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 BLUE, ORANGE, GREEN, RED, GREY = "#0072b2", "#e69f00", "#009e73", "#d55e00", "#7f7f7f"
-LINES = (BLUE, ORANGE, GREEN, RED, "#cc79a7", "#56b4e9", "#000000", "#f0e442")
-"""Okabe and Ito's colours, which colour-blind readers can tell apart."""
+LINES = (BLUE, ORANGE, GREEN, RED, "#cc79a7", "#56b4e9", "#000000", "#8c6d31")
+"""Okabe and Ito's colours, which colour-blind readers can tell apart; brown for their yellow, too pale for lines."""
 
 
 class Missing(Exception):  # noqa: N818  (it is no error)
     """The tables do not give what a picture needs."""
 
 
-def new_figure(rows: int = 1, columns: int = 1, width: float = 4.6, height: float = 4.2) -> tuple[Figure, Any]:
-    """A figure and its axes (rows, columns)."""
+def new_figure(
+    rows: int = 1,
+    columns: int = 1,
+    width: float = 4.6,
+    height: float = 4.2,
+    height_ratios: Sequence[float] | None = None,
+) -> tuple[Figure, Any]:
+    """A figure and its axes (rows, columns); width and height in inches are those of one axis."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(width * columns, height * rows), layout="constrained")
-    axes = figure.subplots(rows, columns, squeeze=False)
+    axes = figure.subplots(rows, columns, squeeze=False, height_ratios=height_ratios)
     for axis in axes.flat:
-        for side in ("top", "right"):
-            axis.spines[side].set_visible(False)
+        axis.spines[["top", "right"]].set_visible(False)
     return figure, axes
 
 
@@ -50,26 +56,35 @@ def correlation(axis: Axes, predicted: np.ndarray, true: np.ndarray, name: str, 
     margin = 0.05 * (high - low or 1.0)
     ends = [low - margin, high + margin]
     axis.plot(ends, ends, color=GREY, linewidth=1, linestyle="dashed")
-    axis.scatter(true, predicted, s=18, color=BLUE, alpha=0.7, linewidths=0)
+    points(axis, true, predicted)
     axis.set(xlim=ends, ylim=ends, xlabel=with_unit(f"True {name}", unit), ylabel=with_unit(f"Predicted {name}", unit))
     axis.set_aspect("equal")
     error, r = mae(predicted, true), pearson(predicted, true)
-    axis.set_title(f"n = {len(true)}, MAE = {error:.3g} {unit}, r = {r:.2f}".replace(" ,", ","), fontsize=9)
+    parts = [f"MAE {error:.3g} {unit}".strip(), *([f"r = {r:.2f}"] if np.isfinite(r) else [])]
+    axis.set_title(", ".join(parts), fontsize=10)
+
+
+def points(axis: Axes, x: np.ndarray, y: np.ndarray) -> None:
+    """Cases as points, smaller and fainter where there are many."""
+    many = len(x) > 300
+    axis.scatter(x, y, s=7 if many else 20, color=BLUE, alpha=0.35 if many else 0.65, linewidths=0, zorder=2)
 
 
 def bland_altman(axis: Axes, first: np.ndarray, second: np.ndarray, name: str, unit: str, difference: str) -> None:
-    """Difference against mean, with bias and 95% limits of agreement."""
+    """Difference against mean, with bias and 95% limits of agreement named at the right edge."""
     from cinema_lightning.metrics.agreement import bias, limits_of_agreement
 
     gap, middle = first - second, (first + second) / 2
-    axis.scatter(middle, gap, s=18, color=BLUE, alpha=0.7, linewidths=0)
+    points(axis, middle, gap)
     centre = bias(first, second)
     low, high = limits_of_agreement(first, second)
-    for value, text, style in ((centre, "bias", "solid"), (low, "-1.96 SD", "dashed"), (high, "+1.96 SD", "dashed")):
-        if np.isfinite(value):
-            axis.axhline(value, color=RED if style == "solid" else GREY, linewidth=1, linestyle=style)
-            place = axis.get_yaxis_transform()
-            axis.text(0.99, value, f"{text} {value:.2f}", transform=place, ha="right", va="bottom", fontsize=8)
+    lines = [(centre, "bias", "solid"), (low, "\N{MINUS SIGN}1.96 SD", "dashed"), (high, "+1.96 SD", "dashed")]
+    for value, text, style in (line for line in lines if np.isfinite(line[0])):
+        axis.axhline(value, color=RED if style == "solid" else GREY, linewidth=1.2, linestyle=style, zorder=1)
+        label = f"{text}\n{value:.2f}".replace("-", "\N{MINUS SIGN}")
+        axis.annotate(label, (1.01, value), xycoords=("axes fraction", "data"), fontsize=8, va="center")
     axis.set(xlabel=with_unit(f"Mean {name}", unit), ylabel=with_unit(difference, unit))
-    axis.margins(y=0.2)
-    axis.set_title(f"n = {len(gap)}", fontsize=9)
+    # Names of lines need room: the limits may not be much closer than two lines of text.
+    reach = max(float(np.abs(gap - centre).max()), 1.2 * (high - centre) if np.isfinite(high) else 0.0) or 1.0
+    axis.set_ylim(centre - 1.1 * reach, centre + 1.1 * reach)
+    axis.set_title("Bland-Altman", fontsize=10)

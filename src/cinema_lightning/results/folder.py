@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import math
+import re
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,6 +16,9 @@ from cinema_lightning.errors import CinemaError
 from cinema_lightning.files import replacing
 
 TEXT = ("id", "subject", "view", "phase")
+UNKNOWN = ("", "NA", "N/A", "NaN", "nan", "None", "null")
+"""Cells outside of names that say nothing."""
+_NUMERIC = re.compile(r".*_(dice|iou|hd95|stability|true|pred|px|mm)|prob_.*|frame")
 KINDS = ("segmentation", "classification", "regression", "landmarks", "survival")
 
 
@@ -63,38 +68,54 @@ def read_results(folder: Path) -> Results:
     cases = read_table(folder / "cases.csv", texts)
     others = {name: folder / f"{name}.csv" for name in ("function", "validation")}
     tables = {name: read_table(path, texts) if path.is_file() else None for name, path in others.items()}
-    results = Results(folder, cases, tables["function"], tables["validation"], facts)
-    _check(results)
-    return results
+    check_cases(cases, facts, folder / "cases.csv")
+    if tables["validation"] is not None:
+        check_cases(tables["validation"], facts, others["validation"])
+    if tables["function"] is not None:
+        check_numbers(tables["function"], others["function"])
+    return Results(folder, cases, tables["function"], tables["validation"], facts)
 
 
 def read_table(path: Path, texts: tuple[str, ...] = ()) -> pd.DataFrame:
-    """Reads a table of results; ids, subjects and class names are text, empty cells NaN (empty text for those).
+    """Reads a table of results; ids, subjects and class names are text as they stand, empty cells NaN or empty text.
+
+    Args:
+        path: CSV file with a header and a column ``id``.
+        texts: Further columns that hold names, so that a class called NA or None stays one.
+
+    Returns:
+        The table; ``subject`` is the id where there is no such column or cell.
 
     Raises:
-        CinemaError: If it is missing, not a CSV table, or has no id.
+        CinemaError: If it is missing, not a CSV table, or has a row without an id.
     """
     if not path.is_file():
         raise CinemaError(f"There is no {path}; a folder of results holds cases.csv and test.json.")
     try:
-        columns = list(pd.read_csv(path, nrows=0).columns)
-        kinds = {name: str for name in (*TEXT, *texts) if name in columns}
-        table = pd.read_csv(path, dtype=kinds)
+        table = pd.read_csv(path, dtype=str, keep_default_na=False, encoding="utf-8-sig")
     except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError, ValueError) as error:
-        raise CinemaError(
-            f"{path} is not a CSV table ({str(error).strip().splitlines()[0]}); write it again."
-        ) from None
+        reason = str(error).strip().splitlines()[0]
+        raise CinemaError(f"{path} is not a CSV table ({reason}); write it again.") from None
     if "id" not in table.columns:
         raise CinemaError(f"{path} has no column 'id'; each row of results is a case with its id.")
-    empty = table.index[table["id"].isna()]
+    for name in (name for name in table.columns if name not in (*TEXT, *texts)):
+        table[name] = _converted(table[name])
+    empty = table.index[table["id"].str.strip() == ""]
     if len(empty):
         raise CinemaError(f"{path}, row {int(empty[0]) + 2}: the id is empty; fill it or remove the row.")
-    for name in ("subject", "view", "phase"):
-        if name in table.columns:
-            table[name] = table[name].fillna("")
     if "subject" not in table.columns:
         table["subject"] = table["id"]
+    table["subject"] = table["subject"].where(table["subject"] != "", table["id"])
     return table
+
+
+def _converted(cells: pd.Series) -> pd.Series:
+    """Numbers where all cells that say something are numbers."""
+    known = cells.mask(cells.str.strip().isin(UNKNOWN))
+    try:
+        return pd.to_numeric(known)
+    except (ValueError, TypeError):
+        return known
 
 
 def _facts(path: Path) -> dict[str, Any]:
@@ -109,32 +130,76 @@ def _facts(path: Path) -> dict[str, Any]:
     return facts
 
 
-def _check(results: Results) -> None:
-    """Refuses a table without the columns that its kind cannot do without."""
-    facts, columns = results.facts, set(results.cases.columns)
-    needed: dict[str, list[str]] = {
-        "classification": ["true", *[f"prob_{name}" for name in facts.get("classes", [])]],
+def check_cases(table: pd.DataFrame, facts: Mapping[str, Any], path: Path) -> None:
+    """Refuses a table of cases that lacks what its kind needs, or holds what cannot be.
+
+    Args:
+        table: The cases.
+        facts: Facts of the test.
+        path: The table's file, for the message.
+
+    Raises:
+        CinemaError: Names the file, row and column.
+    """
+    kind, classes = str(facts["kind"]), [str(name) for name in facts.get("classes") or []]
+    if kind == "classification" and len(classes) < 2:
+        raise CinemaError(f"{path.with_name('test.json')} lists no classes; give them in the order of the outputs.")
+    needed = {
+        "classification": ["true", *[f"prob_{name}" for name in classes]],
         "regression": ["true", "predicted"],
         "survival": ["time", "event", "risk"],
-    }
-    for name in needed.get(results.kind, []):
-        if name not in columns:
-            raise CinemaError(f"{results.folder / 'cases.csv'} has no column '{name}', which {results.kind} needs.")
-    if results.kind == "classification" and len(facts.get("classes", [])) < 2:
-        raise CinemaError(f"{results.folder / 'test.json'} lists no classes; give them in the order of the outputs.")
-    numeric = {"regression": ["true", "predicted"], "survival": ["time", "event", "risk"]}.get(results.kind, [])
-    for name in numeric:
-        values = pd.to_numeric(results.cases[name], errors="coerce")
-        wrong = results.cases.index[values.isna() & results.cases[name].notna()]
-        if len(wrong):
-            cell = results.cases[name].iloc[int(wrong[0])]
-            raise CinemaError(
-                f"{results.folder / 'cases.csv'}, row {int(wrong[0]) + 2}: '{cell}' in column {name} is not a number."
-            )
+    }.get(kind, [])
+    for name in needed:
+        if name not in table.columns:
+            raise CinemaError(f"{path} has no column '{name}', which {kind} needs.")
+    check_numbers(table, path, () if kind == "classification" else needed)
+    keys = [name for name in ("id", "frame", "view") if name in table.columns]
+    _refuse(table.duplicated(keys), path, lambda row: f"the case {table['id'].iloc[row]} stands there a second time")
+    if kind == "classification":
+        names = table["true"]
+        wrong = ~names.isin([*classes, ""])
+        _refuse(wrong, path, lambda row: f"'{names.iloc[row]}' in column true is none of the classes in test.json")
+        for name in needed[1:]:
+            _refuse_cells(table[name].notna() & ~table[name].between(0, 1), table[name], path, "a probability, 0 to 1")
+    if kind == "survival":
+        time, event = table["time"], table["event"]
+        _refuse_cells(time.notna() & ~(time > 0), time, path, "a time above 0")
+        _refuse_cells(event.notna() & ~event.isin([0, 1]), event, path, "0 or 1")
+
+
+def check_numbers(table: pd.DataFrame, path: Path, also: Sequence[str] = ()) -> None:
+    """Refuses texts where numbers belong, which would else count as missing.
+
+    Args:
+        table: A table of results.
+        path: Its file, for the message.
+        also: Columns of numbers beside those whose name ends as metrics do.
+
+    Raises:
+        CinemaError: Names the file, row and column.
+    """
+    for name in (str(name) for name in table.columns):
+        if (_NUMERIC.fullmatch(name) or name in also) and not pd.api.types.is_numeric_dtype(table[name]):
+            wrong = pd.to_numeric(table[name], errors="coerce").isna() & table[name].notna()
+            _refuse_cells(wrong, table[name], path, "a number")
+
+
+def _refuse_cells(wrong: pd.Series, cells: pd.Series, path: Path, wanted: str) -> None:
+    _refuse(wrong, path, lambda row: f"'{cells.iloc[row]}' in column {cells.name} is not {wanted}")
+
+
+def _refuse(wrong: pd.Series, path: Path, what: Callable[[int], str]) -> None:
+    if wrong.any():
+        row = int(wrong.to_numpy().argmax())
+        more = int(wrong.sum()) - 1
+        others = f" (and {more} more row{'s' if more > 1 else ''})" if more else ""
+        raise CinemaError(f"{path}, row {row + 2}: {what(row)}{others}; mend or remove it.")
 
 
 def finish(folder: Path, seed: int = 0) -> list[dict[str, Any]]:
-    """Writes summary.csv, summary.json, and pictures made of the tables.
+    """Writes summary.csv, summary.json, pictures made of the tables, and for survival cox.csv.
+
+    summary.json comes last: where it is, everything else is too.
 
     Args:
         folder: With the tables of a test.
@@ -142,21 +207,26 @@ def finish(folder: Path, seed: int = 0) -> list[dict[str, Any]]:
 
     Returns:
         The headline rows.
+
+    Raises:
+        CinemaError: If a table is missing or malformed, or a file cannot be written.
     """
     from cinema_lightning.results.cox import write_cox
     from cinema_lightning.results.pictures import draw_all
-    from cinema_lightning.results.summary import headline_rows, summary_rows
+    from cinema_lightning.results.summary import COLUMNS, headline_rows, summary_rows
 
+    folder = Path(folder)
     results = read_results(folder)
-    rows, headlines = summary_rows(results, seed), headline_rows(results, seed)
+    headlines = headline_rows(results, seed)
+    rows = summary_rows(results, seed, headlines)
     skipped = draw_all(results, folder / "pictures", seed)
     if results.kind == "survival" and (reason := write_cox(results, folder / "cox.csv", seed)):
         skipped["cox"] = reason
     with replacing(folder / "summary.csv") as temporary:
-        pd.DataFrame(rows).to_csv(temporary, index=False)
+        pd.DataFrame(rows, columns=list(COLUMNS)).to_csv(temporary, index=False)
     content = {"facts": results.facts, "headlines": headlines, "rows": rows, "skipped": skipped}
     with replacing(folder / "summary.json") as temporary:
-        temporary.write_text(json.dumps(_plain(content), indent=2) + "\n", encoding="utf-8")
+        temporary.write_text(json.dumps(_plain(content), indent=2, allow_nan=False) + "\n", encoding="utf-8")
     return headlines
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from cinema_lightning.metrics.function import ventricular_function
+from cinema_lightning.metrics.function import ejection_fraction, myocardial_mass, ventricular_function
 from cinema_lightning.metrics.landmarks import long_axis_shortening, plane_excursion
 
 VENTRICLES = ("lv", "rv")
@@ -23,54 +23,82 @@ def ventricular_table(cases: pd.DataFrame, facts: Mapping[str, Any]) -> pd.DataF
 
     ED and ES are the frames that the table calls so. Where more than two frames of a study were segmented, those of
     the prediction are found on its own volume curve. The truth is that of the label maps, else the study's own columns.
+    A study with only one of the two phases has no ejection fraction.
 
     Args:
         cases: Cases of a segmentation with the regions lv, rv and myocardium in SAX.
         facts: Facts of the test.
 
     Returns:
-        One row per study; empty where the regions are others or there is no SAX.
+        One row per study; empty where the regions are others, there is no SAX, or no frame is known to be ED or ES.
     """
     del facts
-    stacks = cases[cases["view"] == "sax"] if "view" in cases else cases
+    stacks = cases[cases["view"].isin(["sax", ""])] if "view" in cases else cases
     if not len(stacks) or "lv_volume_pred" not in stacks:
         return pd.DataFrame()
-    return pd.DataFrame([_study(str(study), part) for study, part in stacks.groupby("id", sort=False)])
+    table = pd.DataFrame([_study(str(study), part) for study, part in stacks.groupby("id", sort=False)])
+    predicted = table[[f"{name}_pred" for name in MEASURED]]
+    return table if predicted.notna().any(axis=None) else pd.DataFrame()
 
 
 def _study(study: str, part: pd.DataFrame) -> dict[str, Any]:
-    part = part.sort_values("frame")
+    part = part.sort_values("frame") if "frame" in part else part
     phases = part["phase"].fillna("").tolist() if "phase" in part else [""] * len(part)
     named = {name: phases.index(name) for name in (ED, ES) if name in phases}
-    predicted = _measures(part, "pred", named, search=len(part) > 2)
-    true = _measures(part, "true", named, search=len(part) > 2)
+    predicted, true = (_measures(part, side, named) for side in ("pred", "true"))
+    truth = _truth(part, true)
     row: dict[str, Any] = {"id": study, "subject": part["subject"].iloc[0] if "subject" in part else study}
-    frames = part["frame"].tolist()
+    frames = part["frame"].tolist() if "frame" in part else list(range(len(part)))
     for name in MEASURED:
-        known = true.get(name, np.nan)
-        row[f"{name}_true"] = known if np.isfinite(known) else _cell(part, name)
+        row[f"{name}_true"] = truth.get(name, np.nan)
         row[f"{name}_pred"] = predicted.get(name, np.nan)
     for key in ("ed_frame", "es_frame"):
         row[f"{key}_pred"] = frames[int(predicted[key])] if key in predicted else None
     return row | _person(part, row)
 
 
-def _measures(part: pd.DataFrame, side: str, named: dict[str, int], search: bool) -> dict[str, float]:
-    """What the volumes of one side give; nothing where ED or ES is not there."""
+def _measures(part: pd.DataFrame, side: str, named: dict[str, int]) -> dict[str, float]:
+    """What the volumes of one side give: on the whole curve where there is one, else at ED and ES as they are named."""
     volumes = {}
     for region in (*VENTRICLES, "myocardium"):
-        column = f"{region}_volume_{side}"
-        if column in part:
+        if (column := f"{region}_volume_{side}") in part:
             volumes[region] = pd.to_numeric(part[column], errors="coerce").to_numpy(dtype=np.float64)
     curve = volumes.get("lv")
     if curve is None or not np.isfinite(curve).any():
         return {}
-    everywhere = bool(np.isfinite(curve).all())
-    if search and everywhere:
+    if len(curve) > 2 and np.isfinite(curve).all():
         return ventricular_function(volumes)
-    if len(named) < 2:
-        return {}
-    return ventricular_function(volumes, named[ED], named[ES])
+    if len(named) == 2:
+        return ventricular_function(volumes, named[ED], named[ES])
+    return _one_phase(volumes, named)
+
+
+def _one_phase(volumes: dict[str, np.ndarray], named: dict[str, int]) -> dict[str, float]:
+    """The volumes of the only phase that is there, and the mass at ED."""
+    out: dict[str, float] = {}
+    for phase, place in named.items():
+        out[f"{phase.lower()}_frame"] = place
+        out |= {f"{name}_{phase.lower()}v": float(volumes[name][place]) for name in VENTRICLES if name in volumes}
+        if phase == ED and "myocardium" in volumes:
+            out["lv_mass"] = float(myocardial_mass(volumes["myocardium"][place]))
+    return out
+
+
+def _truth(part: pd.DataFrame, labelled: dict[str, float]) -> dict[str, float]:
+    """Of the label maps where a ventricle has both phases, else of the study's own columns; never a mix of the two."""
+    out: dict[str, float] = {}
+    for name in VENTRICLES:
+        keys = [f"{name}_{what}" for what in ("edv", "esv", "sv", "ef")]
+        own = {key: _cell(part, key) for key in keys}
+        if np.isfinite(labelled.get(f"{name}_ef", np.nan)) or not any(np.isfinite(value) for value in own.values()):
+            out |= {key: labelled[key] for key in keys if key in labelled}
+            continue
+        edv, esv = own[f"{name}_edv"], own[f"{name}_esv"]
+        made = {f"{name}_sv": edv - esv, f"{name}_ef": float(ejection_fraction(edv, esv))}
+        out |= own | {key: value for key, value in made.items() if not np.isfinite(own[key])}
+        out[f"{name}_ef"] = float(np.clip(out[f"{name}_ef"], 0, 100))
+    mass = labelled.get("lv_mass", np.nan)
+    return out | {"lv_mass": mass if np.isfinite(mass) else _cell(part, "lv_mass")}
 
 
 def _cell(part: pd.DataFrame, name: str) -> float:

@@ -15,7 +15,7 @@ from cinema_lightning.metrics import agreement, classification
 from cinema_lightning.metrics.censoring import auc_at
 from cinema_lightning.metrics.function import ef_class
 from cinema_lightning.metrics.survival import concordance
-from cinema_lightning.metrics.weighted import Statistic, answer, case_weights, complete, divide, mean
+from cinema_lightning.metrics.weighted import Statistic, complete, mean
 
 Facts = Mapping[str, Any]
 Columns = Callable[[pd.DataFrame, Facts], tuple[np.ndarray, ...] | None]
@@ -164,7 +164,8 @@ def repeatability(table: pd.DataFrame, facts: Facts) -> tuple[np.ndarray, ...] |
     return values[0], values[1]
 
 
-def _percent_variation(first: Any, second: Any, *, weights: Any = None) -> Any:
+def percent_variation(first: Any, second: Any, *, weights: Any = None) -> Any:
+    """Coefficient of variation of scan and rescan, percent."""
     return 100 * agreement.coefficient_of_variation(first, second, weights=weights)
 
 
@@ -182,7 +183,7 @@ def _segmentation(facts: Facts) -> list[Headline]:
         found.append(Headline(f"ef_class_{name}", display, "", True, "function", statistic, _ef_classes))
     if facts.get("dataset") == "rescan":
         name = "LVEF scan-rescan variation"
-        found.append(Headline("lv_ef_variation", name, "%", False, "function", _percent_variation, repeatability))
+        found.append(Headline("lv_ef_variation", name, "%", False, "function", percent_variation, repeatability))
     return found
 
 
@@ -194,7 +195,6 @@ def _classification(facts: Facts) -> list[Headline]:
         for name, display in names.items()
     ]
     found.append(Headline("brier", "Brier score", "", False, "cases", classification.brier, probabilities))
-    found.append(Headline("ece", "Calibration error (ECE)", "", False, "cases", calibration_error, probabilities))
     if len(classes) == 2:
         for name, statistic in (
             ("sensitivity", classification.sensitivity),
@@ -229,29 +229,6 @@ def _landmarks(facts: Facts) -> list[Headline]:
         pair = numbers(f"{name}_pred", f"{name}_true")
         found.append(Headline(f"{name}_mae", f"{display} MAE", measure, False, "function", agreement.mae, pair))
     return found
-
-
-def calibration_error(probabilities: Any, true: Any, *, weights: Any = None, bins: int = 10) -> Any:
-    """Expected calibration error with case weights; see :func:`cinema_lightning.metrics.classification.reliability`.
-
-    Args:
-        probabilities: (N, C).
-        true: (N,) class numbers, below 0 where unknown.
-        weights: None, (N,) or (D, N).
-        bins: Number of bins of equal width.
-
-    Returns:
-        0 to 1, NaN without cases.
-    """
-    labels = np.asarray(true)
-    mask = complete(probabilities) & (labels >= 0)
-    scores, labels, table = np.asarray(probabilities)[mask], labels[mask], case_weights(weights, mask)
-    two = scores.shape[1] == 2
-    confidence = scores[:, 1] if two else scores.max(axis=1)
-    right = labels == 1 if two else scores.argmax(axis=1) == labels
-    place = np.clip((confidence * bins).astype(int), 0, bins - 1)
-    gaps = table @ ((confidence - right)[:, None] * np.eye(bins)[place])
-    return answer(divide(np.abs(gaps).sum(axis=1), table.sum(axis=1)), weights)
 
 
 def horizon_of(table: pd.DataFrame) -> float | None:

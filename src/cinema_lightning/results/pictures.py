@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cinema_lightning.errors import CinemaError
 from cinema_lightning.files import replacing
 from cinema_lightning.results import pictures_agreement, pictures_cases, pictures_survival
 from cinema_lightning.results.figures import Missing
@@ -51,6 +50,4 @@ def draw_all(results: Results, folder: Path, seed: int = 0) -> dict[str, str]:
                     figure.savefig(temporary, dpi=120)
         except Missing as missing:
             skipped[drawer.__name__] = str(missing)
-        except CinemaError as error:
-            skipped[drawer.__name__] = str(error)
     return skipped

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from cinema_lightning.metrics import classification
+from cinema_lightning.metrics.bootstrap import bootstrap
+from cinema_lightning.metrics.weighted import answer, case_weights
 from cinema_lightning.results.figures import BLUE, GREY, LINES, ORANGE, Missing, new_figure, numeric
 from cinema_lightning.results.folder import Results
 from cinema_lightning.results.headline import probabilities
@@ -18,73 +20,107 @@ if TYPE_CHECKING:
 
 
 def overlap(results: Results, seed: int) -> Iterator[tuple[str, Figure]]:
-    """Dice per region, ED and ES side by side, every case a point."""
-    names = [str(n).removesuffix("_dice") for n in results.cases if str(n).endswith("_dice") and n != "mean_dice"]
-    groups = [(group, part) for group, part in groups_of(results.cases) if group in ("ED", "ES")]
-    groups = groups or [("all", results.cases)]
-    if not names or not any(np.isfinite(numeric(results.cases, f"{n}_dice")).any() for n in names):
-        raise Missing("no case has a Dice")
-    figure, axes = new_figure(1, 1, max(4.0, 1.3 * len(names) * len(groups)), 4.0)
+    """Dice and HD95 per region, ED and ES side by side, every case a point."""
+    drawn = False
+    for name, display in (("dice", "Dice"), ("hd95", "HD95 (mm)")):
+        regions = [str(n).removesuffix(f"_{name}") for n in results.cases if str(n).endswith(f"_{name}")]
+        # The mean over regions comes last, or alone where a table has no more.
+        regions = sorted(regions, key=lambda region: region == "mean")
+        known = [n for n in regions if np.isfinite(numeric(results.cases, f"{n}_{name}")).any()]
+        if known:
+            drawn = True
+            yield name, _boxes(results, [f"{n}_{name}" for n in known], display, seed)
+    if not drawn:
+        raise Missing("no case has a Dice or HD95")
+
+
+def _boxes(results: Results, names: list[str], display: str, seed: int) -> Figure:
+    groups = {group: part for group, part in groups_of(results.cases) if group in ("ED", "ES")}
+    groups = groups or {"all": results.cases}
+    figure, axes = new_figure(1, 1, max(4.2, 0.9 + 1.05 * len(names) * len(groups)), 4.0)
     axis, scatter = axes[0][0], np.random.default_rng(seed)
-    ticks, labels = [], []
+    ticks: list[float] = []
+    labels: list[str] = []
+    every: list[float] = []
+    lines: dict[str, Any] = {"medianprops": {"color": "black", "linewidth": 1.8}, "showfliers": False, "zorder": 2}
     for place, name in enumerate(names):
-        for number, (group, part) in enumerate(groups):
-            values = numeric(part, f"{name}_dice")
+        for number, (group, part) in enumerate(groups.items()):
+            values = numeric(part, name)
             values = values[np.isfinite(values)]
             x = place * (len(groups) + 0.6) + number
             ticks.append(x)
-            labels.append(f"{name.replace('_', ' ')}\n{group}, n = {len(values)}")
+            phase = "" if group == "all" else f"{group}, "
+            labels.append(f"{_region(name)}\n{phase}n = {len(values)}")
             if not len(values):
                 continue
-            colour = (BLUE, ORANGE)[number % 2]
-            axis.boxplot(values, positions=[x], widths=0.6, showfliers=False, medianprops={"color": "black"})
-            spread = scatter.uniform(-0.2, 0.2, len(values))
-            axis.scatter(x + spread, values, s=10, color=colour, alpha=0.6, linewidths=0)
+            every += [float(values.min()), float(values.max())]
+            spread = scatter.uniform(-0.22, 0.22, len(values))
+            axis.scatter(x + spread, values, s=10, color=(BLUE, ORANGE)[number], alpha=0.5, linewidths=0, zorder=1)
+            axis.boxplot(values, positions=[x], widths=0.6, **lines)
     axis.set_xticks(ticks, labels, fontsize=8)
-    axis.set(ylabel="Dice", ylim=(-0.02, 1.02))
+    axis.set_ylabel(display)
+    if display == "Dice":
+        axis.set_ylim(max(0.0, np.floor(10 * min(every)) / 10) - 0.02, 1.02)
+    else:
+        axis.set_ylim(0, 1.05 * max(every) if max(every) > 0 else 1)
+    axis.set_title(f"{display.split(' ')[0]}, {len(results.cases)} cases", fontsize=11)
     axis.grid(axis="y", color=GREY, alpha=0.2)
-    yield "dice", figure
+    return figure
+
+
+def _region(column: str) -> str:
+    name = column.rsplit("_", 1)[0].replace("_", " ")
+    return name.upper() if name in ("lv", "rv") else name
 
 
 def distances(results: Results, seed: int) -> Iterator[tuple[str, Figure]]:
-    """Share of the cases whose landmark lies within a distance."""
-    del seed
+    """Share of the cases whose landmark lies within a distance, and the distances of each landmark."""
     unit = "mm" if results.facts.get("spacing_known", True) else "px"
     end = f"_distance_{unit}"
-    names = [str(n) for n in results.cases if str(n).endswith(end) and not str(n).startswith("mean")]
-    figure, axes = new_figure(1, 1, 5.2, 4.0)
-    drawn = False
-    for name, colour in zip(names, LINES * 4, strict=False):
-        values = np.sort(numeric(results.cases, name))
-        values = values[np.isfinite(values)]
-        if len(values):
-            drawn = True
-            label = (
-                f"{name.removesuffix(end).replace('_', ' ')} (median {np.median(values):.1f} {unit}, n = {len(values)})"
-            )
-            share = np.arange(len(values) + 1) / len(values)
-            axes[0][0].step(np.r_[0, values], share, where="post", color=colour, label=label)
-    if not drawn:
+    columns = [str(name) for name in results.cases if str(name).endswith(end) and not str(name).startswith("mean")]
+    columns = columns or [str(name) for name in results.cases if str(name) == f"mean{end}"]
+    found = {name.removesuffix(end).replace("_", " "): numeric(results.cases, name) for name in columns}
+    found = {name: np.sort(v[np.isfinite(v)]) for name, v in found.items() if np.isfinite(v).any()}
+    if not found:
         raise Missing(f"no case has a distance in {unit}")
-    axes[0][0].set(xlabel=f"Distance from the true place ({unit})", ylabel="Share of cases within it", ylim=(0, 1.02))
-    axes[0][0].set_xlim(left=0)
-    axes[0][0].grid(color=GREY, alpha=0.2)
-    axes[0][0].legend(fontsize=8, loc="lower right")
+    figure, axes = new_figure(1, 2, 4.8, 4.0)
+    left, right = axes[0]
+    scatter = np.random.default_rng(seed)
+    furthest = max(float(values[-1]) for values in found.values())
+    for place, ((name, values), colour) in enumerate(zip(found.items(), LINES * 4, strict=False)):
+        share = np.arange(len(values) + 1) / len(values)
+        label = f"{name} (median {np.median(values):.1f} {unit})"
+        left.step(np.r_[0, values, 1.05 * furthest], np.r_[share, 1], where="post", color=colour, label=label)
+        spread = place + scatter.uniform(-0.2, 0.2, len(values))
+        right.scatter(spread, values, s=10, color=colour, alpha=0.5, linewidths=0, zorder=1)
+        lines: dict[str, Any] = {"medianprops": {"color": "black", "linewidth": 1.8}, "showfliers": False, "zorder": 2}
+        right.boxplot(values, positions=[place], widths=0.55, **lines)
+    reach = 1.05 * furthest if furthest > 0 else 1.0
+    left.set(xlabel=f"Distance ({unit})", ylabel="Share of cases within it", ylim=(0, 1.02), xlim=(0, reach))
+    left.legend(fontsize=8, loc="lower right")
+    labels = [f"{name.replace(' ', chr(10), 1)}\nn = {len(values)}" for name, values in found.items()]
+    right.set_xticks(range(len(found)), labels, fontsize=8)
+    right.set(ylabel=f"Distance ({unit})", ylim=(0, reach))
+    for axis in (left, right):
+        axis.grid(color=GREY, alpha=0.2)
+    figure.suptitle(f"Distance from the true place, {len(results.cases)} cases")
     yield "distances", figure
 
 
-def _scores(results: Results) -> tuple[np.ndarray, np.ndarray, list[str]]:
+def _scores(results: Results) -> tuple[np.ndarray, np.ndarray, list[str], np.ndarray]:
+    """Probabilities, class numbers, class names, and subjects of the cases that have both."""
     pair = probabilities(results.cases, results.facts)
-    if pair is None or not (pair[1] >= 0).any():
+    known = np.zeros(0, dtype=bool) if pair is None else (pair[1] >= 0) & np.isfinite(pair[0]).all(axis=1)
+    if pair is None or not known.any():
         raise Missing("no case has a true class and probabilities")
-    known = (pair[1] >= 0) & np.isfinite(pair[0]).all(axis=1)
-    return pair[0][known], pair[1][known], [str(name) for name in results.facts["classes"]]
+    classes = [str(name) for name in results.facts["classes"]]
+    return pair[0][known], pair[1][known], classes, results.cases["subject"].to_numpy()[known]
 
 
 def confusion_matrix(results: Results, seed: int) -> Iterator[tuple[str, Figure]]:
     """Counts, shaded by the share of each true class."""
     del seed
-    scores, labels, classes = _scores(results)
+    scores, labels, classes, _ = _scores(results)
     matrix = classification.confusion(scores, labels)[0]
     rows = matrix.sum(axis=1, keepdims=True)
     share = matrix / np.where(rows > 0, rows, 1)
@@ -94,26 +130,21 @@ def confusion_matrix(results: Results, seed: int) -> Iterator[tuple[str, Figure]
     image = axis.imshow(share, cmap="Blues", vmin=0, vmax=1)
     for i, j in np.ndindex(matrix.shape):
         colour = "white" if share[i, j] > 0.55 else "black"
-        text = f"{matrix[i, j]:.0f}\n{share[i, j]:.0%}"
+        text = f"{matrix[i, j]:.0f}\n{share[i, j]:.0%}" if rows[i, 0] else "0"
         axis.text(j, i, text, ha="center", va="center", color=colour, fontsize=8)
-    ticks = range(len(classes))
-    axis.set_xticks(
-        ticks,
-        classes,
-        rotation=30 if max(map(len, classes)) > 6 else 0,
-        ha="right" if max(map(len, classes)) > 6 else "center",
-    )
+    ticks, long = range(len(classes)), max(map(len, classes)) > 6
+    axis.set_xticks(ticks, classes, rotation=30 if long else 0, ha="right" if long else "center")
     axis.set_yticks(ticks, classes)
-    axis.set(xlabel="Predicted", ylabel="True", title=f"n = {len(labels)}")
+    axis.set(xlabel="Predicted", ylabel="True")
+    axis.set_title(f"n = {len(labels)}, {np.trace(matrix) / matrix.sum():.0%} right", fontsize=11)
     figure.colorbar(image, ax=axis, label="Share of the true class", shrink=0.8)
     yield "confusion", figure
 
 
 def roc(results: Results, seed: int) -> Iterator[tuple[str, Figure]]:
     """ROC curve of each class against the rest; of the second class where there are two."""
-    del seed
-    scores, labels, classes = _scores(results)
-    figure, axes = new_figure(1, 1, 5.0, 4.6)
+    scores, labels, classes, subjects = _scores(results)
+    figure, axes = new_figure(1, 1, 5.2, 5.0)
     axis = axes[0][0]
     axis.plot([0, 1], [0, 1], color=GREY, linestyle="dashed", linewidth=1)
     drawn = False
@@ -123,23 +154,22 @@ def roc(results: Results, seed: int) -> Iterator[tuple[str, Figure]]:
         if positive.all() or not positive.any():
             continue
         drawn = True
-        x, y = _roc_points(scores[:, number], positive)
-        weight = np.ones(len(labels))
-        area = classification.area_under_curve(scores[:, number], (weight * positive)[None], (weight * ~positive)[None])
-        label = f"{classes[number]} (AUC {area[0]:.2f}, n = {int(positive.sum())})"
-        axis.plot(x, y, color=colour, label=label)
+        area = bootstrap(_area, scores[:, number], positive.astype(np.float64), subjects=subjects, seed=seed)
+        interval = f" [{area.low:.2f}, {area.high:.2f}]" if np.isfinite(area.low) else ""
+        label = f"{classes[number]} ({int(positive.sum())}): AUC {area.value:.2f}{interval}"
+        axis.plot(*_roc_points(scores[:, number], positive), color=colour, linewidth=1.6, label=label)
     if not drawn:
         raise Missing("only one class occurs")
-    axis.set(
-        xlabel="1 - specificity",
-        ylabel="Sensitivity",
-        xlim=(-0.01, 1.01),
-        ylim=(-0.01, 1.01),
-        title=f"n = {len(labels)}",
-    )
+    axis.set(xlabel="1 - specificity", ylabel="Sensitivity", xlim=(-0.01, 1.01), ylim=(-0.01, 1.01))
     axis.set_aspect("equal")
+    axis.set_title(f"ROC{'' if len(classes) == 2 else ', each class against the rest'}, n = {len(labels)}", fontsize=11)
     axis.legend(fontsize=8, loc="lower right")
     yield "roc", figure
+
+
+def _area(score: Any, positive: Any, *, weights: Any = None) -> Any:
+    table = case_weights(weights, np.ones(len(score), dtype=bool))
+    return answer(classification.area_under_curve(score, table * positive, table * (1 - positive)), weights)
 
 
 def _roc_points(score: np.ndarray, positive: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -153,22 +183,19 @@ def _roc_points(score: np.ndarray, positive: np.ndarray) -> tuple[np.ndarray, np
 def calibration(results: Results, seed: int) -> Iterator[tuple[str, Figure]]:
     """Reliability diagram with the histogram of the probabilities."""
     del seed
-    scores, labels, classes = _scores(results)
+    scores, labels, classes, _ = _scores(results)
     found = classification.reliability(scores, labels)
-    figure, axes = new_figure(2, 1, 4.8, 2.6)
+    figure, axes = new_figure(2, 1, 4.8, 2.6, height_ratios=(3, 1))
     top, bottom = axes[0][0], axes[1][0]
     top.plot([0, 1], [0, 1], color=GREY, linestyle="dashed", linewidth=1)
     filled = found.count > 0
+    middle, width = (found.edges[1:] + found.edges[:-1]) / 2, np.diff(found.edges)
+    top.bar(middle[filled], found.frequency[filled], width[filled], color=BLUE, alpha=0.2, edgecolor="white")
     top.plot(found.confidence[filled], found.frequency[filled], color=BLUE, marker="o", markersize=5)
-    outcome = f"Share of {classes[1]}" if len(classes) == 2 else "Share that was right"
-    top.set(
-        ylabel=outcome,
-        xlim=(0, 1),
-        ylim=(-0.02, 1.02),
-        title=f"Expected calibration error {found.ece:.3f}, n = {len(labels)}",
-    )
-    centre = (found.edges[1:] + found.edges[:-1]) / 2
-    bottom.bar(centre, found.count, width=0.09, color=BLUE)
+    outcome = f"Share that is {classes[1]}" if len(classes) == 2 else "Share that is right"
+    top.set(ylabel=outcome, xlim=(0, 1), ylim=(0, 1.02), xticklabels=[])
+    top.set_title(f"Expected calibration error {found.ece:.3f}, n = {len(labels)}", fontsize=11)
+    bottom.bar(middle, found.count, width, color=BLUE, edgecolor="white")
     name = f"Probability of {classes[1]}" if len(classes) == 2 else "Probability of the most probable class"
     bottom.set(xlabel=name, ylabel="Cases", xlim=(0, 1))
     yield "calibration", figure

@@ -2,75 +2,87 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from cinema_lightning.metrics.bootstrap import Interval
 from cinema_lightning.metrics.survival import concordance_interval, kaplan_meier, log_rank, risk_groups
 from cinema_lightning.results.figures import BLUE, RED, Missing, new_figure, numeric
 from cinema_lightning.results.folder import Results
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 GROUPS = {0: ("low risk", BLUE), 1: ("high risk", RED)}
+DAYS_PER_YEAR = 365.25
 
 
 def kaplan_meier_curves(results: Results, seed: int) -> Iterator[tuple[str, Figure]]:
     """Kaplan-Meier curves of the subjects above and below the median risk of the validation subjects."""
-    cases, validation = results.cases, results.validation
+    from matplotlib.ticker import MaxNLocator
+
+    cases = results.cases
     risk, time, event = (numeric(cases, name) for name in ("risk", "time", "event"))
     known = np.isfinite(risk) & np.isfinite(time) & np.isfinite(event)
     if not known.any():
         raise Missing("no case has a risk and an outcome")
-    cuts = None
-    if validation is not None and np.isfinite(numeric(validation, "risk")).any():
-        cuts = [float(np.nanmedian(numeric(validation, "risk")))]
-    groups, cuts_used = risk_groups(risk[known], 2, cuts)
-    curves = kaplan_meier(time[known], event[known], groups)
-    figure, axes = new_figure(2, 1, 6.0, 2.6)
+    risk, time, event, people = risk[known], time[known], event[known], cases["subject"].to_numpy()[known]
+    cuts, source = _cuts(results)
+    groups, cuts_used = risk_groups(risk, 2, cuts)
+    curves = {int(number): curve for number, curve in kaplan_meier(time, event, groups).items()}
+    scale, unit = (DAYS_PER_YEAR, "years") if time.max() > 2 * DAYS_PER_YEAR else (1.0, "days")
+    figure, axes = new_figure(2, 1, 6.0, 2.5, height_ratios=(5, 1))
     axis, table = axes[0][0], axes[1][0]
-    axis.set_position([0.12, 0.35, 0.84, 0.55])
-    end = float(time[known].max())
-    moments = np.linspace(0, end, 6)
-    rows = []
     for number, curve in curves.items():
-        name, colour = GROUPS[int(number)]
-        axis.step(
-            curve.time,
-            curve.survival,
-            where="post",
-            color=colour,
-            label=f"{name} (n = {curve.n}, {curve.events} events)",
-        )
-        axis.fill_between(curve.time, curve.low, curve.high, step="post", color=colour, alpha=0.15, linewidth=0)
-        mine = groups == number
-        rows.append([name, *[str(int((time[known][mine] >= moment).sum())) for moment in moments]])
-    figure_c = concordance_interval(
-        risk[known], time[known], event[known], cases["subject"].to_numpy()[known], seed=seed
-    )
-    p = log_rank(time[known], event[known], groups)
-    chance = f"log-rank p = {p:.3g}" if np.isfinite(p) else "log-rank p not defined"
-    where = "validation" if cuts is not None else "test"
-    title = f"C-index {figure_c.value:.2f} [{figure_c.low:.2f}, {figure_c.high:.2f}], {chance}"
-    axis.set(ylabel="Survival", ylim=(0, 1.02), xlim=(0, end), xlabel="Time (days)", title=title)
+        name, colour = GROUPS[number]
+        label = f"{name} (n = {curve.n}, {curve.events} event{'s' if curve.events != 1 else ''})"
+        at = curve.time / scale
+        axis.step(at, curve.survival, where="post", color=colour, linewidth=1.6, label=label)
+        axis.fill_between(at, curve.low, curve.high, step="post", color=colour, alpha=0.15, linewidth=0)
+    end = float(time.max()) / scale
+    ticks = [tick for tick in MaxNLocator(6).tick_values(0, end) if 0 <= tick <= end]
+    axis.set(ylabel="Share without event", ylim=(0, 1.02), xlim=(0, end), xticks=ticks, xlabel=f"Time ({unit})")
+    figure_c = concordance_interval(risk, time, event, people, seed=seed)
+    axis.set_title(_title(figure_c, log_rank(time, event, groups)), fontsize=11)
     axis.legend(
-        fontsize=8,
-        loc="lower left",
-        title=f"cut at the {where} subjects' median ({cuts_used[0]:.2f})",
-        title_fontsize=8,
+        fontsize=8, loc="lower left", title=f"cut at {source} median risk, {cuts_used[0]:.2f}", title_fontsize=8
     )
-    _numbers_at_risk(table, rows, moments)
+    rows = {GROUPS[n]: [int((time[groups == n] / scale >= tick).sum()) for tick in ticks] for n in curves}
+    _numbers_at_risk(table, rows, ticks, end)
     yield "kaplan_meier", figure
 
 
-def _numbers_at_risk(axis: object, rows: list[list[str]], moments: np.ndarray) -> None:
-    from matplotlib.axes import Axes
+def _cuts(results: Results) -> tuple[list[float] | None, str]:
+    """Median risk of the validation subjects and whose it is; None where only the test's own is there."""
+    if results.validation is not None:
+        scores = numeric(results.validation, "risk")
+        if np.isfinite(scores).any():
+            return [float(np.nanmedian(scores))], "the validation subjects'"
+    return None, "the test subjects'"
 
-    assert isinstance(axis, Axes)
-    axis.axis("off")
-    head = ["at risk", *[f"{moment:.0f}" for moment in moments]]
-    table = axis.table(cellText=rows, colLabels=head, loc="upper center", cellLoc="center")
-    table.auto_set_font_size(False)
-    table.set_fontsize(8)
+
+def _title(concordance: Interval, p: float) -> str:
+    parts = []
+    if np.isfinite(concordance.value):
+        interval = f" [{concordance.low:.2f}, {concordance.high:.2f}]" if np.isfinite(concordance.low) else ""
+        parts.append(f"C-index {concordance.value:.2f}{interval}")
+    if np.isfinite(p):
+        parts.append("log-rank p < 0.001" if p < 0.001 else f"log-rank p = {p:.3f}")
+    return ", ".join(parts) or "too few events for a C-index or a log-rank test"
+
+
+def _numbers_at_risk(axis: Axes, rows: dict[tuple[str, str], list[int]], ticks: Sequence[float], end: float) -> None:
+    """Subjects under observation at each tick of the curves, in their colours."""
+    for side in ("left", "bottom"):
+        axis.spines[side].set_visible(False)
+    axis.set(xlim=(0, end), ylim=(len(rows) - 0.5, -0.5), xticks=[])
+    axis.set_yticks(range(len(rows)), [name for name, _ in rows], fontsize=9)
+    axis.tick_params(length=0, pad=20)
+    axis.set_title("At risk", fontsize=9, loc="left")
+    for place, ((_, colour), counts) in enumerate(rows.items()):
+        axis.get_yticklabels()[place].set_color(colour)
+        for tick, count in zip(ticks, counts, strict=True):
+            axis.text(tick, place, str(count), ha="center", va="center", fontsize=9, color=colour, clip_on=False)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -11,10 +11,32 @@ import pandas as pd
 from cinema_lightning.errors import CinemaError
 from cinema_lightning.metrics import agreement
 from cinema_lightning.metrics.bootstrap import bootstrap, summarise
+from cinema_lightning.metrics.censoring import baseline_hazard, brier_at, predicted_survival
 from cinema_lightning.metrics.classification import reliability
-from cinema_lightning.metrics.weighted import Statistic
+from cinema_lightning.metrics.weighted import Statistic, complete
 from cinema_lightning.results.folder import Results
-from cinema_lightning.results.headline import QUANTITIES, headlines, probabilities, scan_pairs
+from cinema_lightning.results.headline import (
+    QUANTITIES,
+    horizon_of,
+    numbers,
+    percent_variation,
+    probabilities,
+    scan_pairs,
+)
+from cinema_lightning.results.headline import headlines as headlines_of
+
+
+def loa_low(predicted: Any, true: Any, *, weights: Any = None) -> Any:
+    """Lower 95% limit of agreement (Bland and Altman 1986)."""
+    spread = agreement.difference_sd(predicted, true, weights=weights)
+    return agreement.bias(predicted, true, weights=weights) - 1.96 * spread
+
+
+def loa_high(predicted: Any, true: Any, *, weights: Any = None) -> Any:
+    """Upper 95% limit of agreement."""
+    spread = agreement.difference_sd(predicted, true, weights=weights)
+    return agreement.bias(predicted, true, weights=weights) + 1.96 * spread
+
 
 METRIC_ENDS = ("_dice", "_iou", "_hd95", "_stability", "_distance_px", "_distance_mm")
 PAIRED: dict[str, Statistic] = {
@@ -22,7 +44,10 @@ PAIRED: dict[str, Statistic] = {
     "rmse": agreement.rmse,
     "bias": agreement.bias,
     "sd_of_differences": agreement.difference_sd,
+    "loa_low": loa_low,
+    "loa_high": loa_high,
     "pearson": agreement.pearson,
+    "ccc": agreement.concordance_correlation,
     "icc": agreement.intraclass_correlation,
 }
 COLUMNS = (
@@ -30,18 +55,21 @@ COLUMNS = (
 )  # fmt: skip
 
 
-def summary_rows(results: Results, seed: int = 0) -> list[dict[str, Any]]:
+def summary_rows(
+    results: Results, seed: int = 0, headlines: Sequence[Mapping[str, Any]] | None = None
+) -> list[dict[str, Any]]:
     """Rows of summary.csv.
 
     Args:
         results: The tables.
         seed: Seed of the bootstrap over subjects.
+        headlines: What :func:`headline_rows` gave, so that nothing is computed twice.
 
     Returns:
         One row per metric and group; per-case metrics by mean, pairs of truth and prediction by error and correlation,
         statistics of the whole table by their value.
     """
-    rows = [*_case_rows(results, seed), *_paired_rows(results, seed), *_statistic_rows(results, seed)]
+    rows = [*_case_rows(results, seed), *_paired_rows(results, seed), *_statistic_rows(results, seed, headlines)]
     return [{name: row.get(name) for name in COLUMNS} for row in rows]
 
 
@@ -57,7 +85,7 @@ def headline_rows(results: Results, seed: int = 0) -> list[dict[str, Any]]:
         ``n_subjects`` and ``n_missing``.
     """
     out = []
-    for headline in headlines(results.kind, results.facts):
+    for headline in headlines_of(results.kind, results.facts):
         table = results.table(headline.source)
         columns = headline.columns(table, results.facts) if table is not None and len(table) else None
         if table is None or columns is None:
@@ -105,15 +133,12 @@ def _pairs(results: Results) -> Iterator[tuple[str, str, np.ndarray, np.ndarray,
         target = str(results.facts.get("target", "target"))
         yield target, "all", column(cases, "predicted"), column(cases, "true"), cases["subject"].to_numpy()
     if results.kind == "segmentation":
-        regions = [
-            str(name).removesuffix("_volume_pred") for name in results.cases if str(name).endswith("_volume_pred")
-        ]
+        ends = ("_volume_pred", "_area_pred")
+        names = [str(name).removesuffix("_pred") for name in results.cases if str(name).endswith(ends)]
         for group, part in groups_of(results.cases):
-            for region in regions:
-                names = (f"{region}_volume_pred", f"{region}_volume_true")
-                if names[1] in part:
-                    predicted, true = (column(part, name) for name in names)
-                    yield f"{region}_volume", group, predicted, true, part["subject"].to_numpy()
+            for name in (name for name in names if f"{name}_true" in part):
+                predicted, true = (column(part, f"{name}_{side}") for side in ("pred", "true"))
+                yield name, group, predicted, true, part["subject"].to_numpy()
     if results.function is not None:
         table = results.function
         for name in QUANTITIES:
@@ -124,32 +149,69 @@ def _pairs(results: Results) -> Iterator[tuple[str, str, np.ndarray, np.ndarray,
 
 def _paired_rows(results: Results, seed: int) -> Iterator[dict[str, Any]]:
     for metric, group, predicted, true, subjects in _pairs(results):
-        if not np.isfinite(predicted - true).any():
-            continue
         for name, statistic in PAIRED.items():
             figure = bootstrap(statistic, predicted, true, subjects=subjects, seed=seed).as_dict()
             yield {"metric": metric, "group": group, "statistic": name, **figure}
-        errors = np.abs(predicted - true)
-        found = summarise(errors, subjects, seed=seed)
-        yield {
-            "metric": f"{metric}_absolute_error", "group": group, "statistic": "mean", **found, "value": found["mean"],
-        }  # fmt: skip
+        found = summarise(np.abs(predicted - true), subjects, seed=seed)
+        about = {"metric": f"{metric}_absolute_error", "group": group, "statistic": "mean"}
+        yield about | found | {"value": found["mean"]}
 
 
-def _statistic_rows(results: Results, seed: int) -> Iterator[dict[str, Any]]:
-    if results.kind in ("classification", "survival"):
-        for row in headline_rows(results, seed):
-            yield {"group": "all", "statistic": row["metric"], **row}
+def _statistic_rows(
+    results: Results, seed: int, headlines: Sequence[Mapping[str, Any]] | None
+) -> Iterator[dict[str, Any]]:
+    found = headline_rows(results, seed) if headlines is None else headlines
+    # The other kinds' figures are among the rows of cases and pairs already.
+    starts = {"classification": "", "survival": "", "segmentation": "ef_class"}
+    start = starts.get(results.kind)
+    for row in (row for row in found if start is not None and row["metric"].startswith(start)):
+        yield {"group": "all", "statistic": row["metric"], **row}
     if results.kind == "classification" and (pair := probabilities(results.cases, results.facts)) is not None:
-        known = int((pair[1] >= 0).sum())
-        error = reliability(pair[0], pair[1]).ece
-        yield {"metric": "ece", "group": "all", "statistic": "ece", "value": error, "n": known}
+        known = complete(pair[0]) & (pair[1] >= 0)
+        counts = {"n": int(known.sum()), "n_missing": int((~known).sum())}
+        counts["n_subjects"] = results.cases["subject"][known].nunique()
+        # Without an interval: resampled cases are less well calibrated than the sample itself, so that a bootstrap
+        # interval lies above the value.
+        yield {
+            "metric": "ece",
+            "group": "all",
+            "statistic": "ece",
+            "value": reliability(pair[0], pair[1]).ece,
+            **counts,
+        }
+    if results.kind == "survival":
+        yield from _survival_rows(results, seed)
     if results.facts.get("dataset") == "rescan" and results.function is not None:
         for side in ("pred", "true"):
-            pairs = scan_pairs(results.function, side)
-            if pairs is not None:
-                figure = bootstrap(agreement.coefficient_of_variation, *pairs[:2], subjects=pairs[2], seed=seed)
-                name = f"lv_ef_{side}_scan_rescan"
-                yield {
-                    "metric": name, "group": "all", "statistic": "coefficient_of_variation", **figure.as_dict(),
-                }  # fmt: skip
+            if (pairs := scan_pairs(results.function, side)) is not None:
+                figure = bootstrap(percent_variation, *pairs[:2], subjects=pairs[2], seed=seed)
+                about = {"metric": f"lv_ef_{side}_scan_rescan", "group": "all"}
+                yield about | {"statistic": "coefficient_of_variation", **figure.as_dict()}
+
+
+def _survival_rows(results: Results, seed: int) -> Iterator[dict[str, Any]]:
+    """Events and follow-up; the Brier score, whose baseline hazard is that of the validation subjects."""
+    risk, time, event = outcome = _outcome(results.cases)
+    people, known = results.cases["subject"].to_numpy(), complete(*outcome)
+    counts = {"n": int(known.sum()), "n_subjects": len(set(people[known])), "n_missing": int((~known).sum())}
+    yield {"metric": "event", "group": "all", "statistic": "count", "value": float(event[known].sum()), **counts}
+    if not known.any():
+        return
+    horizon = horizon_of(results.cases)
+    middle = {"metric": "time", "group": "all", "statistic": "median", "value": float(np.median(time[known]))}
+    yield middle | counts
+    if results.validation is None or horizon is None or not complete(*_outcome(results.validation)).any():
+        return
+    chance = predicted_survival(baseline_hazard(*_outcome(results.validation)), risk, [horizon])[:, 0]
+
+    def statistic(chance: Any, time: Any, event: Any, *, weights: Any = None) -> Any:
+        return brier_at(chance, time, event, horizon, weights=weights)
+
+    figure = bootstrap(statistic, chance, time, event, subjects=people, seed=seed)
+    yield {"metric": "brier_at_median_time", "group": "all", "statistic": "brier_at_median_time", **figure.as_dict()}
+
+
+def _outcome(table: pd.DataFrame) -> tuple[np.ndarray, ...]:
+    columns = numbers("risk", "time", "event")(table, {})
+    assert columns is not None  # read_results refuses such tables
+    return columns

@@ -1,0 +1,119 @@
+"""function.csv: which frames are ED and ES, and where the truth comes from."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from cinema_lightning.results.folder import read_table
+from cinema_lightning.results.function import long_axis_table, ventricular_table
+
+
+def cases(**columns) -> pd.DataFrame:
+    return pd.DataFrame({"view": "sax", "subject": "s"} | columns)
+
+
+def test_phases_give_function_of_both_sides(make):
+    table = read_table(make("segmentation", n=6) / "cases.csv")
+    found = ventricular_table(table, {}).set_index("id")
+    wide = table.pivot(index="id", columns="phase")
+    for side in ("true", "pred"):
+        for name in ("lv", "rv"):
+            edv, esv = (wide[f"{name}_volume_{side}", phase] for phase in ("ED", "ES"))
+            np.testing.assert_allclose(found[f"{name}_edv_{side}"], edv)
+            np.testing.assert_allclose(found[f"{name}_sv_{side}"], edv - esv)
+            np.testing.assert_allclose(found[f"{name}_ef_{side}"], ((edv - esv) / edv * 100).clip(0, 100))
+        np.testing.assert_allclose(found[f"lv_mass_{side}"], 1.05 * wide[f"myocardium_volume_{side}", "ED"])
+    assert found["ed_frame_pred"].tolist() == [0] * 6
+    assert found["es_frame_pred"].tolist() == [9] * 6
+    assert {"age", "sex", "bmi"} <= set(found.columns)
+    assert not [name for name in found.columns if "dice" in name or "phase" in name]
+
+
+def test_a_whole_cine_is_searched_on_the_predicted_curve():
+    table = cases(
+        id="a", frame=[3, 2, 1, 0], lv_volume_pred=[90.0, 50.0, 160.0, 150.0], rv_volume_pred=[1.0, 2.0, 3.0, 4.0],
+        phase=["", "ES", "", "ED"], lv_volume_true=[np.nan, 60.0, np.nan, 155.0],
+    )  # fmt: skip
+    (row,) = ventricular_table(table, {}).to_dict("records")
+    assert (row["ed_frame_pred"], row["es_frame_pred"]) == (1, 2)
+    assert (row["lv_edv_pred"], row["lv_esv_pred"]) == (160, 50)
+    assert (row["rv_edv_pred"], row["rv_esv_pred"]) == (3, 2), "at the LV's phases"
+    assert (row["lv_edv_true"], row["lv_esv_true"]) == (155, 60), "labelled frames are ED and ES by name"
+
+
+def test_truth_of_the_studys_own_columns(make):
+    table = read_table(make("cine", n=3, labelled=False) / "cases.csv")
+    found = ventricular_table(table, {}).set_index("id")
+    own = table.groupby("id")[["lv_edv", "lv_esv"]].first()
+    np.testing.assert_allclose(found["lv_edv_true"], own["lv_edv"])
+    np.testing.assert_allclose(found["lv_ef_true"], (1 - own["lv_esv"] / own["lv_edv"]) * 100)
+    largest, smallest = (table.groupby("id")["lv_volume_pred"].agg(what) for what in ("max", "min"))
+    np.testing.assert_allclose(found["lv_ef_pred"], (1 - smallest / largest) * 100)
+    assert found["rv_edv_true"].isna().all()
+
+
+def test_sources_of_the_truth_are_not_mixed():
+    table = cases(
+        id="a", frame=[0, 8], phase=["ED", "ES"], lv_volume_pred=[150.0, 60.0], lv_volume_true=[155.0, np.nan],
+        lv_edv=140.0, lv_esv=70.0, lv_ef=50.0,
+    )  # fmt: skip
+    (row,) = ventricular_table(table, {}).to_dict("records")
+    assert [row[f"lv_{name}_true"] for name in ("edv", "esv", "sv", "ef")] == [140, 70, 70, 50]
+
+
+@pytest.mark.parametrize("phase", ["ED", "ES"])
+def test_one_phase_alone_has_volumes_but_no_ef(phase):
+    table = cases(
+        id=["a"], frame=0, phase=phase, lv_volume_pred=100.0, lv_volume_true=90.0, myocardium_volume_pred=80.0
+    )
+    (row,) = ventricular_table(table, {}).to_dict("records")
+    key = f"lv_{phase.lower()}v"
+    assert (row[f"{key}_pred"], row[f"{key}_true"]) == (100, 90)
+    assert np.isnan(row["lv_ef_pred"])
+    assert np.isnan(row["lv_ef_true"])
+    assert row["lv_mass_pred"] == pytest.approx(84) if phase == "ED" else np.isnan(row["lv_mass_pred"])
+
+
+def test_ef_stays_between_0_and_100():
+    table = cases(id="a", frame=[0, 8], phase=["ED", "ES"], lv_volume_pred=[50.0, 60.0], lv_ef=120.0)
+    (row,) = ventricular_table(table, {}).to_dict("records")
+    assert (row["lv_ef_pred"], row["lv_ef_true"]) == (0, 100)
+    empty = cases(id="a", frame=[0, 8], phase=["ED", "ES"], lv_volume_pred=[0.0, 0.0])
+    assert np.isnan(ventricular_table(empty, {})["lv_ef_pred"]).all()
+
+
+def test_nothing_where_there_is_no_function():
+    assert ventricular_table(cases(id=["a"], frame=0, phase="", lv_volume_pred=100.0), {}).empty, "no cine"
+    assert ventricular_table(cases(id=["a"], frame=0, cavity_volume_pred=100.0), {}).empty, "EMIDEC"
+    assert ventricular_table(cases(id=["a"], frame=0, lv_volume_pred=100.0).assign(view="lax_4c"), {}).empty
+
+
+def test_minimal_columns():
+    table = pd.DataFrame({"id": ["a", "a"], "phase": ["ED", "ES"], "lv_volume_pred": [100.0, 40.0]})
+    (row,) = ventricular_table(table, {}).to_dict("records")
+    assert row["lv_ef_pred"] == 60
+    assert row["subject"] == "a"
+
+
+def test_long_axis_function(make):
+    folder = make("landmarks", n=4)
+    table, facts = read_table(folder / "cases.csv"), json.loads((folder / "test.json").read_text())
+    found = long_axis_table(table, facts).set_index("id")
+    for study, part in table.groupby("id"):
+        ed, es = (part[part["phase"] == phase].iloc[0] for phase in ("ED", "ES"))
+        for side in ("true", "pred"):
+            point = lambda row, name: 1.4 * np.array([row[f"{name}_x_{side}"], row[f"{name}_y_{side}"]])  # noqa: B023, E731
+            hinges = [(point(row, "mitral_anterior"), point(row, "mitral_inferior")) for row in (ed, es)]
+            middle = [np.mean(pair, axis=0) for pair in hinges]
+            axis = point(ed, "apex") - middle[0]
+            expected = np.mean([(b - a) @ axis for a, b in zip(*hinges, strict=True)]) / np.linalg.norm(axis)
+            assert found.loc[study, f"mapse_{side}"] == pytest.approx(expected)
+            lengths = [np.linalg.norm(point(row, "apex") - m) for row, m in zip((ed, es), middle, strict=True)]
+            shortening = (1 - lengths[1] / lengths[0]) * 100
+            assert found.loc[study, f"long_axis_shortening_{side}"] == pytest.approx(shortening)
+    assert long_axis_table(table[table["phase"] == "ED"], facts).empty
+    assert long_axis_table(table.assign(spacing_x=np.nan), facts).empty

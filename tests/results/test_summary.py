@@ -1,0 +1,221 @@
+"""Summary rows and headline figures, recomputed from the tables by other means."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from lifelines.utils import concordance_index
+from scipy import stats
+from torchmetrics.functional import classification as reference
+
+from cinema_lightning.results.folder import finish, read_results, read_table
+from cinema_lightning.results.function import ventricular_table
+from cinema_lightning.results.headline import headlines, scan_pairs
+from cinema_lightning.results.summary import headline_rows, summary_rows
+
+
+def rows_of(folder) -> pd.DataFrame:
+    table = pd.DataFrame(summary_rows(read_results(folder)))
+    keys = ["metric", "group", "statistic"]
+    assert not table.duplicated(keys).any()
+    return table.set_index(keys).sort_index()
+
+
+def headline(folder) -> pd.DataFrame:
+    return pd.DataFrame(headline_rows(read_results(folder))).set_index("metric")
+
+
+@pytest.fixture
+def with_function(make):
+    """A folder with function.csv, as the test writes it."""
+
+    def made(name, **options):
+        folder = make(name, **options)
+        ventricular_table(read_table(folder / "cases.csv"), {}).to_csv(folder / "function.csv", index=False)
+        return folder
+
+    return made
+
+
+def test_segmentation(with_function):
+    folder = with_function("segmentation", n=25)
+    rows, cases = rows_of(folder), pd.read_csv(folder / "cases.csv")
+    for group, part in (("all", cases), ("ED", cases[cases["phase"] == "ED"]), ("ES", cases[cases["phase"] == "ES"])):
+        for name in ("mean_dice", "rv_iou", "lv_hd95", "myocardium_stability"):
+            row, values = rows.loc[name, group, "mean"], part[name]
+            assert row["value"] == pytest.approx(values.mean())
+            assert row["sd"] == pytest.approx(values.std())
+            assert row["median"] == pytest.approx(values.median())
+            assert row["low"] <= row["value"] <= row["high"]
+            assert (row["n"], row["n_missing"]) == (values.notna().sum(), values.isna().sum())
+            assert row["n_subjects"] == part.loc[values.notna(), "id"].nunique()
+        difference = part["rv_volume_pred"] - part["rv_volume_true"]
+        assert rows.loc["rv_volume", group, "bias"]["value"] == pytest.approx(difference.mean())
+    function = pd.read_csv(folder / "function.csv")
+    predicted, true = function["lv_ef_pred"], function["lv_ef_true"]
+    error = predicted - true
+    expected = {
+        "mae": error.abs().mean(), "rmse": np.sqrt((error**2).mean()), "bias": error.mean(),
+        "sd_of_differences": error.std(), "loa_low": error.mean() - 1.96 * error.std(),
+        "loa_high": error.mean() + 1.96 * error.std(), "pearson": stats.pearsonr(predicted, true)[0],
+    }  # fmt: skip
+    for name, value in expected.items():
+        assert rows.loc["lv_ef", "all", name]["value"] == pytest.approx(value), name
+    found = headline(folder)
+    assert found.index[0] == "mean_dice"
+    assert found.loc["lv_ef_mae", "value"] == pytest.approx(error.abs().mean())
+    kinds = [np.digitize(values, [40, 55], right=True) for values in (predicted, true)]
+    assert found.loc["ef_class_accuracy", "value"] == pytest.approx(np.mean(kinds[0] == kinds[1]))
+    mcc = reference.multiclass_matthews_corrcoef(*(torch.tensor(k) for k in kinds), num_classes=3).item()
+    assert found.loc["ef_class_mcc", "value"] == pytest.approx(mcc, abs=1e-6)
+
+
+def test_studies_without_label_maps_have_figures_of_function_only(with_function):
+    folder = with_function("cine", labelled=False, n=5)
+    found = headline(folder)
+    assert "mean_dice" not in found.index
+    assert {"lv_ef_mae", "lv_edv_mae", "lv_esv_mae", "ef_class_accuracy"} <= set(found.index)
+    assert rows_of(folder).loc["mean_dice", "all", "mean"]["n_missing"] == 100
+
+
+def test_scan_and_rescan(with_function):
+    folder = with_function("rescan")
+    function = pd.read_csv(folder / "function.csv")
+    for side, row in (("pred", "lv_ef_pred_scan_rescan"), ("true", "lv_ef_true_scan_rescan")):
+        wide = function.pivot(index="subject", columns="scan", values=f"lv_ef_{side}")
+        x, y = wide["A"], wide["B1"]
+        expected = 100 * np.sqrt((((x - y) ** 2 / 2) / ((x + y) / 2) ** 2).mean())
+        found = rows_of(folder).loc[row, "all", "coefficient_of_variation"]
+        assert found["value"] == pytest.approx(expected)
+        assert found["n_subjects"] == 25
+        if side == "pred":
+            assert headline(folder).loc["lv_ef_variation", "value"] == pytest.approx(expected)
+
+
+def test_a_visits_first_known_reading_counts():
+    rows = [("p", "A", 50), ("p", "B1", np.nan), ("p", "B2", 54), ("q", "A", 40), ("q", "B", 42), ("r", "A", 60)]
+    table = pd.DataFrame(rows, columns=["subject", "scan", "lv_ef_pred"])
+    first, second, people = scan_pairs(table, "pred")
+    assert (first.tolist(), second.tolist(), people.tolist()) == ([50, 40], [54, 42], ["p", "q"])
+    assert scan_pairs(table[table["scan"] == "A"], "pred") is None
+    assert scan_pairs(table.drop(columns="scan"), "pred") is None
+
+
+def test_classification_of_several_classes(make):
+    folder = make("classification")
+    found, rows, cases = headline(folder), rows_of(folder), pd.read_csv(folder / "cases.csv", keep_default_na=False)
+    classes = json.loads((folder / "test.json").read_text())["classes"]
+    scores = torch.tensor(cases[[f"prob_{name}" for name in classes]].to_numpy())
+    true = torch.tensor([classes.index(name) for name in cases["true"]])
+    options = {"num_classes": len(classes)}
+    expected = {
+        "mcc": reference.multiclass_matthews_corrcoef(scores, true, **options),
+        "auroc": reference.multiclass_auroc(scores, true, **options),
+        "accuracy": (scores.argmax(1) == true).double().mean(),
+        "f1_macro": reference.multiclass_f1_score(scores, true, **options),
+        "brier": ((scores - torch.eye(len(classes))[true]) ** 2).sum(1).mean(),
+        "disease_sensitivity": (scores.argmax(1)[true != 0] != 0).double().mean(),
+        "disease_specificity": (scores.argmax(1)[true == 0] == 0).double().mean(),
+    }
+    for name, value in expected.items():
+        assert found.loc[name, "value"] == pytest.approx(float(value), abs=1e-6), name
+        assert rows.loc[name, "all", name]["value"] == found.loc[name, "value"]
+        assert found.loc[name, "low"] <= found.loc[name, "value"] <= found.loc[name, "high"]
+    assert found.index[0] == "mcc"
+    ece = reference.multiclass_calibration_error(scores, true, n_bins=10, norm="l1", **options)
+    assert rows.loc["ece", "all", "ece"]["value"] == pytest.approx(float(ece), abs=1e-6)
+
+
+def test_classification_of_two_classes(make):
+    folder = make("classification", classes=["healthy", "NA"])
+    found, cases = headline(folder), pd.read_csv(folder / "cases.csv", keep_default_na=False)
+    sick, called = cases["true"] == "NA", cases["prob_NA"] > 0.5
+    assert found.loc["sensitivity", "value"] == pytest.approx(called[sick].mean())
+    assert found.loc["specificity", "value"] == pytest.approx((~called[~sick]).mean())
+    assert found.loc["auroc", "value"] == pytest.approx(
+        float(reference.binary_auroc(torch.tensor(cases["prob_NA"].to_numpy()), torch.tensor(sick.to_numpy()).long())),
+        abs=1e-6,
+    )
+    assert "disease_sensitivity" not in found.index
+
+
+def test_regression(make):
+    folder = make("regression")
+    found, rows, cases = headline(folder), rows_of(folder), pd.read_csv(folder / "cases.csv")
+    error = cases["predicted"] - cases["true"]
+    assert found.index[0] == "mae"
+    assert found.loc["mae", ["value", "unit"]].tolist() == [pytest.approx(error.abs().mean()), "years"]
+    assert rows.loc["age", "all", "bias"]["value"] == pytest.approx(error.mean())
+    x, y = cases["predicted"], cases["true"]
+    ccc = 2 * np.cov(x, y, ddof=0)[0, 1] / (x.var(ddof=0) + y.var(ddof=0) + (x.mean() - y.mean()) ** 2)
+    assert found.loc["ccc", "value"] == pytest.approx(ccc)
+
+
+@pytest.mark.parametrize(("spacing", "unit"), [(True, "mm"), (False, "px")])
+def test_landmarks(make, spacing, unit):
+    folder = make("landmarks", spacing=spacing)
+    found, cases = headline(folder), pd.read_csv(folder / "cases.csv")
+    assert found.loc["mean_distance", "value"] == pytest.approx(cases[f"mean_distance_{unit}"].mean())
+    assert found.loc["mean_distance", "unit"] == unit
+    assert ("apex_distance_px", "ES", "mean") in rows_of(folder).index
+
+
+def test_survival(make):
+    folder = make("survival")
+    found, rows, cases = headline(folder), rows_of(folder), pd.read_csv(folder / "cases.csv")
+    c = concordance_index(cases["time"], -cases["risk"], cases["event"])
+    assert found.index[0] == "c_index"
+    assert found.loc["c_index", "value"] == pytest.approx(c)
+    assert rows.loc["event", "all", "count"]["value"] == cases["event"].sum()
+    assert rows.loc["time", "all", "median"]["value"] == cases["time"].median()
+    assert 0.5 < found.loc["auc_at_median_time", "value"] < 1
+    brier = rows.loc["brier_at_median_time", "all", "brier_at_median_time"]
+    assert 0 < brier["low"] < brier["value"] < brier["high"] < 0.25 + 0.1
+    finish(folder)
+    cox = pd.read_csv(folder / "cox.csv").groupby("model").first()
+    assert cox.loc["image", "c_index"] == pytest.approx(c, abs=1e-6), "one covariate keeps the order of the scores"
+    assert set(cox.index) == {"clinical", "image", "clinical and image"}
+
+
+def test_cox_model_is_lifelines_own(make):
+    from lifelines import CoxPHFitter
+
+    folder = make("survival", n=80)
+    finish(folder)
+    train, test = (pd.read_csv(folder / f"{name}.csv") for name in ("validation", "cases"))
+    names = ["age", "sex", "bmi", "lv_ef", "risk"]
+    train, test = (t.assign(sex=(t["sex"] == "M").astype(float)) for t in (train, test))
+    scaled = [t[names].copy() for t in (train, test)]
+    for name in (name for name in names if name != "sex"):
+        for table in scaled:
+            table[name] = (table[name] - train[name].mean()) / train[name].std()
+    fit = CoxPHFitter().fit(scaled[0].join(train[["time", "event"]]), "time", "event")
+    found = pd.read_csv(folder / "cox.csv")
+    found = found[found["model"] == "clinical and image"].set_index("covariate")
+    for name in names:
+        assert found.loc[name, "hazard_ratio"] == pytest.approx(fit.hazard_ratios_[name], rel=1e-5)
+    expected = concordance_index(test["time"], -fit.predict_log_partial_hazard(scaled[1]), test["event"])
+    assert found["c_index"].iloc[0] == pytest.approx(expected)
+
+
+def test_intervals_are_over_subjects(write):
+    one = pd.DataFrame({"id": ["a", "b", "c", "d"], "mean_dice": [0.7, 0.8, 0.9, 0.6]})
+    twice = pd.concat([one.assign(frame=0), one.assign(frame=1)])
+    found = [rows_of(write({"kind": "segmentation"}, cases=table)) for table in (one, twice)]
+    a, b = (table.loc["mean_dice", "all", "mean"] for table in found)
+    assert (a["low"], a["high"]) == (pytest.approx(b["low"]), pytest.approx(b["high"]))
+    assert (a["n"], b["n"], b["n_subjects"]) == (4, 8, 4)
+
+
+@pytest.mark.parametrize("kind", ["segmentation", "classification", "regression", "landmarks", "survival"])
+def test_every_kind_has_headlines_with_their_own_names(kind):
+    found = headlines(kind, {"classes": ["NOR", "DCM", "HCM"], "dataset": "rescan"})
+    names = [figure.name for figure in found]
+    assert found
+    assert len(set(names)) == len(names)
+    assert all(figure.columns(pd.DataFrame({"id": []}), {"classes": ["NOR", "DCM"]}) is None for figure in found)
+    assert headlines("poetry", {}) == []
