@@ -50,7 +50,7 @@ def experiments(seeds: int, weights: str) -> Iterator[tuple[str, Experiment]]:
     dice = ("mean_dice", "lv_ef_mae", "rv_ef_mae")
     for seed in range(seeds):
         seeded = ["--seed_everything", str(seed), "--data.seed", "0"]
-        for fraction, epochs in ((1.0, 60), (0.25, 120)):
+        for fraction, epochs in ((1.0, 40), (0.25, 120)):
             for start in ("scratch", "pretrained"):
                 given = ["--model.weights", weights] if start == "pretrained" else []
                 options = [*seeded, "--data.fraction", str(fraction)]
@@ -123,7 +123,7 @@ def main() -> None:
     """Prints the table and writes it where asked."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--folder", type=Path, default=Path("benchmarks/results/learning"))
-    parser.add_argument("--subjects", type=int, default=96)
+    parser.add_argument("--subjects", type=int, default=48)
     parser.add_argument("--seeds", type=int, default=1)
     parser.add_argument("--pretrain_epochs", type=int, default=200)
     parser.add_argument("--only", nargs="*", default=None)

@@ -59,9 +59,10 @@ class ConvBlock(nn.Module):
         self.dw_conv = conv(dims)(channels, channels, 5, padding=2, groups=channels)
         self.mlp = ConvMlp(channels, dims)
 
-    def forward(self, x: Tensor, visible: Tensor) -> Tensor:
-        """Maps (B, C, ...) with a map of ones at visible pixels (B, 1, ...) to the same shape."""
-        x = x + self.conv2(self.dw_conv(visible * self.conv1(self.norm1(x))))
+    def forward(self, x: Tensor, visible: Tensor | None) -> Tensor:
+        """Maps (B, C, ...), with a map of ones at visible pixels (B, 1, ...) or None, to the same shape."""
+        mixed = self.conv1(self.norm1(x))
+        x = x + self.conv2(self.dw_conv(mixed if visible is None else visible * mixed))
         return x + self.mlp(self.norm2(x))
 
 
@@ -76,7 +77,7 @@ class Stage(nn.Module):
         )
         self.conv = nn.ModuleList(ConvBlock(out, dims) for _ in range(n_blocks))
 
-    def forward(self, x: Tensor, visible: Tensor) -> Tensor:
+    def forward(self, x: Tensor, visible: Tensor | None) -> Tensor:
         """Maps (B, C, ...) to the next, coarser map."""
         x = F.gelu(self.patch_embed["norm"](self.patch_embed["conv"](x)))
         for block in self.conv:
@@ -107,18 +108,21 @@ class Stem(nn.Module):
         self.linear = nn.Linear(dim, dim)
         self.register_buffer("pos_embed", torch.zeros(1, torch.Size(grid).numel(), dim))
 
-    def forward(self, x: Tensor, mask: Tensor) -> tuple[Tensor, list[Tensor]]:
-        """Gives all tokens (B, N, D) and the stages' maps."""
+    def forward(self, x: Tensor, mask: Tensor | None = None) -> tuple[Tensor, list[Tensor]]:
+        """Gives all tokens (B, N, D) and the stages' maps; without a mask everything is visible."""
         maps = []
         for i, stage in enumerate(self.conv_blocks):
-            visible = (~mask).float().reshape(-1, 1, *self.grid)
-            for kernel in self.kernels[i + 1 :]:
-                for axis, n in enumerate(kernel):
-                    visible = visible.repeat_interleave(n, dim=axis + 2)
-            x = stage(x, visible)
+            x = stage(x, None if mask is None else self._visible(mask, self.kernels[i + 1 :]))
             maps.append(x)
         tokens = self.linear(self.patch_embed["proj"](patches(x, self.kernels[-1])))
         return tokens + self.pos_embed, maps
+
+    def _visible(self, mask: Tensor, kernels: Sequence[Sequence[int]]) -> Tensor:
+        visible = (~mask).float().reshape(-1, 1, *self.grid)
+        for kernel in kernels:
+            for axis, n in enumerate(kernel):
+                visible = visible.repeat_interleave(n, dim=axis + 2)
+        return visible
 
 
 def patches(x: Tensor, kernel: Sequence[int]) -> Tensor:

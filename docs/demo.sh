@@ -7,11 +7,12 @@ cd "$out"
 echo "1/4 Phantom cohort: 48 beating hearts in four views, with truth"
 cinema phantom --subjects 48 --size small --workers 2 --out cohort --picture phantom.png
 echo "2/4 Pretraining a small masked autoencoder"
-cinema fit --config pretrain.yaml --config phantom.yaml --data.root cohort --ckpt_path auto
+cinema fit --config pretrain.yaml --config phantom.yaml --data.root cohort --trainer.max_epochs 100 \
+    --ckpt_path auto
 echo "3/4 Reconstructions and features of the held-out subjects"
 cinema predict --config pretrain.yaml --config phantom.yaml --data.root cohort \
     --data.predict_split val --data.predict_frames ed_es --output.folder predictions --output.pictures true
-echo "4/4 Fine-tuning: segmentation against a U-Net, survival; and their report"
+echo "4/4 Fine-tuning: segmentation and survival, and their report"
 cinema benchmark run --config benchmark_demo.yaml --local
 cinema benchmark report --config benchmark_demo.yaml
 run=$(ls -d runs/pretrain+phantom/* | sort -V | tail -n 1)

@@ -4,10 +4,17 @@ import pytest
 import torch
 from torch import nn
 
-from cinema_lightning.models.blocks import DepthwiseConv, PatchConv
+from cinema_lightning.models.blocks import (
+    ROWS_AT_ONCE,
+    DepthwiseConv,
+    MaskedConvBlock,
+    PatchConv,
+    PointwiseConv,
+    add_linear,
+)
 from cinema_lightning.models.patches import nested_patches, pixel_index, select, take
 from cinema_lightning.models.precision import has_fast_bf16
-from cinema_lightning.models.transformer import CrossAttention, DropPath, SelfAttention
+from cinema_lightning.models.transformer import CrossAttention, DropPath, SelfAttention, TransformerBlock
 
 
 @pytest.mark.parametrize("size", [(6, 7), (5, 6, 4)])
@@ -92,3 +99,51 @@ def test_fast_bf16_follows_the_capabilities(monkeypatch):
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx2": True, "avx512_bf16": False}, raising=False)
     assert not has_fast_bf16(torch.device("cpu"))
     assert not has_fast_bf16("meta")
+
+
+@pytest.mark.parametrize("contiguous", [True, False])
+def test_add_linear_sums_in_place_without_touching_its_inputs(contiguous):
+    torch.manual_seed(0)
+    linear, base, x = PointwiseConv(6, 4, 2), torch.randn(3, 5, 4), torch.randn(3, 5, 6)
+    if not contiguous:
+        base, x = base.transpose(0, 1).contiguous().transpose(0, 1), x.transpose(0, 1).contiguous().transpose(0, 1)
+    copies = base.clone(), x.clone()
+    wanted = base + linear(x)
+    with torch.no_grad():
+        torch.testing.assert_close(add_linear(base, linear, x), wanted.detach())
+    assert torch.equal(base, copies[0])
+    assert torch.equal(x, copies[1])
+
+
+def test_add_linear_obeys_autocast():
+    torch.manual_seed(0)
+    linear, base, x = nn.Linear(6, 4), torch.zeros(3, 4), torch.randn(3, 6)
+    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+        assert torch.equal(add_linear(base, linear, x), linear(x).float())
+
+
+def test_convolution_block_piece_by_piece_equals_the_whole():
+    torch.manual_seed(0)
+    block, maps = MaskedConvBlock(4, 2), torch.randn(1, 40, ROWS_AT_ONCE // 32, 4)
+    assert maps[..., 0].numel() > ROWS_AT_ONCE
+    copy = maps.clone()
+
+    def mix(conv, x):
+        return conv(x)
+
+    with torch.no_grad():
+        pieces = block(maps, mix)
+    torch.testing.assert_close(pieces, block(maps, mix).detach())
+    assert torch.equal(maps, copy)
+
+
+@pytest.mark.parametrize("cross", [False, True])
+def test_transformer_block_without_gradients_leaves_its_input(cross):
+    torch.manual_seed(0)
+    block, x = TransformerBlock(8, 2, drop_path=0.5, cross=cross).eval(), torch.randn(2, 5, 8)
+    context = torch.randn(2, 7, 8) if cross else None
+    copy = x.clone()
+    with torch.no_grad():
+        out = block(x, context)
+    torch.testing.assert_close(out, block(x, context).detach())
+    assert torch.equal(x, copy)

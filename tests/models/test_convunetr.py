@@ -1,5 +1,6 @@
 """ConvUNetR against the golden numbers, its decoder's shortcuts against plain torch, and tiled inference."""
 
+import importlib
 import json
 import os
 from pathlib import Path
@@ -13,6 +14,7 @@ from cinema_lightning.errors import CinemaError
 from cinema_lightning.models.convunetr import ConvUNetR
 from cinema_lightning.models.dense_decoder import ImageBlock, PatchUpConv, convolve, map_conv
 from cinema_lightning.models.layout import published_slots, to_published
+from cinema_lightning.models.lora import add_lora
 from cinema_lightning.models.tiling import predict_tiled, tile_starts
 from cinema_lightning.models.weights import load_published
 
@@ -241,3 +243,39 @@ def test_tiles_refuse_nonsense():
     stacks = {"sax": torch.rand(1, 1, 4, 4, 5), "other": torch.rand(1, 1, 4, 4, 5)}
     with pytest.raises(CinemaError, match="both deeper"):
         predict_tiled(dict, stacks, {"sax": 2, "other": 2})
+
+
+@pytest.mark.parametrize("folder", list(CASES))
+def test_benchmark_reference_computes_the_same(folder, monkeypatch):
+    monkeypatch.syspath_prepend(Path(__file__).parents[2] / "benchmarks")
+    reference_of = importlib.import_module("reference_convunetr").reference_of
+    network, io = golden_model(folder)
+    reference = reference_of(network).eval()
+    images = {view: io[f"input.{view}"] for view in network.views}
+    with torch.no_grad():
+        ours, theirs = network(images), reference(images)
+    for view in network.views:
+        assert relative(theirs[view], io[f"logits.{view}"]) < 1e-4
+        assert relative(ours[view], theirs[view]) < 1e-4
+        assert (ours[view].argmax(dim=1) == theirs[view].argmax(dim=1)).float().mean() > 0.999
+
+
+@pytest.mark.parametrize("lora", [False, True])
+def test_shortcuts_without_gradients_change_nothing(lora):
+    network = tiny(["sax", "lax_4c"]).eval()
+    if lora:
+        add_lora(network, rank=2)
+        for name, parameter in network.named_parameters():
+            if name.endswith("lora_b"):
+                torch.nn.init.normal_(parameter)
+    images = {"sax": torch.rand(2, 1, 32, 32, 2), "lax_4c": torch.rand(2, 1, 64, 32)}
+    before = {key: value.clone() for key, value in network.state_dict().items()}
+    wanted = network(images)
+    with torch.no_grad():
+        logits = network(images)
+    with torch.inference_mode():
+        again = network(images)
+    for view in images:
+        torch.testing.assert_close(logits[view], wanted[view].detach(), rtol=1e-4, atol=1e-5)
+        assert torch.equal(logits[view], again[view])
+    assert all(torch.equal(value, before[key]) for key, value in network.state_dict().items())

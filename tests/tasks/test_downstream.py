@@ -78,7 +78,9 @@ def test_weights_start_the_encoder_and_low_layers_learn_slowly(pretrained):
     assert rate[id(stem)] < rate[id(head)]
     if blocks:
         assert rate[id(stem)] == pytest.approx(task.optim.lr * 0.5 ** (blocks + 1))
-    assert all("lr" not in group for group in segmentation(layer_decay=0.5).parameter_groups()), "from scratch: one rate"
+    assert all("lr" not in group for group in segmentation(layer_decay=0.5).parameter_groups()), (
+        "from scratch: one rate"
+    )
 
 
 def test_a_linear_probe_trains_heads_only(pretrained):

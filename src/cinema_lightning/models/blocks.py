@@ -19,6 +19,42 @@ from torch.utils.checkpoint import checkpoint
 from cinema_lightning.models.patches import nested_patches
 
 CHANNEL_NORM_EPS = 1e-6
+ROWS_AT_ONCE = 2048
+"""Pixels that go through a pixel-wise MLP together on a CPU: their hidden channels then stay in the cache."""
+
+
+def gelu(x: Tensor) -> Tensor:
+    """GELU of a tensor that nobody else holds; in its own memory where no gradient is wanted."""
+    if torch.is_grad_enabled():
+        return F.gelu(x)
+    return F.gelu(x, out=x)  # type: ignore[call-arg]  # out is not in torch's stubs
+
+
+def add(into: Tensor, other: Tensor) -> Tensor:
+    """Adds two maps, reusing the memory of the first, which nobody else holds, where no gradient is wanted."""
+    return into + other if torch.is_grad_enabled() else into.add_(other)
+
+
+def add_linear(base: Tensor, linear: nn.Linear, x: Tensor) -> Tensor:
+    """Gives ``base + linear(x)`` and leaves both as they were.
+
+    Where no gradient is wanted the matrix product is summed onto base and bias, without a map of its own.
+
+    Args:
+        base: (..., out_features).
+        linear: The layer; one that is more than a plain linear layer, such as a LoRA layer, is called as it is.
+        x: (..., in_features).
+
+    Returns:
+        (..., out_features), a new tensor.
+    """
+    plain = type(linear).forward is nn.Linear.forward and linear.bias is not None
+    same = base.dtype == x.dtype == linear.weight.dtype and not torch.is_autocast_enabled(base.device.type)
+    if torch.is_grad_enabled() or not (plain and same and base.is_contiguous()):
+        return base + linear(x)
+    out = base + linear.bias
+    out.view(-1, out.shape[-1]).addmm_(x.reshape(-1, x.shape[-1]), linear.weight.t())
+    return out
 
 
 class PatchConv(nn.Linear):
@@ -130,7 +166,7 @@ class ConvMlp(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Maps (..., C) to (..., C)."""
-        return self.fc2(F.gelu(self.fc1(x)))
+        return self.fc2(gelu(self.fc1(x)))
 
 
 Mixer = Callable[[DepthwiseConv, Tensor], Tensor]
@@ -164,8 +200,13 @@ class MaskedConvBlock(nn.Module):
         Returns:
             The same shape.
         """
-        x = x + self.pointwise2(mix(self.depthwise, self.pointwise1(self.norm1(x))))
-        return x + self.mlp(self.norm2(x))
+        x = add_linear(x, self.pointwise2, mix(self.depthwise, self.pointwise1(self.norm1(x))))
+        if torch.is_grad_enabled() or x.device.type != "cpu" or torch.compiler.is_compiling():
+            return add(x, self.mlp(self.norm2(x)))
+        rows = x.reshape(-1, x.shape[-1])
+        for some in rows.split(ROWS_AT_ONCE):
+            some += self.mlp(self.norm2(some))
+        return rows.view(x.shape)
 
 
 def run(function: Callable[..., Tensor], *args: Any, checkpointing: bool) -> Tensor:

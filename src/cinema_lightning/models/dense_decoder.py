@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from cinema_lightning.models.blocks import CHANNEL_NORM_EPS, PatchConv, PointwiseConv, run
+from cinema_lightning.models.blocks import CHANNEL_NORM_EPS, PatchConv, PointwiseConv, add, gelu, run
 from cinema_lightning.models.patches import nested_patches
 
 
@@ -30,11 +30,6 @@ def convolve(conv: nn.Module, maps: Tensor) -> Tensor:
     """Runs a convolution module on channels-last maps (B, X, Y[, Z], C)."""
     out: Tensor = conv(maps.movedim(-1, 1))
     return out.movedim(1, -1)
-
-
-def add(into: Tensor, other: Tensor) -> Tensor:
-    """Adds two maps, reusing the memory of the first where no gradient is wanted."""
-    return into + other if torch.is_grad_enabled() else into.add_(other)
 
 
 class PatchUpConv(nn.Module):
@@ -104,8 +99,8 @@ class ResidualBlock(nn.Module):
 
     def branch(self, maps: Tensor) -> Tensor:
         """What the block adds to its shortcut."""
-        x = convolve(self.conv1, F.gelu(self.norm1(maps)))
-        return convolve(self.conv2, self.dropout(F.gelu(self.norm2(x))))
+        x = convolve(self.conv1, gelu(self.norm1(maps)))
+        return convolve(self.conv2, self.dropout(gelu(self.norm2(x))))
 
 
 class ImageBlock(ResidualBlock):
@@ -124,13 +119,19 @@ class ImageBlock(ResidualBlock):
             return super().forward(maps)
         size = maps.shape[1:-1]
         spread = self.branch(maps.new_zeros(1, *[min(n, 5) for n in size], 1))
-        for axis in reversed(range(len(size))):
+        for axis in range(1, len(size)):
             if (n := size[axis]) > 5:
                 index = torch.full((n,), 2, device=maps.device)
                 index[:2] = torch.arange(2)
                 index[-2:] = torch.arange(3, 5)
                 spread = spread.index_select(axis + 1, index)
-        return self.shortcut(maps).add_(spread)
+        out = self.shortcut(maps)
+        if size[0] <= 5:
+            return out.add_(spread)
+        # the first axis is spread by broadcasting, so that no second map of full size is made
+        for voxels, part in ((slice(2), slice(2)), (slice(2, -2), slice(2, 3)), (slice(-2, None), slice(3, 5))):
+            out[:, voxels] += spread[:, part]
+        return out
 
 
 class UpLevel(nn.Module):

@@ -15,7 +15,6 @@ from functools import partial
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from cinema_lightning.models.blocks import (
     CHANNEL_NORM_EPS,
@@ -23,6 +22,7 @@ from cinema_lightning.models.blocks import (
     MaskedConvBlock,
     Mixer,
     PatchConv,
+    gelu,
     run,
 )
 from cinema_lightning.models.patches import Selection, nested_patches, pixel_index, take
@@ -79,7 +79,7 @@ class ConvStage(nn.Module):
         Returns:
             (*shape, out_channels).
         """
-        x = F.gelu(self.norm(self.down(patches))).reshape(*shape, -1)
+        x = gelu(self.norm(self.down(patches))).reshape(*shape, -1)
         for block in self.blocks:
             x = run(block, x, mix, checkpointing=self.checkpointing)
         return x

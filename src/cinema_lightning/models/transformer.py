@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from cinema_lightning.models.blocks import run
+from cinema_lightning.models.blocks import add_linear, gelu, run
 
 MLP_RATIO = 4
 
@@ -25,11 +25,13 @@ class SelfAttention(nn.Module):
         self.qkv = nn.Linear(dim, 3 * dim)
         self.proj = nn.Linear(dim, dim)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Maps (B, N, D) to (B, N, D)."""
-        qkv = self.qkv(x).unflatten(-1, (3, self.heads, -1))
-        q, k, v = (part.transpose(1, 2) for part in qkv.unbind(2))
-        return self.proj(F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2))
+    def forward(self, x: Tensor, onto: Tensor | None = None) -> Tensor:
+        """Maps (B, N, D) to (B, N, D), and adds it to a tensor ``onto`` of that shape."""
+        qkv = self.qkv(x).unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
+        if x.device.type == "cpu" and not torch.is_grad_enabled():
+            qkv = qkv.contiguous()  # the CPU's kernel reads whole heads faster than strided ones
+        q, k, v = qkv.unbind(0)
+        return _finish(self.proj, F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2), onto)
 
     def reset(self) -> None:
         """Draws initial values as for separate query and key-value layers."""
@@ -53,12 +55,12 @@ class CrossAttention(nn.Module):
         self.kv = nn.Linear(dim, 2 * dim)
         self.proj = nn.Linear(dim, dim)
 
-    def forward(self, x: Tensor, context: Tensor) -> Tensor:
-        """Maps queries (B, N, D) and a context (B, M, D) to (B, N, D)."""
+    def forward(self, x: Tensor, context: Tensor, onto: Tensor | None = None) -> Tensor:
+        """Maps queries (B, N, D) and a context (B, M, D) to (B, N, D), and adds it to a tensor ``onto``."""
         q = self.q(x).unflatten(-1, (self.heads, -1)).transpose(1, 2)
         kv = self.kv(context).unflatten(-1, (2, self.heads, -1))
         k, v = (part.transpose(1, 2) for part in kv.unbind(2))
-        return self.proj(F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2))
+        return _finish(self.proj, F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2), onto)
 
 
 class Mlp(nn.Module):
@@ -69,9 +71,13 @@ class Mlp(nn.Module):
         self.fc1 = nn.Linear(dim, ratio * dim)
         self.fc2 = nn.Linear(ratio * dim, dim)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Maps (..., D) to (..., D)."""
-        return self.fc2(F.gelu(self.fc1(x)))
+    def forward(self, x: Tensor, onto: Tensor | None = None) -> Tensor:
+        """Maps (..., D) to (..., D), and adds it to a tensor ``onto`` of that shape."""
+        return _finish(self.fc2, gelu(self.fc1(x)), onto)
+
+
+def _finish(linear: nn.Linear, x: Tensor, onto: Tensor | None) -> Tensor:
+    return linear(x) if onto is None else add_linear(onto, linear, x)
 
 
 class DropPath(nn.Module):
@@ -85,9 +91,14 @@ class DropPath(nn.Module):
         super().__init__()
         self.rate = rate
 
+    @property
+    def active(self) -> bool:
+        """Whether anything may be dropped now."""
+        return self.training and self.rate > 0
+
     def forward(self, x: Tensor) -> Tensor:
         """Maps (B, ...) to (B, ...)."""
-        if self.rate == 0 or not self.training:
+        if not self.active:
             return x
         keep = 1 - self.rate
         return x * x.new_empty(x.shape[0], *[1] * (x.dim() - 1)).bernoulli_(keep).div_(keep)
@@ -113,8 +124,11 @@ class TransformerBlock(nn.Module):
 
     def forward(self, x: Tensor, context: Tensor | None = None) -> Tensor:
         """Maps (B, N, D), with a context (B, M, D) for cross-attention, to (B, N, D)."""
-        normed = self.norm1(x)
-        x = x + self.drop_path(self.attn(normed) if context is None else self.attn(normed, context))
+        inputs = (self.norm1(x),) if context is None else (self.norm1(x), context)
+        if not self.drop_path.active:
+            x = self.attn(*inputs, onto=x)
+            return self.mlp(self.norm2(x), onto=x)
+        x = x + self.drop_path(self.attn(*inputs))
         return x + self.drop_path(self.mlp(self.norm2(x)))
 
 
