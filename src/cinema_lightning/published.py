@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from lightning.pytorch.utilities import rank_zero_warn
+
 from cinema_lightning.data.facts import Facts, facts_of
 from cinema_lightning.errors import CinemaError
 from cinema_lightning.models import BACKBONES
@@ -68,6 +70,8 @@ def _published_finetuned(path: Path, config: dict[str, Any]) -> tuple[dict[str, 
             "of the task that it was trained for, such as --config acdc_seg.yaml."
         )
     network, facts = load_finetuned(path)
+    if caution := facts.get("caution"):
+        rank_zero_warn(str(caution))
     _, config_path = locate(path)
     spec = {
         "views": list(network.views),
@@ -107,12 +111,22 @@ def _target(kind: str, path: Path, facts: dict[str, Any], data: dict[str, Any]) 
     if kind == "regression":
         if "mean" not in facts:
             raise CinemaError(f"{path} does not say the mean and SD of its target; put its config.yaml beside it.")
-        return {"target": str(data.get("target") or "lv_ef"), "mean": facts["mean"], "std": facts["std"]}
+        _check(path, outputs, 1, "a regression has one")
+        target, own = str(data.get("target") or "lv_ef"), str(facts["target"])
+        if target.removeprefix("lv_") != own:  # the published column of the ejection fraction is ef
+            raise CinemaError(
+                f"{path} holds a network for {own}, but data.target is {target}: give the configuration of the task "
+                "that it was trained for."
+            )
+        return {"target": target, "mean": facts["mean"], "std": facts["std"]}
     if kind == "landmarks":
         names = list(data.get("landmarks") or _LANDMARKS)
         wanted = len(names) * (1 if facts["network"] == "ConvUNetR" else 2)
         _check(path, outputs, wanted, f"{len(names)} landmarks need {wanted} outputs")
         return {"landmarks": names, "frames": data.get("frames") or "ed_es", "spacing_known": False}
+    _check(path, outputs, 1, f"{kind} has one")
+    if "target" in facts:
+        raise CinemaError(f"{path} holds a network for {facts['target']}, but the configuration is for {kind}.")
     return {}
 
 

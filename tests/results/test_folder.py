@@ -10,8 +10,10 @@ import pandas as pd
 import pytest
 
 from cinema_lightning.errors import CinemaError
+from cinema_lightning.results import pictures_agreement
 from cinema_lightning.results.folder import finish, read_results, read_table
 from cinema_lightning.results.function import long_axis_table, ventricular_table
+from cinema_lightning.results.headline import QUANTITIES
 
 PICTURES = {
     "segmentation": {"dice", "hd95", "lv_ef", "rv_ef", "lv_edv", "lv_esv", "rv_edv", "rv_esv", "lv_mass"},
@@ -100,7 +102,15 @@ def test_cells_that_say_nothing_are_missing(write):
 
 
 # ---------------------------------------------------------------------- degenerate
+@pytest.fixture
+def few_quantities(monkeypatch):
+    """One picture per kind of quantity: the others are drawn alike and take the time of the tests."""
+    chosen = {name: QUANTITIES[name] for name in ("lv_ef", "lv_edv", "mapse")}
+    monkeypatch.setattr(pictures_agreement, "QUANTITIES", chosen)
+
+
 @pytest.mark.parametrize("kind", PICTURES)
+@pytest.mark.usefixtures("few_quantities")
 def test_one_case(make, kind):
     table, summary = done(make(kind, n=1))
     assert len(table)
@@ -152,6 +162,18 @@ def test_one_class_only(make):
     assert found["sensitivity"] is not None
 
 
+def test_cases_without_a_known_class_are_counted_as_missing(make):
+    folder = make("classification", n=12)
+    table = pd.read_csv(folder / "cases.csv", dtype={"id": str})
+    table.loc[:4, "true"] = ""
+    table.to_csv(folder / "cases.csv", index=False)
+    rows, summary = done(folder)
+    found = summary["headlines"]
+    assert {(row["n"], row["n_subjects"], row["n_missing"]) for row in found} == {(7, 7, 5)}
+    assert rows.set_index("metric").loc["ece", ["n", "n_missing"]].tolist() == [7, 5]
+    assert pictures(folder) == {"confusion", "roc", "calibration"}
+
+
 def test_no_events(make):
     folder = make("survival", n=20)
     for name in ("cases", "validation"):
@@ -174,6 +196,7 @@ def test_covariates_that_few_have_are_left_out(make):
     assert set(found["n_train"]) == {60}
 
 
+@pytest.mark.usefixtures("few_quantities")
 def test_no_study_has_an_ef(make):
     folder = make("segmentation", n=5)
     table = pd.read_csv(folder / "cases.csv", dtype={"id": str})
@@ -235,6 +258,15 @@ def test_broken_files_are_named(make, tmp_path):
         read_results(folder)
     (folder / "function.csv").write_text("id,lv_ef_pred\na,good\n")
     with pytest.raises(CinemaError, match=r"function.csv, row 2: 'good' in column lv_ef_pred is not a number"):
+        read_results(folder)
+    (folder / "function.csv").write_text("id,lv_ef_pred,lv_ef_true\na,50,55\nb,50,55,60\n")
+    with pytest.raises(CinemaError, match=r"function.csv, row 3 has 4 cells for 3 columns"):
+        read_results(folder)
+    (folder / "function.csv").write_text("id,lv_ef_pred,lv_ef_true\na,50,55,60\nb,5")
+    with pytest.raises(CinemaError, match=r"function.csv, row 2 has 4 cells for 3 columns"):
+        read_results(folder)
+    (folder / "function.csv").write_text("id,lv_ef_pred,lv_ef_pred\na,50,55\n")
+    with pytest.raises(CinemaError, match=r"function.csv has two columns 'lv_ef_pred'"):
         read_results(folder)
     (folder / "cases.csv").write_text("")
     with pytest.raises(CinemaError, match=r"cases.csv is not a CSV table"):

@@ -86,6 +86,14 @@ def test_ef_stays_between_0_and_100():
     assert np.isnan(ventricular_table(empty, {})["lv_ef_pred"]).all()
 
 
+def test_two_frames_without_a_name_are_told_by_their_volume():
+    table = cases(id="a", frame=[0, 8], phase="", lv_volume_pred=[60.0, 150.0], lv_volume_true=[50.0, 200.0])
+    (row,) = ventricular_table(table, {}).to_dict("records")
+    assert (row["lv_ef_pred"], row["lv_ef_true"]) == (60, 75)
+    assert (row["ed_frame_pred"], row["es_frame_pred"]) == (8, 0)
+    assert np.isnan(ventricular_table(table.assign(phase=["ED", ""]), {})["lv_ef_pred"]).all(), "only ED is named"
+
+
 def test_nothing_where_there_is_no_function():
     assert ventricular_table(cases(id=["a"], frame=0, phase="", lv_volume_pred=100.0), {}).empty, "no cine"
     assert ventricular_table(cases(id=["a"], frame=0, cavity_volume_pred=100.0), {}).empty, "EMIDEC"

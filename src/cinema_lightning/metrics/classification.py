@@ -136,7 +136,10 @@ def area_under_curve(score: np.ndarray, positive: np.ndarray, negative: np.ndarr
 
 
 def auroc(probabilities: Any, true: Any, *, weights: Any = None) -> Any:
-    """Area under the ROC curve: of class 1 for two classes, else the mean over classes of one against the rest.
+    """Area under the ROC curve: of class 1 for two classes, else the mean over pairs of classes, one against one.
+
+    For a pair, the cases of the two classes are ranked by the probability of the one and of the other, and the two
+    areas are averaged (Hand and Till, Machine Learning 2001; the macro one-vs-one mean of the published figures).
 
     Args:
         probabilities: (N, C).
@@ -144,13 +147,14 @@ def auroc(probabilities: Any, true: Any, *, weights: Any = None) -> Any:
         weights: None, (N,) or (D, N).
 
     Returns:
-        0 to 1. The mean is over the classes that occur (and do not make up all cases); NaN where none does.
+        0 to 1. The mean is over the pairs of classes that both occur; NaN where there is none.
     """
     scores, labels, mask = _checked(probabilities, true)
     table, scores, labels = case_weights(weights, mask), scores[mask], labels[mask]
-    chosen = [1] if scores.shape[1] == 2 else list(range(scores.shape[1]))
+    count = scores.shape[1]
+    pairs = [(1, 0)] if count == 2 else [(a, b) for a in range(count) for b in range(count) if a != b]
     areas = np.stack(
-        [area_under_curve(scores[:, c], table * (labels == c), table * (labels != c)) for c in chosen], axis=1
+        [area_under_curve(scores[:, a], table * (labels == a), table * (labels == b)) for a, b in pairs], axis=1
     )
     return answer(divide(np.nansum(areas, axis=1), np.isfinite(areas).sum(axis=1)), weights)
 

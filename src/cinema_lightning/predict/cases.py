@@ -47,18 +47,22 @@ class CaseWriter(RowWriter):
         self.overlays = overlays
         self._validation: PartTable | None = None
         self._validation_part: PartWriter | None = None
+        self._completed = False
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """See :meth:`RowWriter.setup`; where validation subjects are tested too, they have a table of their own."""
-        super().setup(trainer, pl_module, stage)
         datamodule: Any = trainer.datamodule  # type: ignore[attr-defined]
         if len(datamodule.test_splits) > 1:
             self._validation = PartTable(self.place, VALIDATION, self.shard)
-            if self.overwrite and trainer.is_global_zero:
-                self._validation.clear()
-            if not self.table.finished:
-                done = self.table.done() | self._validation.done()
-                datamodule.restrict_prediction(self.shard.of, done)
+        super().setup(trainer, pl_module, stage)
+        if self._validation is not None and not self.table.finished:
+            datamodule.restrict_prediction(self.shard.of, self.table.done() | self._validation.done())
+
+    def _claim(self, folder: Path) -> str | None:
+        refusal = super()._claim(folder)
+        if refusal is None and self.overwrite and self._validation is not None:
+            self._validation.clear()
+        return refusal
 
     def on_test_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Opens this process's parts."""
@@ -76,7 +80,7 @@ class CaseWriter(RowWriter):
         dataloader_idx: int = 0,
     ) -> None:
         """Writes the rows of a batch."""
-        rows = outputs["rows"]
+        rows = sorted(outputs["rows"], key=lambda row: (row["id"], row["frame"]))  # a sample's views stand together
         if self._validation_part is not None:
             self._validation_part.write([row for row in rows if row["split"] == "val" and _is_real(row, batch)])
             rows = [row for row in rows if row["split"] != "val"]
@@ -93,11 +97,20 @@ class CaseWriter(RowWriter):
         """Merges the parts of all ranks on the first one, and makes what follows from the whole table."""
         self.close()
         trainer.strategy.barrier("results")
+        self._complete(trainer, pl_module)
+
+    def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Completes the results where no case was left to test, for Lightning then calls no other hook."""
+        if not self._completed:
+            self._complete(trainer, pl_module)
+
+    def _complete(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._completed = True
         if not trainer.is_global_zero:
             return
         assert isinstance(pl_module, Task)
         self._write_facts(trainer, pl_module)
-        fresh = not self.table.finished
+        fresh = not self.table.table.is_file()
         if fresh:
             if self._validation is not None:
                 self._validation.finish()

@@ -45,6 +45,12 @@ class PartTable:
         """True where this shard, or the whole table, is already there."""
         return self.table.is_file() or (self.shard.count > 1 and self.shard_file(self.shard.index).is_file())
 
+    @property
+    def begun(self) -> bool:
+        """True where anybody wrote rows of any shard, or is about to."""
+        there = (*self.folder.glob(f"{self.stem}.csv"), *self.folder.glob(f"{self.stem}.*-of-*.csv"))
+        return bool(there) or any(self._parts_folder.glob(f"{self.stem}.*.csv"))
+
     def parts(self) -> list[Path]:
         """Parts of this shard that earlier attempts left."""
         pattern = f"{self.stem}.{self.shard.index}-of-{self.shard.count}.*.csv"
@@ -56,10 +62,15 @@ class PartTable:
             path.unlink(missing_ok=True)
 
     def done(self) -> set[tuple[str, int]]:
-        """Samples, (id, frame), whose rows are already written."""
+        """Samples, (id, frame), whose rows are already written.
+
+        Of a table with a row per view the last sample of a part does not count: a kill may have cost it a view.
+        """
         keys: set[tuple[str, int]] = set()
         for part in self.parts():
-            keys.update(key[:2] for key, _, _ in _places(part)[1])
+            found = [key for key, _, _ in _places(part)[1]]
+            last = found[-1] if found and found[-1][2] else None
+            keys.update(key[:2] for key in found if last is None or key[:2] != last[:2])
         return keys
 
     def new_part(self, rank: int) -> PartWriter:
@@ -75,14 +86,15 @@ class PartTable:
                 attempt += 1
 
     def finish(self) -> Path:
-        """Merges this shard's parts, then the shards where all are there.
+        """Merges this shard's parts where that was not done before, then the shards where all are there.
 
         Returns:
             The file that holds this shard's rows now.
         """
         parts = self.parts()
         target = self.table if self.shard.count == 1 else self.shard_file(self.shard.index)
-        _merge(parts, target)  # a shard without subjects becomes an empty file, so that the others can merge
+        if not target.is_file():  # a stop between the two merges leaves the second to the next attempt
+            _merge(parts, target)  # a shard without subjects becomes an empty file, so that the others can merge
         for part in parts:
             part.unlink()
         if self.shard.count > 1:

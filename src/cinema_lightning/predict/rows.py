@@ -86,7 +86,8 @@ class RowWriter(Callback):
         """Notes what the folder's results are of; the sentence that refuses it where it holds others."""
         text = json.dumps(self._record, indent=2, sort_keys=True, default=str) + "\n"
         known = folder / f"{self.stem}.json"
-        others = known.is_file() and known.read_text(encoding="utf-8") != text
+        # a note without rows was left by an attempt that failed before it began
+        others = self.table.begun and known.is_file() and known.read_text(encoding="utf-8") != text
         if others and self.overwrite and self.shard.count > 1:
             return (
                 f"{folder} holds {self.what} of something else, which --output.overwrite cannot replace shard by shard "

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import math
 import re
@@ -92,8 +93,9 @@ def read_table(path: Path, texts: tuple[str, ...] = ()) -> pd.DataFrame:
     if not path.is_file():
         raise CinemaError(f"There is no {path}; a folder of results holds cases.csv and test.json.")
     try:
+        _check_shape(path)
         table = pd.read_csv(path, dtype=str, keep_default_na=False, encoding="utf-8-sig")
-    except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError, ValueError) as error:
+    except (csv.Error, pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError, ValueError) as error:
         reason = str(error).strip().splitlines()[0]
         raise CinemaError(f"{path} is not a CSV table ({reason}); write it again.") from None
     if "id" not in table.columns:
@@ -107,6 +109,22 @@ def read_table(path: Path, texts: tuple[str, ...] = ()) -> pd.DataFrame:
         table["subject"] = table["id"]
     table["subject"] = table["subject"].where(table["subject"] != "", table["id"])
     return table
+
+
+def _check_shape(path: Path) -> None:
+    """Refuses rows with more or fewer cells than the header: pandas shifts or fills them without a word."""
+    with path.open(encoding="utf-8-sig", newline="") as file:
+        rows = csv.reader(file, strict=True)
+        header = next(rows, [])
+        twice = [name for place, name in enumerate(header) if name in header[:place]]
+        if twice:
+            raise CinemaError(f"{path} has two columns '{twice[0]}'; remove or rename one.")
+        for number, row in enumerate((row for row in rows if row), start=2):
+            if len(row) != len(header):
+                counts = f"{len(row)} cells for {len(header)} columns"
+                raise CinemaError(
+                    f"{path}, row {number} has {counts}; it may have been cut off: write the table again."
+                )
 
 
 def _converted(cells: pd.Series) -> pd.Series:

@@ -21,8 +21,9 @@ ED, ES = "ED", "ES"
 def ventricular_table(cases: pd.DataFrame, facts: Mapping[str, Any]) -> pd.DataFrame:
     """Volumes, ejection fractions and mass of each study, truth beside prediction.
 
-    ED and ES are the frames that the table calls so. Where more than two frames of a study were segmented, those of
-    the prediction are found on its own volume curve. The truth is that of the label maps, else the study's own columns.
+    ED and ES are the frames that the table calls so. Where more than two frames of a study were segmented, or phases
+    are not named, those of the prediction are found on its own volume curve. The truth is that of the label maps, else
+    the study's own columns.
     A study with only one of the two phases has no ejection fraction.
 
     Args:
@@ -66,7 +67,8 @@ def _measures(part: pd.DataFrame, side: str, named: dict[str, int]) -> dict[str,
     curve = volumes.get("lv")
     if curve is None or not np.isfinite(curve).any():
         return {}
-    if len(curve) > 2 and np.isfinite(curve).all():
+    # Two frames without a name can only be ED and ES; one cannot be told.
+    if (len(curve) > 2 or (len(curve) == 2 and not named)) and np.isfinite(curve).all():
         return ventricular_function(volumes)
     if len(named) == 2:
         return ventricular_function(volumes, named[ED], named[ES])

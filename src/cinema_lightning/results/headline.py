@@ -49,6 +49,7 @@ class Headline:
         source: The table it is made of.
         statistic: Takes the columns and ``weights`` (see :mod:`cinema_lightning.metrics.weighted`).
         columns: Takes the table and the facts of the test; None where the table lacks something.
+        per_person: Whether a person is one case however many rows there are, which decides how many are missing.
     """
 
     name: str
@@ -58,6 +59,7 @@ class Headline:
     source: Literal["cases", "function"]
     statistic: Statistic
     columns: Columns
+    per_person: bool = False
 
 
 def headlines(kind: str, facts: Facts) -> list[Headline]:
@@ -93,7 +95,10 @@ def numbers(*names: str) -> Columns:
 
 
 def probabilities(table: pd.DataFrame, facts: Facts) -> tuple[np.ndarray, ...] | None:
-    """(N, C) probabilities and (N,) true class numbers, -1 where unknown."""
+    """(N, C) probabilities and (N,) true class numbers.
+
+    Where the true class is unknown its number is -1 and the probabilities are NaN, so that the case counts as missing.
+    """
     classes = [str(name) for name in facts.get("classes", [])]
     columns = [f"prob_{name}" for name in classes]
     if "true" not in table.columns or any(name not in table.columns for name in columns) or len(classes) < 2:
@@ -101,7 +106,7 @@ def probabilities(table: pd.DataFrame, facts: Facts) -> tuple[np.ndarray, ...] |
     place = {name: number for number, name in enumerate(classes)}
     label = np.array([place.get(str(name), -1) for name in table["true"]], dtype=np.int64)
     scores = table[columns].apply(pd.to_numeric, errors="coerce").to_numpy(dtype=np.float64)
-    return scores, label
+    return np.where(label[:, None] < 0, np.nan, scores), label
 
 
 def _detection(table: pd.DataFrame, facts: Facts) -> tuple[np.ndarray, ...] | None:
@@ -118,7 +123,7 @@ def _ef_classes(table: pd.DataFrame, facts: Facts) -> tuple[np.ndarray, ...] | N
         return None
     guess, truth = ef_class(pair[0]), ef_class(pair[1])
     scores = np.eye(3)[np.maximum(guess, 0)]
-    scores[guess < 0] = np.nan
+    scores[(guess < 0) | (truth < 0)] = np.nan
     return scores, truth
 
 
@@ -183,7 +188,7 @@ def _segmentation(facts: Facts) -> list[Headline]:
         found.append(Headline(f"ef_class_{name}", display, "", True, "function", statistic, _ef_classes))
     if facts.get("dataset") == "rescan":
         name = "LVEF scan-rescan variation"
-        found.append(Headline("lv_ef_variation", name, "%", False, "function", percent_variation, repeatability))
+        found.append(Headline("lv_ef_variation", name, "%", False, "function", percent_variation, repeatability, True))
     return found
 
 

@@ -181,4 +181,4 @@ def _chosen(names: list[str], table: pd.DataFrame | None) -> dict[str, str]:
     if last <= CURVES:
         places = list(range(last))
     rank = {last - 1: "worst, ", middle: "median, ", 0: "best, "} if last > 2 else {}
-    return {str(order.index[i]): f" ({rank.get(i, '')}LVEF error {order.iloc[i]:+.1f}%)" for i in places}
+    return {str(order.index[i]): f" ({rank.get(i, '')}LVEF error {order.iloc[i].round(1) + 0.0:+.1f}%)" for i in places}

@@ -97,7 +97,10 @@ def headline_rows(results: Results, seed: int = 0) -> list[dict[str, Any]]:
         if not figure.n:
             continue
         about = {"display": headline.display, "unit": headline.unit, "higher_is_better": headline.higher_is_better}
-        out.append({"metric": headline.name, **about, **figure.as_dict()})
+        row = {"metric": headline.name, **about, **figure.as_dict()}
+        if headline.per_person:
+            row["n_missing"] = int(table["subject"].nunique()) - figure.n
+        out.append(row)
     return out
 
 

@@ -18,6 +18,9 @@ from cinema_lightning.tasks.base import Batch
 from cinema_lightning.tasks.downstream import real
 from cinema_lightning.tasks.pooled import Pooled
 
+REPEAT = -1
+"""Label of a sample that is in no figure, since it only fills the last distributed batch."""
+
 
 @TASKS.register
 class Classification(Pooled):
@@ -53,19 +56,21 @@ class Classification(Pooled):
         count = len(spec["classes"])
         self.mcc = MulticlassMatthewsCorrCoef(count)
         self.accuracy = MulticlassAccuracy(count, average="micro")
-        self.auroc = MulticlassAUROC(count)
+        self.auroc = MulticlassAUROC(count, ignore_index=REPEAT)
 
     def loss(self, batch: Batch, stage: str) -> Tensor:
         """Cross-entropy with label smoothing."""
         if stage == "train":
             return self.log_training_loss(self._cross_entropy(self.network(self.images(batch)), batch["label"]), batch)
-        chosen = real(batch)
-        logits, label = self.outputs(batch)[chosen], batch["label"][chosen]
+        chosen, outputs = real(batch), self.outputs(batch)
+        logits, label = outputs[chosen], batch["label"][chosen]
         n = len(label)
         loss = self._cross_entropy(logits, label) if n else logits.sum()
-        for metric in (self.mcc, self.accuracy, self.auroc):
+        for metric in (self.mcc, self.accuracy):
             if n:
                 metric.update(logits.softmax(dim=1), label)
+        # it keeps all samples, and gathers them only where each rank has some, be they left out
+        self.auroc.update(outputs.softmax(dim=1), torch.where(chosen, batch["label"], REPEAT))
         self.log_validation(loss, n, mcc=self.mcc, accuracy=self.accuracy, auroc=self.auroc)
         return loss
 

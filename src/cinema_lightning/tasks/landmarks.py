@@ -36,16 +36,22 @@ class Landmarks(Downstream):
         self.mean_distance = MeanMetric()
         self.each_distance = nn.ModuleDict({name: MeanMetric() for name in self.names})
 
+    @property
+    def spacing_known(self) -> bool:
+        """Whether the voxel size of the data in use is known, which need not be the data that was trained on."""
+        data = getattr(self._trainer, "datamodule", None)
+        return bool(getattr(data, "spacing_known", self.spec["spacing_known"]))
+
     def points(self, batch: Batch) -> dict[str, Tensor]:
         """View -> (B, L, 2) voxels of the image as it is, float32."""
         raise NotImplementedError
 
-    def update_distances(self, batch: Batch) -> None:
+    def update_distances(self, batch: Batch, found_points: dict[str, Tensor]) -> None:
         """Means over cases and views; landmarks that are not marked are left out."""
         chosen = real(batch).cpu()
-        for view, points in self.points(batch).items():
+        for view, points in found_points.items():
             pixels, millimetres = self._distances(batch, view, points)
-            found = torch.from_numpy(millimetres if self.spec["spacing_known"] else pixels)[chosen].float()
+            found = torch.from_numpy(millimetres if self.spacing_known else pixels)[chosen].float()
             for metric, column in zip(self.each_distance.values(), found.unbind(1), strict=True):
                 column = column.to(self.device)
                 cast(MeanMetric, metric).update(column, column.isfinite().float())
@@ -63,7 +69,7 @@ class Landmarks(Downstream):
         return torch.where(valid, batch[f"{view}_points"], torch.nan)
 
     def _distances(self, batch: Batch, view: str, points: Tensor) -> tuple[Any, Any]:
-        spacing = batch[f"{view}_spacing"].cpu().numpy() if self.spec["spacing_known"] else None
+        spacing = batch[f"{view}_spacing"].cpu().numpy() if self.spacing_known else None
         return distances(points.cpu().numpy(), self._truth(batch, view).cpu().numpy(), spacing)
 
     def panels(self, batch: Batch) -> Panels:
@@ -103,14 +109,14 @@ class Landmarks(Downstream):
                     row |= {f"{name}_distance_px": float(pixels[i, k]), f"{name}_distance_mm": float(millimetres[i, k])}
                 means = {"px": pixels[i], "mm": millimetres[i]}
                 row |= {f"mean_distance_{u}": float(torch.tensor(v).nanmean()) for u, v in means.items()}
-                spacing = batch[f"{view}_spacing"][i].tolist() if self.spec["spacing_known"] else [None, None]
+                spacing = batch[f"{view}_spacing"][i].tolist() if self.spacing_known else [None, None]
                 row |= {"spacing_x": spacing[0], "spacing_y": spacing[1]}
                 rows.append(row)
         return rows
 
     def facts(self) -> dict[str, Any]:
         """Landmarks in the order of the outputs."""
-        return {"landmarks": self.names, "unit": "mm" if self.spec["spacing_known"] else "px"}
+        return {"landmarks": self.names, "unit": "mm" if self.spacing_known else "px"}
 
 
 @TASKS.register
@@ -150,7 +156,7 @@ class LandmarkHeatmap(Landmarks):
         logits = {view: found.clamp(1e-7, 1 - 1e-7).logit() for view, found in scores.items()}
         losses = [self._heatmap_loss(batch, view, values, chosen) for view, values in logits.items()]
         loss = torch.stack(losses).mean()
-        self.update_distances(batch)
+        self.update_distances(batch, self._peaks(batch, scores))
         self.log_distances(loss, int(chosen.sum()))
         return loss
 
@@ -167,8 +173,11 @@ class LandmarkHeatmap(Landmarks):
 
     def points(self, batch: Batch) -> dict[str, Tensor]:
         """Peaks inside the true image."""
+        return self._peaks(batch, self.probabilities(batch))
+
+    def _peaks(self, batch: Batch, scores: dict[str, Tensor]) -> dict[str, Tensor]:
         out = {}
-        for view, maps in self.probabilities(batch).items():
+        for view, maps in scores.items():
             sizes = batch[f"{view}_size"]
             places = [refined_points(cropped(one, size)[None])[0] for one, size in zip(maps, sizes, strict=True)]
             out[view] = torch.stack(places).float()
@@ -219,8 +228,9 @@ class LandmarkCoordinate(Landmarks):
         if stage == "train":
             return self.log_training_loss(wing_loss(self._coordinates(batch), points, valid), batch)
         chosen = real(batch)
-        loss = wing_loss(self._coordinates(batch), points, valid & chosen[:, None])
-        self.update_distances(batch)
+        found = self._coordinates(batch)
+        loss = wing_loss(found, points, valid & chosen[:, None])
+        self.update_distances(batch, {self.view: found})
         self.log_distances(loss, int(chosen.sum()))
         return loss
 

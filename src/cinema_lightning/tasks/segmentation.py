@@ -130,6 +130,9 @@ class Segmentation(Downstream):
             return self.log_training_loss(torch.stack(losses).mean(), batch)
         chosen = real(batch)
         scores = self.probabilities(batch)
+        for view, values in labels.items():  # padding that other images of the batch needed is nobody's background
+            own = batch[f"{view}_size"].clamp(min=torch.tensor(self.spec["input_size"][view], device=values.device))
+            labels[view] = torch.where(inside(own, values.shape[1:]), values, -1)
         losses = [segmentation_loss(_logs(scores[view])[chosen], labels[view][chosen]) for view in images]
         loss = torch.stack(losses).mean()
         self._update_dice(batch, scores, chosen)
