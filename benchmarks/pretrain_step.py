@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import resource
 import statistics
 import subprocess
 import sys
@@ -22,6 +21,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+import common
 from cinema_lightning.models.layout import to_published
 from cinema_lightning.models.mae import MaskedAutoencoder
 from cinema_lightning.models.precision import has_fast_bf16
@@ -107,13 +107,7 @@ def time_variants(names: list[str], size: str, device: torch.device, steps: int)
 
 def measure_peak(name: str, size: str, device: torch.device, optimise: bool) -> float:
     """Peak memory of two steps in this process, GB (1e9 bytes): resident on a CPU, allocated on a GPU."""
-    step = stepper(name, size, device, optimise)
-    step()
-    step()
-    if device.type == "cuda":
-        return torch.cuda.max_memory_allocated(device) / 1e9
-    scale = 1 if sys.platform == "darwin" else 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * scale / 1e9
+    return common.measure_peak(stepper(name, size, device, optimise), device)
 
 
 def peak_in_own_process(name: str, args: argparse.Namespace, optimise: bool) -> float:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from cinema_lightning.datasets.base import CINE_LABELS, DATASETS
 from cinema_lightning.errors import CinemaError
@@ -62,3 +63,22 @@ def facts_of(dataset: str | None) -> Facts:
         raise CinemaError(f"There is no dataset called '{dataset}'; data.dataset is one of {known}.")
     found = DATASETS[dataset]
     return Facts(found.name, found.display, found.views, found.labels, found.classes)
+
+
+def check_made_of(provenance: Mapping[str, Any], facts: Facts, source: str) -> None:
+    """Refuses a store that was made of another dataset than the one whose facts are used.
+
+    Args:
+        provenance: What a series of the store says of its making.
+        facts: The facts in use.
+        source: What to call the store in the message.
+
+    Raises:
+        CinemaError: Names both.
+    """
+    made_of = str(provenance.get("dataset", facts.name))
+    if made_of != facts.name and made_of in DATASETS:
+        raise CinemaError(
+            f"{source} was made of {DATASETS[made_of].display}, but data.dataset is {facts.name}: set it to {made_of}, "
+            "or data.root to the other store."
+        )

@@ -10,12 +10,12 @@ import numpy as np
 
 from cinema_lightning.data.datamodule import CineDataModule, Split
 from cinema_lightning.data.dataset import FrameDataset
-from cinema_lightning.data.facts import facts_of
+from cinema_lightning.data.facts import check_made_of, facts_of
 from cinema_lightning.data.finetune_transforms import FinetuneAugment, Whole
 from cinema_lightning.data.labels import Extra, LabelledDataset, plain, text_of
+from cinema_lightning.data.phases import known_phases
 from cinema_lightning.data.splits import fraction_of_subjects
 from cinema_lightning.data.table import views_of
-from cinema_lightning.datasets.base import DATASETS
 from cinema_lightning.errors import CinemaError
 
 Pairs = list[tuple[int, int]]
@@ -351,12 +351,7 @@ class LabelledData(CineDataModule):
         row = next(int(rows[0]) for rows in self.rows.values() if len(rows))
         view = views_of(int(self._masks[row]))[0]
         provenance = self.cohort.reader.open(str(self.cohort.ids[row]), view).info.provenance
-        made_of = str(provenance.get("dataset", self.facts.name))
-        if made_of != self.facts.name and made_of in DATASETS:
-            raise CinemaError(
-                f"{self.cohort.source} was made of {DATASETS[made_of].display}, but data.dataset is {self.facts.name}: "
-                f"set it to {made_of}, or data.root to the other store."
-            )
+        check_made_of(provenance, self.facts, str(self.cohort.source))
         self._sequences = [str(name) for name in provenance.get("channels", [])]
         self.spacing_known = bool(provenance.get("spacing_known", True))
 
@@ -367,12 +362,7 @@ class LabelledData(CineDataModule):
         self._single = bool(self._sequences) or bool((counts == 1).all())
         if self._single:
             return np.zeros_like(phases)
-        phases[~np.isfinite(phases).all(1)] = np.nan
-        if self.assumed_phases is not None:
-            unknown = ~np.isfinite(phases).all(1)
-            guess = np.minimum(np.round(np.outer(counts, self.assumed_phases)), counts[:, None] - 1)
-            phases[unknown] = guess[unknown]
-        return phases
+        return known_phases(phases, counts, self.assumed_phases)
 
     def ed_es(self, rows: np.ndarray) -> np.ndarray:
         """The rows whose ED and ES are known; notes how many are not."""
