@@ -142,10 +142,13 @@ def run_step(
 
 def _wait(child: subprocess.Popen[bytes], abandoned: threading.Event) -> tuple[int, int]:
     """Exit code, and the largest resident memory (kB) of the child and what it waited for."""
+    waiting = os.WNOHANG
     while True:
-        pid, status, usage = os.wait4(child.pid, os.WNOHANG)
+        pid, status, usage = os.wait4(child.pid, waiting)
         if pid:
             child.returncode = os.waitstatus_to_exitcode(status)
             return child.returncode, usage.ru_maxrss
         if abandoned.wait(POLL_SECONDS):
-            child.send_signal(signal.SIGKILL)
+            # not child.send_signal: it may reap the child itself, and with it what wait4 is to tell
+            os.kill(child.pid, signal.SIGKILL)
+            waiting = 0
