@@ -145,6 +145,18 @@ def test_testing_again_changes_nothing_and_shards_merge_to_the_same(run, root, t
     assert (tmp_path / "parts" / "summary.csv").is_file()
 
 
+def test_a_limit_on_the_batches_makes_no_whole_result(run, root, tmp_path, caplog):
+    folder = run("acdc_seg.yaml")
+    options = ["--config", "acdc_seg.yaml", *SMALL, "--data.root", str(root), "--runs", str(folder.parents[1])]
+    options += ["--output.folder", str(tmp_path / "limited"), "--data.batch_size", "2"]
+    with pytest.warns(UserWarning, match=r"^1 of \d+ batches were done \(trainer.limit_test_batches"):
+        assert main(["test", *options, "--trainer.limit_test_batches", "1"]) == 0
+    assert not list((tmp_path / "limited").glob("*.csv"))
+    assert main(["test", *options]) == 0
+    whole = (folder / "test" / "acdc" / "cases.csv").read_text()
+    assert (tmp_path / "limited" / "cases.csv").read_text() == whole
+
+
 def test_regression_follows_the_statistics_of_its_training(run, root):
     folder = run("acdc_ef.yaml")
     out, cases, _ = results_of(folder)

@@ -14,7 +14,7 @@ from cinema_lightning.models.mae import MaskedAutoencoder
 from cinema_lightning.models.unet import ResidualUNet
 from cinema_lightning.models.weights import save_published
 from cinema_lightning.tasks.classification import Classification
-from cinema_lightning.tasks.downstream import Lora, by_own_size
+from cinema_lightning.tasks.downstream import Lora, by_own_size, mean_over_views
 from cinema_lightning.tasks.landmarks import LandmarkCoordinate, LandmarkHeatmap
 from cinema_lightning.tasks.regression import Regression
 from cinema_lightning.tasks.segmentation import Segmentation, batch_dice
@@ -217,3 +217,13 @@ def test_any_dense_backbone_fits():
 
     task = Segmentation(spec("segmentation", **CLASSES), network=tiny(UNet))
     assert any(isinstance(module, ResidualUNet) for module in task.network.modules())
+
+
+def test_a_view_without_truth_does_not_count():
+    losses = {"sax": torch.tensor(2.0, requires_grad=True), "lax_4c": torch.tensor(0.0, requires_grad=True)}
+    known = {"sax": torch.tensor([True, False]), "lax_4c": torch.tensor([False, False])}
+    assert mean_over_views(losses, known).item() == 2.0
+    nothing = mean_over_views(losses, {view: torch.tensor([False]) for view in losses})
+    nothing.backward()
+    assert nothing.item() == 0
+    assert losses["sax"].grad.item() == 0

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any, Literal
 
 import numpy as np
+from lightning.pytorch.utilities import rank_zero_warn
 
 from cinema_lightning.data import DATA
 from cinema_lightning.data.datamodule import Split
@@ -160,6 +161,11 @@ class LandmarkData(LabelledData):
             raise CinemaError(
                 f"{self.cohort.root} marks {', '.join(self.known)}, but the checkpoint finds "
                 f"{', '.join(spec['landmarks'])}; test it on data with the same landmarks."
+            )
+        if absent := [name for name in spec["landmarks"] if name not in self.known]:
+            rank_zero_warn(
+                f"{self.cohort.root} does not mark {', '.join(absent)}: their distances stay empty, and means are over "
+                "the other landmarks."
             )
 
     def encode(self) -> np.ndarray:

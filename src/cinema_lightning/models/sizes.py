@@ -37,7 +37,7 @@ MINI_CONV_CHANNELS = (16, 32)
 """Stem of the size "mini", which is made to learn phantom hearts on a laptop; all other sizes share one stem."""
 
 DEC_CHANNELS = (32, 64, 128, 256, 512)
-_DEC_CHANNELS = {"tiny": (4, 8, 16, 24, 32), "mini": (16, 24, 32, 64, 128)}
+_DEC_CHANNELS = {"tiny": (4, 8, 16, 24, 32), "mini": (8, 16, 32, 64, 128)}
 _WIDTHS = {"tiny": 8, "mini": 16, "base": 32, "large": 48, "huge": 64}
 
 

@@ -106,7 +106,7 @@ class CaseWriter(RowWriter):
 
     def _complete(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._completed = True
-        if not trainer.is_global_zero:
+        if self.cut_short(trainer) or not trainer.is_global_zero:
             return
         assert isinstance(pl_module, Task)
         self._write_facts(trainer, pl_module)

@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 from lightning import Callback, LightningModule, Trainer
-from lightning.pytorch.utilities import rank_zero_info
+from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
 
 from cinema_lightning.errors import CinemaError
 from cinema_lightning.files import replacing
@@ -71,6 +71,7 @@ class RowWriter(Callback):
             CinemaError: If the folder holds results of something else.
         """
         self.table = PartTable(self.place, self.stem, self.shard)
+        self._record["precision"] = str(trainer.precision)  # parts of two precisions would differ in the last digits
         refusal = self._claim(self.place) if trainer.is_global_zero else None
         refusal = trainer.strategy.broadcast(refusal)
         if refusal:
@@ -125,6 +126,20 @@ class RowWriter(Callback):
         if self._part is not None:
             self._part.close()
             self._part = None
+
+    def cut_short(self, trainer: Trainer) -> bool:
+        """Whether a limit on the batches left subjects out, so that no whole table can be made yet; says so."""
+        verb = "test" if trainer.testing else "predict"
+        loader = getattr(trainer, f"{verb}_dataloaders")
+        limit = getattr(trainer, f"limit_{verb}_batches")
+        total = 0 if loader is None else len(loader)
+        done = int(total * limit) if isinstance(limit, float) else min(limit, total)
+        if done < total:
+            rank_zero_warn(
+                f"{done} of {total} batches were done (trainer.limit_{verb}_batches, trainer.fast_dev_run); the rows are "
+                f"kept under {self.place}, and the same command without the limit does the rest and writes the tables."
+            )
+        return done < total
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
         """Closes the part; the next attempt goes on after it."""

@@ -75,7 +75,7 @@ class PredictionWriter(RowWriter):
 
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Merges the parts on the first rank once all ranks are through; a run that broke off does not come here."""
-        if trainer.is_global_zero and not self.table.table.is_file():
+        if not self.cut_short(trainer) and trainer.is_global_zero and not self.table.table.is_file():
             rank_zero_info(f"Written: {self.table.finish()}")
 
     def _draw(self, trainer: Trainer, task: LightningModule, batch: Any) -> None:

@@ -227,3 +227,18 @@ def inside(sizes: Tensor, shape: tuple[int, ...]) -> Tensor:
         mask = places if mask is None else mask & places
     assert mask is not None
     return mask.expand(len(sizes), *shape)
+
+
+def mean_over_views(losses: dict[str, Tensor], known: dict[str, Tensor]) -> Tensor:
+    """Mean of the views' losses; a view of which the batch has no truth says nothing and does not count.
+
+    Args:
+        losses: View -> scalar.
+        known: View -> bool tensor of any shape, true where there is truth.
+
+    Returns:
+        Scalar; 0 where there is no truth in any view.
+    """
+    values = torch.stack(list(losses.values()))
+    shares = torch.stack([known[view].any() for view in losses]).to(values)
+    return (values * shares).sum() / shares.sum().clamp(min=1)

@@ -17,7 +17,7 @@ from cinema_lightning.models.convunetr import ConvUNetR
 from cinema_lightning.models.convvit import ConvViT
 from cinema_lightning.tasks import TASKS
 from cinema_lightning.tasks.base import Batch, Marked, Panels
-from cinema_lightning.tasks.downstream import Downstream, cropped, real
+from cinema_lightning.tasks.downstream import Downstream, cropped, mean_over_views, real
 from cinema_lightning.tasks.segmentation import dense_probabilities
 
 
@@ -149,13 +149,17 @@ class LandmarkHeatmap(Landmarks):
         if stage == "train":
             outputs = self.network(images)
             levels = {v: out if isinstance(out, list) else [out] for v, out in outputs.items()}
-            losses = [self._heatmap_loss(batch, v, level) for v, found in levels.items() for level in found]
-            return self.log_training_loss(torch.stack(losses).mean(), batch)
+            losses = {
+                v: torch.stack([self._heatmap_loss(batch, v, level) for level in found]).mean()
+                for v, found in levels.items()
+            }
+            marked = {view: batch[f"{view}_points_valid"] for view in losses}
+            return self.log_training_loss(mean_over_views(losses, marked), batch)
         chosen = real(batch)
         scores = self.probabilities(batch)
         logits = {view: found.clamp(1e-7, 1 - 1e-7).logit() for view, found in scores.items()}
-        losses = [self._heatmap_loss(batch, view, values, chosen) for view, values in logits.items()]
-        loss = torch.stack(losses).mean()
+        losses = {view: self._heatmap_loss(batch, view, values, chosen) for view, values in logits.items()}
+        loss = mean_over_views(losses, {view: batch[f"{view}_points_valid"][chosen] for view in losses})
         self.update_distances(batch, self._peaks(batch, scores))
         self.log_distances(loss, int(chosen.sum()))
         return loss

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torchmetrics import MeanMetric
 
 from cinema_lightning.data.labels import IGNORE
+from cinema_lightning.losses.segmentation import IGNORED as UNKNOWN
 from cinema_lightning.losses.segmentation import deep_supervision, segmentation_loss
 from cinema_lightning.metrics.segmentation import Regions, case_metrics, regions_of
 from cinema_lightning.models.backbone import DenseBackbone, crop_to, pad_to_multiple
@@ -18,7 +19,7 @@ from cinema_lightning.models.convunetr import ConvUNetR
 from cinema_lightning.models.tiling import predict_tiled
 from cinema_lightning.tasks import TASKS
 from cinema_lightning.tasks.base import Batch, Panels
-from cinema_lightning.tasks.downstream import Downstream, by_own_size, cropped, inside, real
+from cinema_lightning.tasks.downstream import Downstream, by_own_size, cropped, inside, mean_over_views, real
 from cinema_lightning.views import get_view
 
 PLANE_MULTIPLE = 32
@@ -126,15 +127,16 @@ class Segmentation(Downstream):
         labels = {view: _ignored(batch[f"{view}_label"]) for view in images}
         if stage == "train":
             outputs = self.network(images)
-            losses = [deep_supervision(segmentation_loss, outputs[view], labels[view]) for view in images]
-            return self.log_training_loss(torch.stack(losses).mean(), batch)
+            losses = {view: deep_supervision(segmentation_loss, outputs[view], labels[view]) for view in images}
+            return self.log_training_loss(mean_over_views(losses, {view: values != UNKNOWN for view, values in labels.items()}), batch)
         chosen = real(batch)
         scores = self.probabilities(batch)
         for view, values in labels.items():  # padding that other images of the batch needed is nobody's background
             own = batch[f"{view}_size"].clamp(min=torch.tensor(self.spec["input_size"][view], device=values.device))
-            labels[view] = torch.where(inside(own, values.shape[1:]), values, -1)
-        losses = [segmentation_loss(_logs(scores[view])[chosen], labels[view][chosen]) for view in images]
-        loss = torch.stack(losses).mean()
+            labels[view] = torch.where(inside(own, values.shape[1:]), values, UNKNOWN)
+        labels = {view: values[chosen] for view, values in labels.items()}
+        losses = {view: segmentation_loss(_logs(scores[view])[chosen], labels[view]) for view in images}
+        loss = mean_over_views(losses, {view: values != UNKNOWN for view, values in labels.items()})
         self._update_dice(batch, scores, chosen)
         named = {f"dice_{name}": metric for name, metric in self.region_dice.items()}
         self.log_validation(loss, int(chosen.sum()), dice=self.dice, **named)
@@ -241,7 +243,7 @@ class Segmentation(Downstream):
 def _ignored(labels: Tensor) -> Tensor:
     """Class indices with -1 where nothing is known, as the losses take them."""
     values = labels.long()
-    return torch.where(values == IGNORE, -1, values)
+    return torch.where(values == IGNORE, UNKNOWN, values)
 
 
 def _logs(scores: Tensor) -> Tensor:
