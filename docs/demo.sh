@@ -8,7 +8,7 @@ echo "1/4 Phantom cohort: 48 beating hearts in four views, with truth"
 cinema phantom --subjects 48 --size small --workers 2 --out cohort --picture phantom.png
 echo "2/4 Pretraining a small masked autoencoder"
 cinema fit --config pretrain.yaml --config phantom.yaml --data.root cohort --trainer.max_epochs 100 \
-    --ckpt_path auto
+    --model.optim.lr 4e-3 --ckpt_path auto
 echo "3/4 Reconstructions and features of the held-out subjects"
 cinema predict --config pretrain.yaml --config phantom.yaml --data.root cohort \
     --data.predict_split val --data.predict_frames ed_es --output.folder predictions --output.pictures true

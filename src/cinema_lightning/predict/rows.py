@@ -136,8 +136,9 @@ class RowWriter(Callback):
         done = int(total * limit) if isinstance(limit, float) else min(limit, total)
         if done < total:
             rank_zero_warn(
-                f"{done} of {total} batches were done (trainer.limit_{verb}_batches, trainer.fast_dev_run); the rows are "
-                f"kept under {self.place}, and the same command without the limit does the rest and writes the tables."
+                f"{done} of {total} batches were done (trainer.limit_{verb}_batches, trainer.fast_dev_run); their rows "
+                f"are kept under {self.place}, and the same command without the limit does the rest and writes the "
+                "tables."
             )
         return done < total
 

@@ -128,7 +128,7 @@ class Segmentation(Downstream):
         if stage == "train":
             outputs = self.network(images)
             losses = {view: deep_supervision(segmentation_loss, outputs[view], labels[view]) for view in images}
-            return self.log_training_loss(mean_over_views(losses, {view: values != UNKNOWN for view, values in labels.items()}), batch)
+            return self.log_training_loss(mean_over_views(losses, _known(labels)), batch)
         chosen = real(batch)
         scores = self.probabilities(batch)
         for view, values in labels.items():  # padding that other images of the batch needed is nobody's background
@@ -136,7 +136,7 @@ class Segmentation(Downstream):
             labels[view] = torch.where(inside(own, values.shape[1:]), values, UNKNOWN)
         labels = {view: values[chosen] for view, values in labels.items()}
         losses = {view: segmentation_loss(_logs(scores[view])[chosen], labels[view]) for view in images}
-        loss = mean_over_views(losses, {view: values != UNKNOWN for view, values in labels.items()})
+        loss = mean_over_views(losses, _known(labels))
         self._update_dice(batch, scores, chosen)
         named = {f"dice_{name}": metric for name, metric in self.region_dice.items()}
         self.log_validation(loss, int(chosen.sum()), dice=self.dice, **named)
@@ -248,3 +248,7 @@ def _ignored(labels: Tensor) -> Tensor:
 
 def _logs(scores: Tensor) -> Tensor:
     return scores.clamp(min=torch.finfo(scores.dtype).tiny).log()
+
+
+def _known(labels: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {view: values != UNKNOWN for view, values in labels.items()}
