@@ -12,7 +12,7 @@ from cinema_lightning.data.datamodule import CineDataModule, Split
 from cinema_lightning.data.dataset import FrameDataset
 from cinema_lightning.data.facts import check_made_of, facts_of
 from cinema_lightning.data.finetune_transforms import FinetuneAugment, Whole
-from cinema_lightning.data.labels import Extra, LabelledDataset, plain, text_of
+from cinema_lightning.data.labels import Extra, LabelledDataset, plain
 from cinema_lightning.data.phases import known_phases
 from cinema_lightning.data.splits import fraction_of_subjects
 from cinema_lightning.data.table import views_of
@@ -20,8 +20,6 @@ from cinema_lightning.errors import CinemaError
 
 Pairs = list[tuple[int, int]]
 _SPLITS: tuple[Split, ...] = ("train", "val", "test")
-# Columns that no one would predict, left out when a message lists what there is.
-_HOUSEKEEPING = ("id", "subject", "split", "views", "n_frames", "n_slices", "ed_frame", "es_frame")
 
 
 class LabelledData(CineDataModule):
@@ -290,27 +288,6 @@ class LabelledData(CineDataModule):
     def note(self, text: str) -> None:
         """Keeps a sentence for the user, said once at setup."""
         self._notes.append(f"{self.cohort.source}: {text}")
-
-    def column(self, name: str) -> list[str | None]:
-        """Cells of a column as text.
-
-        Raises:
-            CinemaError: If there is no such column, or it is empty; names those that there are.
-        """
-        table = self.cohort.table
-        cells = [text_of(cell) for cell in table[name].tolist()] if name in table else []
-        if any(cell is not None for cell in cells):
-            return cells
-        known = [
-            str(other)
-            for other in table
-            if other not in _HOUSEKEEPING and not str(other).startswith("orig_") and table[other].notna().any()
-        ]
-        what = f"the column '{name}' is empty" if name in table else f"there is no column '{name}'"
-        raise CinemaError(
-            f"{self.cohort.source}: {what}; columns with values are {', '.join(known) or 'none'}. Set data.target to "
-            "one of them, or prepare the data again with it."
-        )
 
     def leave_out(self, rows: np.ndarray, why: str, advice: str = "") -> None:
         """Notes that studies are left out: how many, why, the first of them, and what can be done."""

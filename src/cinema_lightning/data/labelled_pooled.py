@@ -38,7 +38,7 @@ class StudyData(LabelledData):
 
     def known_numbers(self, name: str) -> tuple[np.ndarray, np.ndarray]:
         """A numeric column, and which of its cells can be used; notes how many of the splits' cannot."""
-        self.column(name)
+        self.cohort.texts(name)
         values = self.cohort.numbers(name)
         known = np.isfinite(values)
         self.note_unknown(name, ~known)
@@ -82,7 +82,7 @@ class ClassificationData(StudyData):
 
     def encode(self) -> np.ndarray:
         """See :meth:`LabelledData.encode`."""
-        cells = self.column(self.target)
+        cells = self.cohort.texts(self.target)
         self.classes: list[str] = self._classes(cells)
         index = {name: number for number, name in enumerate(self.classes)}
         self.label = np.array([index.get(str(cell), -1) for cell in cells])
@@ -113,7 +113,9 @@ class ClassificationData(StudyData):
     def check_target(self, spec: dict[str, Any]) -> None:
         """See :meth:`LabelledData.check_target`."""
         own = {
-            cell for cell, inside in zip(self.column(self.target), self.in_a_split(), strict=True) if inside and cell
+            cell
+            for cell, inside in zip(self.cohort.texts(self.target), self.in_a_split(), strict=True)
+            if inside and cell
         }
         if not own & set(spec["classes"]):
             raise CinemaError(

@@ -258,15 +258,6 @@ class LabelledDataset(FrameDataset):
         }
 
 
-def text_of(cell: Any) -> str | None:
-    """A cell of the table as the name of a class: 1.0 reads 1; None where it is empty."""
-    if cell is None or cell != cell or str(cell).strip() == "":
-        return None
-    if isinstance(cell, int | float | np.number) and float(cell).is_integer():
-        return str(int(cell))
-    return str(cell).strip()
-
-
 def plain(cell: Any) -> Any:
     """A cell of the table as a plain value: numpy numbers as Python's, None where it is empty."""
     if cell is None or cell != cell:

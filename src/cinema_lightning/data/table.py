@@ -30,6 +30,8 @@ SPLITS = ("train", "val", "test")
 GET_DATA = "prepare the data with `cinema prepare`, or make some with `cinema phantom --out DIR`, and give that folder"
 # Bit of each view in a study's mask of views.
 VIEW_BITS = {name: 1 << bit for bit, name in enumerate(VIEWS)}
+# Columns that no one would predict, left out when a message lists what there is.
+_HOUSEKEEPING = ("id", "subject", "split", "views", "n_frames", "n_slices", "ed_frame", "es_frame")
 _TEXT = ("id", "subject", "split", "views", "sex", "pathology", "vendor", "centre")
 
 
@@ -129,6 +131,32 @@ class Cohort:
                 "which is not a number; mend it or leave the cell empty."
             )
         return values.to_numpy(dtype=np.float64)
+
+    def texts(self, column: str) -> list[str | None]:
+        """A column's cells as the names of classes.
+
+        Args:
+            column: Its name.
+
+        Returns:
+            n cells, None where they are empty.
+
+        Raises:
+            CinemaError: If there is no such column, or it is empty; names those that there are.
+        """
+        cells = [text_of(cell) for cell in self.table[column].tolist()] if column in self.table else []
+        if any(cell is not None for cell in cells):
+            return cells
+        known = [
+            str(other)
+            for other in self.table
+            if other not in _HOUSEKEEPING and not str(other).startswith("orig_") and self.table[other].notna().any()
+        ]
+        what = f"the column '{column}' is empty" if column in self.table else f"there is no column '{column}'"
+        raise CinemaError(
+            f"{self.source}: {what}; columns with values are {', '.join(known) or 'none'}. Set data.target to "
+            "one of them, or prepare the data again with it."
+        )
 
 
 def read_cohort(root: str | Path) -> Cohort:
@@ -244,6 +272,15 @@ def _view_masks(path: Path, table: pd.DataFrame) -> np.ndarray:
             )
         masks[position] = mask_of(names)
     return masks[codes]
+
+
+def text_of(cell: Any) -> str | None:
+    """A cell of the table as the name of a class: 1.0 reads 1; None where it is empty."""
+    if cell is None or cell != cell or str(cell).strip() == "":
+        return None
+    if isinstance(cell, int | float | np.number) and float(cell).is_integer():
+        return str(int(cell))
+    return str(cell).strip()
 
 
 def mask_of(views: Iterable[str]) -> int:
