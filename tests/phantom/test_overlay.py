@@ -68,7 +68,7 @@ def test_full_size_is_prepared_as_published(tmp_path):
 
 
 @pytest.mark.parametrize("dataset", [None, "acdc"])
-@pytest.mark.parametrize("file", ["cohort.csv", "subject/sax_0000.nii.gz"])
+@pytest.mark.parametrize("file", ["cohort.csv", "subject/sax_0000.nii.gz", "acdc/sax_ed.nii.gz"])
 def test_data_of_the_user_is_left_alone(dataset, file, tmp_path):
     path = tmp_path / file
     path.parent.mkdir(exist_ok=True)

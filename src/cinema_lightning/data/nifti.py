@@ -28,6 +28,11 @@ _PHASES = {"ed": 0, "es": 1}
 Files = dict[str, dict[str, list[Path]]]
 
 
+def is_series(path: Path) -> bool:
+    """Whether a file is named like a series of a view."""
+    return _NAME.match(path.name) is not None
+
+
 def scan(root: Path) -> Files:
     """Finds the image files of a NIfTI folder, by name only.
 

@@ -18,6 +18,7 @@ from typing import Any, Literal
 
 from lightning.pytorch.utilities import rank_zero_info
 
+from cinema_lightning.data.nifti import is_series
 from cinema_lightning.data.table import TABLE
 from cinema_lightning.errors import CinemaError
 from cinema_lightning.phantom.cohort import FRAMES, SETTINGS, read_settings, write_text
@@ -95,7 +96,9 @@ def _holds_others(root: Path) -> bool:
     from cinema_lightning.phantom.raw.base import LAYOUTS
 
     ours = (PLAIN, *LAYOUTS)
-    return root.is_dir() and any(entry.name not in ours and entry.name[0] != "." for entry in root.iterdir())
+    entries = [entry for entry in root.iterdir() if entry.name[0] != "."] if root.is_dir() else []
+    # a study of the user may be called like a dataset; no cohort has files of views directly in its folder
+    return any(entry.name not in ours or any(is_series(file) for file in entry.glob("*.nii*")) for entry in entries)
 
 
 @contextmanager
