@@ -1,9 +1,9 @@
 """Evidence that the tasks learn: small networks on phantom hearts, held-out subjects, two CPU cores.
 
-Every line of the table is one run of `cinema fit` and `cinema test` (test subjects are never seen in training). Run it
-with `python benchmarks/learning.py --json FILE`; `--only segmentation` and the like run a part. Two parts at a time,
-each with `OMP_NUM_THREADS=1`, finish sooner than one after the other with two threads.
-Stopped, it goes on.
+Every line of the table is one run of `cinema fit` and `cinema test` (test subjects are never seen in training). Both
+cohorts have further subjects to test on only, since few test subjects make wide intervals. Run it with
+`python benchmarks/learning.py --json FILE`; `--only segmentation` and the like run a part. Two parts at a time, each
+with `OMP_NUM_THREADS=1`, finish sooner than one after the other with two threads. Stopped, it goes on.
 """
 
 from __future__ import annotations
@@ -20,7 +20,8 @@ import numpy as np
 import pandas as pd
 
 from cinema_lightning.cli import main as cinema
-from cinema_lightning.metrics.bootstrap import bootstrap
+from cinema_lightning.files import replacing
+from cinema_lightning.metrics.bootstrap import bootstrap, compare
 from cinema_lightning.metrics.survival import concordance
 
 GROUPS = ["segmentation", "transfer", "classification", "regression", "landmarks", "survival"]
@@ -42,7 +43,7 @@ class Experiment:
         name: Name of the run's folder and of the line.
         config: Configuration.
         epochs: Length.
-        cohort: small (80 subjects) or large (256).
+        cohort: small (80 subjects) or large (256), without those to test on only.
         options: Further options of fit and test.
         fit: Further options of fit alone.
         figures: Headline figures to report.
@@ -131,12 +132,40 @@ def yardsticks(group: str, folder: Path, store: Path) -> dict[str, Any]:
     return {}
 
 
-def prepare(folder: Path, subjects: dict[str, int], pretrain_epochs: int, groups: list[str]) -> str:
+def make_cohort(folder: Path, count: int, exam: int, seed: int) -> None:
+    """Phantoms: the first ``count`` with splits of their own, ``exam`` more of which all are test subjects."""
+    path = folder / "cohort.csv"
+    if path.is_file() and len(pd.read_csv(path, usecols=["id"])) == count + exam:
+        return
+    options = ["--subjects", str(count + exam), "--seed", str(seed), "--size", "small", "--workers", "2"]
+    assert cinema(["phantom", *options, "--out", str(folder)]) == 0
+    table = pd.read_csv(path, dtype=str, keep_default_na=False)
+    table.loc[table["id"] >= f"phantom_{count:05d}", "split"] = "test"
+    with replacing(path) as temporary:
+        table.to_csv(temporary, index=False)
+
+
+def paired(lines: list[dict[str, Any]], metric: str = "mean_dice") -> Iterator[str]:
+    """Pretrained less scratch, per fraction of the labels: each test subject's mean over phases and seeds."""
+    for fraction in ("100%", "25%"):
+        values = {}
+        for start in ("pretrained", "scratch"):
+            folders = [line["folder"] for line in lines if line["run"].startswith(f"transfer_{fraction}_{start}_")]
+            tables = [pd.read_csv(Path(folder) / "cases.csv", dtype={"id": str}) for folder in folders]
+            values[start] = pd.concat(tables).groupby("id")[metric].mean()
+        found = compare(values["pretrained"], values["scratch"])
+        better = int((values["pretrained"] > values["scratch"]).sum())
+        yield (
+            f"{fraction} of the labels, {len(tables)} seeds: pretrained less scratch {found.difference.value:+.4f} "
+            f"[{found.difference.low:.4f}, {found.difference.high:.4f}], better in {better} of "
+            f"{len(values['scratch'])} subjects, Wilcoxon p = {found.p_wilcoxon:.1g}"
+        )
+
+
+def prepare(folder: Path, subjects: dict[str, tuple[int, int]], pretrain_epochs: int, groups: list[str]) -> str:
     """Makes the cohorts and, where it is wanted, the pretrained network; gives its checkpoint."""
-    for seed, (name, count) in enumerate(subjects.items()):
-        if not (folder / name / "cohort.csv").is_file():
-            made = ["--subjects", str(count), "--seed", str(1000 * seed), "--size", "small", "--workers", "2"]
-            assert cinema(["phantom", *made, "--out", str(folder / name)]) == 0
+    for seed, (name, (count, exam)) in enumerate(subjects.items()):
+        make_cohort(folder / name, count, exam, 1000 * seed)
     weights = folder / "runs" / "pretrain" / "0" / "checkpoints" / "best.ckpt"
     if "transfer" in groups:
         options = ["--config", "pretrain.yaml", "--config", "phantom.yaml", "--data.root", str(folder / "large")]
@@ -154,11 +183,12 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, nargs="*", default=[0])
     parser.add_argument("--subjects", type=int, default=80, help="of the labelled cohort")
     parser.add_argument("--pretrain_subjects", type=int, default=256)
+    parser.add_argument("--exam", type=int, nargs=2, default=[184, 256], help="more test subjects in each cohort")
     parser.add_argument("--pretrain_epochs", type=int, default=150)
     parser.add_argument("--only", nargs="*", default=GROUPS, choices=GROUPS)
     parser.add_argument("--json", type=Path, default=None)
     given = parser.parse_args()
-    subjects = {"small": given.subjects, "large": given.pretrain_subjects}
+    subjects = {"small": (given.subjects, given.exam[0]), "large": (given.pretrain_subjects, given.exam[1])}
     weights = prepare(given.folder, subjects, given.pretrain_epochs, given.only)
     lines = []
     for group, seed in product(given.only, given.seeds):
@@ -170,6 +200,8 @@ def main() -> None:
             if given.json:
                 given.json.parent.mkdir(parents=True, exist_ok=True)
                 given.json.write_text(json.dumps(lines, indent=2, default=float), encoding="utf-8")
+    if "transfer" in given.only:
+        print(*paired(lines), sep="\n")
 
 
 def as_text(line: dict[str, Any]) -> str:

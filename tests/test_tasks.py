@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import nibabel
@@ -13,6 +14,8 @@ import pytest
 from cinema_lightning.cli import main
 from cinema_lightning.configs import list_configs, read_config
 from cinema_lightning.data.store import open_series, series_path
+from cinema_lightning.tasks import segmentation
+from cinema_lightning.tasks.segmentation import dense_probabilities
 
 OVERLAYS = {"phantom.yaml", "laptop.yaml", "cinema.yaml"}
 TASKS = [name for name, _ in list_configs() if name not in OVERLAYS | {"pretrain.yaml"} and "benchmark" not in name]
@@ -130,7 +133,7 @@ def test_segmentation_results_are_the_images_own(run, root):
         assert function.loc[study, "lv_mass_true"] == pytest.approx(table.loc[study, "lv_mass"], rel=1e-3)
 
 
-def test_testing_again_changes_nothing_and_shards_merge_to_the_same(run, root, tmp_path, caplog):
+def test_testing_again_changes_nothing_and_shards_merge_to_the_same(run, root, tmp_path, caplog, capsys):
     folder = run("acdc_seg.yaml")
     options = ["--config", "acdc_seg.yaml", *SMALL, "--data.root", str(root), "--runs", str(folder.parents[1])]
     before = (folder / "test" / "acdc" / "cases.csv").stat().st_mtime_ns
@@ -143,6 +146,42 @@ def test_testing_again_changes_nothing_and_shards_merge_to_the_same(run, root, t
     whole = (folder / "test" / "acdc" / "cases.csv").read_text()
     assert (tmp_path / "parts" / "cases.csv").read_text() == whole
     assert (tmp_path / "parts" / "summary.csv").is_file()
+    # another precision gives other last digits: not into the same folder
+    assert main(["test", *options, "--output.nifti", "true", "--trainer.precision", "64-true"]) == 2
+    assert "holds results of another checkpoint, other data or other options" in capsys.readouterr().err
+
+
+def test_tables_and_images_come_from_one_pass_through_the_network(run, root, tmp_path, monkeypatch):
+    folder = run("acdc_seg.yaml")
+    options = ["--config", "acdc_seg.yaml", *SMALL, "--data.root", str(root), "--runs", str(folder.parents[1])]
+    passes = []
+
+    def counted(network, batch, *arguments):
+        passes.append(batch["id"])
+        return dense_probabilities(network, batch, *arguments)
+
+    monkeypatch.setattr(segmentation, "dense_probabilities", counted)
+    for verb, more in (("test", ["--output.overlays", "0"]), ("predict", ["--output.pictures", "true"])):
+        passes.clear()
+        place = ["--output.folder", str(tmp_path / verb), "--data.batch_size", "1"]
+        assert main([verb, *options, *place, "--output.nifti", "true", *more]) == 0
+        rows = pd.read_csv(tmp_path / verb / {"test": "cases.csv", "predict": "predictions.csv"}[verb])
+        assert len(passes) == len(rows), verb
+
+
+def test_landmarks_that_the_data_does_not_mark_are_named_and_left_out(run, root, tmp_path):
+    folder = run("landmark_heatmap_2ch.yaml")
+    shutil.copytree(root / "landmark", tmp_path / "landmark")
+    table = pd.read_csv(tmp_path / "landmark" / "landmarks.csv", dtype=str)
+    gone = table["landmark"].iloc[0]
+    table[table["landmark"] != gone].to_csv(tmp_path / "landmark" / "landmarks.csv", index=False)
+    command = ["test", "--config", "landmark_heatmap_2ch.yaml", "--data.root", str(tmp_path / "landmark")]
+    command += ["--ckpt_path", str(folder / "checkpoints" / "best.ckpt"), "--output.folder", str(tmp_path / "out")]
+    with pytest.warns(UserWarning, match=f"does not mark {gone}"):
+        assert main([*command, "--trainer.accelerator", "cpu", "--data.num_workers", "0"]) == 0
+    cases = pd.read_csv(tmp_path / "out" / "cases.csv")
+    assert cases[f"{gone}_distance_px"].isna().all()
+    assert cases["mean_distance_px"].notna().all()
 
 
 def test_a_limit_on_the_batches_makes_no_whole_result(run, root, tmp_path, caplog):

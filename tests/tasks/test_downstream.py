@@ -190,11 +190,23 @@ def test_coordinates_are_shares_of_the_input():
     points = task.points(batch)["lax_4c"]
     shares = task.network({"lax_4c": batch["lax_4c"]}).reshape(1, 3, 2)
     torch.testing.assert_close(points, shares * 64)
-    larger = batch | {"lax_4c": torch.rand(1, 1, 96, 64), "lax_4c_size": torch.tensor([[96, 64]])}
-    with pytest.raises(CinemaError, match=r"more than the input size \[64, 64\]"):
-        task.points(larger)
     with pytest.raises(CinemaError, match="three landmarks in one view"):
         LandmarkCoordinate(spec("landmarks", views=("lax_4c",), landmarks=["a", "b"]), network=tiny(ConvViT))
+
+
+def test_coordinates_of_a_larger_image_are_those_of_its_middle():
+    task = LandmarkCoordinate(spec("landmarks", views=("lax_4c",), landmarks=["a", "b", "c"]), network=tiny(ConvViT))
+    task.eval()
+    alone = {"id": ["1"], "lax_4c": torch.rand(1, 1, 64, 64), "lax_4c_size": torch.tensor([[64, 50]])}
+    image = torch.rand(2, 1, 96, 70)
+    image[0, :, 16:80, 3:67] = alone["lax_4c"]
+    image[1, :, :, 64:] = 0  # padding
+    image[1, :, 64:] = 0
+    sizes = torch.tensor([[96, 70], [64, 50]])
+    points = task.points({"id": ["1", "2"], "lax_4c": image, "lax_4c_size": sizes})["lax_4c"]
+    torch.testing.assert_close(points[0], task.points(alone)["lax_4c"][0] + torch.tensor([16.0, 3.0]))
+    second = alone | {"lax_4c": image[1:, :, :64, :64]}
+    torch.testing.assert_close(points[1], task.points(second)["lax_4c"][0])
 
 
 def test_unmarked_landmarks_leave_heatmap_loss_alone():

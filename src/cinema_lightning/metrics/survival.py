@@ -283,7 +283,8 @@ def _cox(
                 warnings.simplefilter("error", ConvergenceWarning)
                 fit = CoxPHFitter().fit(train[[*used, *outcome]], time, event)
         except (ConvergenceError, ConvergenceWarning, np.linalg.LinAlgError) as error:
-            problem = f"the fit did not converge ({str(error).splitlines()[0]})"
+            reason = str(error).splitlines()[0].split(". ")[0].rstrip(".")  # lifelines adds advice and links
+            problem = f"the fit did not converge ({reason})"
         else:
             risk[rows] = fit.predict_log_partial_hazard(test.loc[rows, used]).to_numpy()
             table = fit.summary[["exp(coef)", "exp(coef) lower 95%", "exp(coef) upper 95%", "p"]]

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 import math
 import os
 import shutil
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from lightning import LightningModule
@@ -48,6 +50,36 @@ Panels = dict[str, dict[str, Tensor | Marked]]
 """View -> title -> what to see: images in [0, 1], label maps (whole numbers, drawn over the panel ``image``), marks."""
 
 
+T = TypeVar("T", bound="Task")
+R = TypeVar("R")
+
+
+def once_per_batch(method: Callable[[T, Batch], R]) -> Callable[[T, Batch], R]:
+    """Lets a method run the network once while a batch is tested or predicted.
+
+    Rows, pictures and NIfTI files of a batch all ask for the same output. Outside of Lightning's test and predict
+    loops, where weights may change between two calls, nothing is kept.
+
+    Args:
+        method: Takes a batch, and must not depend on anything else that changes within it.
+
+    Returns:
+        The method, which gives the value of its first call to the later ones with the same batch.
+    """
+
+    @functools.wraps(method)
+    def wrapper(self: T, batch: Batch) -> R:
+        if self.kept is None:
+            return method(self, batch)
+        name = method.__qualname__
+        if name not in self.kept or self.kept[name][0] is not batch:
+            self.kept[name] = (batch, method(self, batch))
+        value: R = self.kept[name][1]
+        return value
+
+    return wrapper
+
+
 def run_seed() -> int:
     """The seed that the run was started with (``seed_everything``), 0 where none was set."""
     return int(os.environ.get("PL_GLOBAL_SEED", "0"))
@@ -81,6 +113,7 @@ class Task(LightningModule):
         self.network: nn.Module
         self._step: list[tuple[Tensor, list[str]]] = []
         self._skipped_in_a_row = 0
+        self.kept: dict[str, tuple[Batch, Any]] | None = None
         self.register_buffer("skipped_steps", torch.zeros((), dtype=torch.long))
         self.skipped_steps: Tensor
 
@@ -151,6 +184,22 @@ class Task(LightningModule):
     def predict_step(self, batch: Batch, batch_idx: int) -> list[dict[str, Any]]:
         """Rows of one batch."""
         return self.rows(batch)
+
+    def on_test_batch_start(self, batch: Batch, batch_idx: int, dataloader_idx: int = 0) -> None:
+        """Keeps outputs until the callbacks have written what they want of the batch."""
+        self.kept = {}
+
+    def on_test_batch_end(self, outputs: Any, batch: Batch, batch_idx: int, dataloader_idx: int = 0) -> None:
+        """Lets go of what was kept; Lightning calls this after the callbacks."""
+        self.kept = None
+
+    def on_predict_batch_start(self, batch: Batch, batch_idx: int, dataloader_idx: int = 0) -> None:
+        """As in testing."""
+        self.kept = {}
+
+    def on_predict_batch_end(self, outputs: Any, batch: Batch, batch_idx: int, dataloader_idx: int = 0) -> None:
+        """As in testing."""
+        self.kept = None
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """AdamW with the warm-up and half-cosine, stepped by fraction of an epoch."""

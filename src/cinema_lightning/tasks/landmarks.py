@@ -16,7 +16,7 @@ from cinema_lightning.models.backbone import DenseBackbone, PooledBackbone
 from cinema_lightning.models.convunetr import ConvUNetR
 from cinema_lightning.models.convvit import ConvViT
 from cinema_lightning.tasks import TASKS
-from cinema_lightning.tasks.base import Batch, Marked, Panels
+from cinema_lightning.tasks.base import Batch, Marked, Panels, once_per_batch
 from cinema_lightning.tasks.downstream import Downstream, cropped, mean_over_views, real
 from cinema_lightning.tasks.segmentation import dense_probabilities
 
@@ -175,6 +175,7 @@ class LandmarkHeatmap(Landmarks):
         """Heatmaps in [0, 1], (B, L, X, Y) float32 per view."""
         return dense_probabilities(self.network, batch, self.images(batch), self.spec["input_size"], "sigmoid")
 
+    @once_per_batch
     def points(self, batch: Batch) -> dict[str, Tensor]:
         """Peaks inside the true image."""
         return self._peaks(batch, self.probabilities(batch))
@@ -210,21 +211,17 @@ class LandmarkCoordinate(Landmarks):
         self.network: PooledBackbone = self.build(network, outputs=6)
 
     def _coordinates(self, batch: Batch) -> Tensor:
-        """(B, 3, 2) pixels.
-
-        Raises:
-            CinemaError: If an image is larger than the input.
-        """
+        """(B, 3, 2) pixels. An image that is larger than the input is seen through a window in its middle."""
         image = batch[self.view]
-        size = self.spec["input_size"][self.view]
-        if list(image.shape[2:]) != list(size):
-            largest = batch[f"{self.view}_size"].amax(0).tolist()
-            raise CinemaError(
-                f"An image of the batch {', '.join(batch['id'][:3])}, ... has {largest} pixels, more than the input "
-                f"size {list(size)}; train with a larger data.input_size."
-            )
+        size = torch.tensor(self.spec["input_size"][self.view], device=image.device)
+        start = (batch[f"{self.view}_size"].to(image.device) - size).clamp(min=0) // 2
+        if list(image.shape[2:]) != size.tolist():
+            across, down = size.tolist()
+            corners = start.tolist()
+            windows = [one[:, x : x + across, y : y + down] for one, (x, y) in zip(image, corners, strict=True)]
+            image = torch.stack(windows)
         shares = self.network({self.view: image}).float().reshape(len(image), 3, 2)
-        return shares * torch.tensor(size, device=image.device, dtype=torch.float32)
+        return shares * size + start[:, None]
 
     def loss(self, batch: Batch, stage: str) -> Tensor:
         """Wing loss of the points and of their offsets from each other's midpoints."""
@@ -238,6 +235,7 @@ class LandmarkCoordinate(Landmarks):
         self.log_distances(loss, int(chosen.sum()))
         return loss
 
+    @once_per_batch
     def points(self, batch: Batch) -> dict[str, Tensor]:
         """The network's points."""
         return {self.view: self._coordinates(batch)}

@@ -13,7 +13,7 @@ from torchmetrics import MeanMetric
 from cinema_lightning.data.draws import generator
 from cinema_lightning.models.mae import MaskedAutoencoder
 from cinema_lightning.tasks import TASKS
-from cinema_lightning.tasks.base import Batch, Panels, Task, run_seed
+from cinema_lightning.tasks.base import Batch, Panels, Task, once_per_batch, run_seed
 from cinema_lightning.tasks.optim import Optimisation
 
 
@@ -101,6 +101,7 @@ class Pretrain(Task):
             self.log(f"val/loss_{view}", metric, on_step=False, on_epoch=True)
         return output.loss
 
+    @once_per_batch
     def panels(self, batch: Batch) -> Panels:
         """Image, what the network saw of it, its reconstruction, and the absolute error, per view."""
         images = self.images(batch)

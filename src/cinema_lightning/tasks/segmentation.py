@@ -18,7 +18,7 @@ from cinema_lightning.models.backbone import DenseBackbone, crop_to, pad_to_mult
 from cinema_lightning.models.convunetr import ConvUNetR
 from cinema_lightning.models.tiling import predict_tiled
 from cinema_lightning.tasks import TASKS
-from cinema_lightning.tasks.base import Batch, Panels
+from cinema_lightning.tasks.base import Batch, Panels, once_per_batch
 from cinema_lightning.tasks.downstream import Downstream, by_own_size, cropped, inside, mean_over_views, real
 from cinema_lightning.views import get_view
 
@@ -154,6 +154,7 @@ class Segmentation(Downstream):
             means = dice.nanmean(dim=1)
             self.dice.update(means, means.isfinite().float())
 
+    @once_per_batch
     def probabilities(self, batch: Batch) -> dict[str, Tensor]:
         """Softmax probabilities of whole images, (B, classes, X, Y[, Z]) float32 per view."""
         images, sizes = self.images(batch), self.spec["input_size"]
