@@ -118,7 +118,8 @@ def _target(kind: str, path: Path, facts: dict[str, Any], data: dict[str, Any]) 
                 f"{path} holds a network for {own}, but data.target is {target}: give the configuration of the task "
                 "that it was trained for."
             )
-        return {"target": target, "mean": facts["mean"], "std": facts["std"]}
+        # what that column held is not known (the figures are too low for LVEF), so it is nobody's lv_ef
+        return {"target": own if own == "ef" else target, "mean": facts["mean"], "std": facts["std"]}
     if kind == "landmarks":
         names = list(data.get("landmarks") or _LANDMARKS)
         wanted = len(names) * (1 if facts["network"] == "ConvUNetR" else 2)

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from cinema_lightning.callbacks.checkpoint import AtomicCheckpointIO, load_checkpoint
+from cinema_lightning.callbacks.monitor import deciding_metric
 from cinema_lightning.errors import CinemaError
 
 
@@ -47,3 +48,29 @@ def test_what_is_no_checkpoint_is_refused_with_a_sentence(tmp_path, kind):
         torch.save({"weights": 1}, path)
     with pytest.raises(CinemaError, match=r"x\.ckpt"):
         load_checkpoint(path)
+
+
+class Judged:
+    monitor = "val/dice"
+    monitor_mode = "max"
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        ((None, None), ("val/dice", "max")),
+        (("val/dice", None), ("val/dice", "max")),
+        (("val/loss", None), ("val/loss", "min")),
+        (("val/accuracy", "max"), ("val/accuracy", "max")),
+        ((None, "min"), ("val/dice", "min")),
+    ],
+)
+def test_what_decides_is_what_was_said(given, expected):
+    assert deciding_metric(Judged(), *given, "checkpoint") == expected
+
+
+def test_a_metric_of_unknown_direction_is_asked_about():
+    with pytest.raises(CinemaError, match=r"checkpoint.monitor is val/accuracy: say with checkpoint.mode"):
+        deciding_metric(Judged(), "val/accuracy", None, "checkpoint")
+    with pytest.raises(CinemaError, match=r"early_stop.mode is 'up'; write min or max"):
+        deciding_metric(Judged(), None, "up", "early_stop")

@@ -271,6 +271,18 @@ def test_impossible_times_and_events(kit, acdc, tmp_path, change, message):
         kit.build(SurvivalData, kit.table_of(acdc, tmp_path, lambda rows: rows[6].update(change))).setup("fit")
 
 
+def test_a_person_is_followed_from_the_first_visit_only(kit, acdc, tmp_path):
+    def again(rows):
+        rows[3]["subject"] = rows[9]["subject"] = "p01"
+
+    data = kit.build(SurvivalData, kit.table_of(acdc, tmp_path, again))
+    with pytest.warns(UserWarning, match=r"2 studies of people with an earlier visit are left out .*'p03'"):
+        data.setup("fit")
+    ids = {name for batch in data.train_dataloader() for name in batch["id"]}
+    assert "p01" in ids
+    assert not ids & {"p03", "p09"}
+
+
 def test_survival_without_events_or_with_gaps(kit, acdc, tmp_path):
     def none(rows):
         for row in rows[:15]:

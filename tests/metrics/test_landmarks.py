@@ -71,6 +71,9 @@ def test_long_axis_function():
     np.testing.assert_allclose(plane_excursion(ed, es, apex_ed, spacing), [10, 14])
     assert long_axis_length(ed, apex_ed, spacing) == pytest.approx(80)
     assert long_axis_shortening(ed, apex_ed, es, apex_es, spacing) == pytest.approx((80 - 66) / 80 * 100)
+    # the lateral tricuspid point moves (2, 6) mm; the mitral axis runs along x, from whichever points it is taken
+    tricuspid = np.array([[9.0, -20.0]]), np.array([[10.0, -17.0]])
+    np.testing.assert_allclose(plane_excursion(*tricuspid, apex_ed, spacing, ed_base=ed), [2])
     batch = plane_excursion(ed[None], es[None], apex_ed[None], spacing)
     assert batch.shape == (1, 2)
     assert np.isnan(long_axis_shortening(ed, ed.mean(axis=0), es, apex_es, spacing))

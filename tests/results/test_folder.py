@@ -155,7 +155,10 @@ def test_one_class_only(make):
     folder = make("classification", classes=["healthy", "sick"])
     pd.read_csv(folder / "cases.csv").assign(true="sick").to_csv(folder / "cases.csv", index=False)
     _, summary = done(folder)
-    assert summary["skipped"] == {"roc": "only one class occurs"}
+    assert summary["skipped"] == {
+        "roc": "only one class occurs",
+        "figures": "AUROC, Specificity: not defined, these cases lack what they need",
+    }
     found = {row["metric"]: row["value"] for row in summary["headlines"]}
     assert found["auroc"] is None
     assert found["specificity"] is None
@@ -182,6 +185,7 @@ def test_no_events(make):
     assert table.set_index("metric").loc["event", "value"] == 0
     assert {row["metric"]: row["value"] for row in summary["headlines"]}["c_index"] is None
     assert set(pd.read_csv(folder / "cox.csv")["problem"]) == {"no events in the training set"}
+    assert summary["skipped"]["figures"].endswith("not defined, none of the 20 studies has an event")
     assert pictures(folder) == {"kaplan_meier"}
 
 

@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from lifelines.statistics import logrank_test
 from lifelines.utils import concordance_index
 from scipy import stats
 from torchmetrics.functional import classification as reference
@@ -185,6 +186,12 @@ def test_survival(make):
     brier = rows.loc["brier_at_median_time", "all", "brier_at_median_time"]
     assert 0 < brier["low"] < brier["value"] < brier["high"] < 0.25 + 0.1
     finish(folder)
+    groups = pd.read_csv(folder / "risk_groups.csv").set_index("group")
+    high = cases["risk"] > pd.read_csv(folder / "validation.csv")["risk"].median()
+    assert groups["n"].to_dict() == {"low risk": int((~high).sum()), "high risk": int(high.sum())}
+    assert groups.loc["high risk", "events"] == cases.loc[high, "event"].sum()
+    test = logrank_test(cases["time"][high], cases["time"][~high], cases["event"][high], cases["event"][~high])
+    assert groups["log_rank_p"].tolist() == pytest.approx([test.p_value] * 2)
     cox = pd.read_csv(folder / "cox.csv").groupby("model").first()
     assert cox.loc["image", "c_index"] == pytest.approx(c, abs=1e-6), "one covariate keeps the order of the scores"
     assert set(cox.index) == {"clinical", "image", "clinical and image"}

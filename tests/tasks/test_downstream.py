@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import warnings
+
 import pytest
 import torch
 
 from cinema_lightning.errors import CinemaError
 from cinema_lightning.metrics.segmentation import case_metrics, class_regions
+from cinema_lightning.models.baselines import ResNet50
 from cinema_lightning.models.convunetr import ConvUNetR
 from cinema_lightning.models.convvit import ConvViT
 from cinema_lightning.models.lora import LoraLinear
@@ -102,6 +105,43 @@ def test_lora_trains_adapters_and_heads(pretrained):
     assert any("qkv" in name or "stems" in name for name in frozen)
     with pytest.raises(CinemaError, match="freeze"):
         segmentation(lora=Lora(), freeze="backbone")
+
+
+def test_heads_of_another_question_are_not_taken(pretrained, tmp_path):
+    def diagnosis(classes, weights=None):
+        facts = {"classes": classes, "target": "pathology", "class_counts": [1] * len(classes)}
+        return Classification(spec("classification", **facts), network=tiny(ConvViT), weights=weights)
+
+    source = diagnosis(["DCM", "HCM", "NOR"])
+    path = tmp_path / "best.ckpt"
+    state = {f"network.{key}": value for key, value in source.network.state_dict().items()}
+    torch.save({"state_dict": state, "hyper_parameters": {"spec": source.spec}}, path)
+    same, other = diagnosis(["DCM", "HCM", "NOR"], str(path)), diagnosis(["DCM", "NOR", "HCM"], str(path))
+    weight = source.network.heads["sax"].weight
+    assert torch.equal(same.network.heads["sax"].weight, weight)
+    assert not torch.equal(other.network.heads["sax"].weight, weight)
+    assert torch.equal(other.network.encoder.cls_token, source.network.encoder.cls_token)
+    assert "4 tensors: their heads are for DCM, HCM, NOR, not for DCM, NOR, HCM" in str(other.report)
+    assert "heads 4" in str(other.report).split("Initial values kept")[1]
+
+
+@pytest.mark.parametrize("network", [ConvViT, ResNet50])
+def test_outputs_are_float32_in_autocast(network):
+    task = Regression(spec("regression", channels=2, mean=0.0, std=1.0, target="lv_ef"), network=tiny(network)).eval()
+    batch = pooled_batch(4)
+    with torch.autocast("cpu", dtype=torch.bfloat16), torch.no_grad():
+        found = task.network({"sax": batch["sax"]})
+    assert found.dtype == torch.float32
+    assert not torch.equal(found, found.bfloat16().float())
+
+
+def test_a_frozen_backbone_of_random_weights_is_worth_a_word(pretrained):
+    for options in ({"freeze": "backbone"}, {"lora": Lora(rank=2)}):
+        with pytest.warns(UserWarning, match=rf"init_args.{next(iter(options))} freezes a backbone of random weights"):
+            segmentation(**options).setup("fit")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        segmentation(weights=pretrained, freeze="backbone").setup("test")
 
 
 def test_the_data_has_to_be_of_the_tasks_kind():

@@ -109,7 +109,19 @@ def test_published_regression_is_for_its_own_target(tmp_path):
             published_network(path, {"model": {"class_path": task}, "data": data})
     data["init_args"]["target"] = "lv_ef"
     with pytest.warns(UserWarning, match="do not report their output as LV EF"):
-        published_network(path, {"model": {"class_path": "Regression"}, "data": data})
+        hparams, _ = published_network(path, {"model": {"class_path": "Regression"}, "data": data})
+    assert hparams["spec"]["target"] == "ef"
+
+
+def test_the_published_ef_is_nobodys_lv_ef(phantom_cohort, tmp_path, capsys):
+    path = regression_file(tmp_path / "regression_ef" / "acdc_sax")
+    options = ["--config", "acdc_ef.yaml", "--config", "phantom.yaml", "--data.dataset", "phantom"]
+    options += ["--data.root", str(phantom_cohort), "--trainer.enable_progress_bar", "false", "--ckpt_path", str(path)]
+    assert main(["test", *options, "--output.folder", str(tmp_path / "test")]) == 2
+    assert "holds a network for regression of ef, but the data is for regression of lv_ef" in capsys.readouterr().err
+    assert not (tmp_path / "test").exists()
+    assert main(["predict", *options, "--data.target", "ef", "--output.folder", str(tmp_path / "out")]) == 0
+    assert "predicted" in pd.read_csv(tmp_path / "out" / "predictions.csv")
 
 
 def task_of(cls, kind: str, network, views: dict, **facts):

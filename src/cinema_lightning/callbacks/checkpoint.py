@@ -20,6 +20,7 @@ from lightning import Callback, LightningModule, Trainer
 from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
 from lightning.pytorch.callbacks import ModelCheckpoint
 
+from cinema_lightning.callbacks.monitor import deciding_metric
 from cinema_lightning.errors import CinemaError
 
 STOPPED_EXIT_CODE = 75
@@ -104,18 +105,21 @@ class Checkpoints(ModelCheckpoint):
     Args:
         every_n_epochs: Epochs between checkpoints to resume from; the best one is kept after every validation.
         monitor: Metric that chooses the best; None takes the task's.
-        mode: ``min`` or ``max``; None takes the task's.
+        mode: ``min`` or ``max``; None takes the task's, or min for a loss.
+
+    Raises:
+        CinemaError: At setup, if the direction of a metric is not known.
     """
 
     CHECKPOINT_EQUALS_CHAR = "_"
 
     def __init__(self, every_n_epochs: int = 1, monitor: str | None = None, mode: str | None = None) -> None:
-        self._task_decides = monitor is None
+        self._given = monitor, mode
         self._validated = False
         super().__init__(
             filename="best",
             monitor=monitor,
-            mode=mode or "min",
+            mode="min",
             save_top_k=1,
             save_last=True,
             every_n_epochs=every_n_epochs,
@@ -125,11 +129,9 @@ class Checkpoints(ModelCheckpoint):
         )
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Takes the metric from the task where none was given."""
-        if self._task_decides:
-            self.monitor = getattr(pl_module, "monitor", None)
-            self.mode = getattr(pl_module, "monitor_mode", "min")
-            self.kth_value = torch.tensor(torch.inf if self.mode == "min" else -torch.inf)
+        """Takes from the task what was not given."""
+        self.monitor, self.mode = deciding_metric(pl_module, *self._given, "checkpoint")
+        self.kth_value = torch.tensor(torch.inf if self.mode == "min" else -torch.inf)
         super().setup(trainer, pl_module, stage)
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:

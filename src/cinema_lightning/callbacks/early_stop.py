@@ -6,6 +6,8 @@ import torch
 from lightning import LightningModule, Trainer
 from lightning.pytorch.callbacks import EarlyStopping
 
+from cinema_lightning.callbacks.monitor import deciding_metric
+
 
 class EarlyStop(EarlyStopping):
     """Stops when the task's metric has not improved for some validations.
@@ -14,16 +16,19 @@ class EarlyStop(EarlyStopping):
         patience: Validations without an improvement; 0 never stops.
         min_delta: What counts as an improvement.
         monitor: Metric to watch; None takes the task's.
-        mode: ``min`` or ``max``; None takes the task's.
+        mode: ``min`` or ``max``; None takes the task's, or min for a loss.
+
+    Raises:
+        CinemaError: At setup, if the direction of a metric is not known.
     """
 
     def __init__(
         self, patience: int = 0, min_delta: float = 1e-4, monitor: str | None = None, mode: str | None = None
     ) -> None:
-        self._task_decides = monitor is None
+        self._given = monitor, mode
         super().__init__(
             monitor=monitor or "val/loss",
-            mode=mode or "min",
+            mode="min",
             patience=max(patience, 1),
             min_delta=min_delta,
             check_finite=False,  # a metric that is not defined at one validation, such as an MCC, is no reason to stop
@@ -33,10 +38,9 @@ class EarlyStop(EarlyStopping):
         self.enabled = patience > 0
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Takes the metric from the task where none was given."""
-        if self._task_decides:
-            self.monitor = getattr(pl_module, "monitor", self.monitor)
-            self.mode = getattr(pl_module, "monitor_mode", "min")
+        """Takes from the task what was not given."""
+        if self.enabled:
+            self.monitor, self.mode = deciding_metric(pl_module, *self._given, "early_stop")
             rising = self.mode == "max"
             self.min_delta = abs(self.min_delta) if rising else -abs(self.min_delta)
             self.best_score = torch.tensor(-torch.inf if rising else torch.inf)

@@ -214,8 +214,8 @@ class RegressionData(StudyData):
 class SurvivalData(StudyData):
     """Studies with a time to an event or to censoring: ``time`` in days and ``event`` (1 or 0), the table's columns.
 
-    Studies without one of them are left out with a warning. Arguments are those of
-    :class:`~cinema_lightning.data.labelled.LabelledData`.
+    Studies without one of them are left out with a warning, and so are all but the first of each person (by id), from
+    which the time counts. Arguments are those of :class:`~cinema_lightning.data.labelled.LabelledData`.
     """
 
     kind = "survival"
@@ -236,7 +236,18 @@ class SurvivalData(StudyData):
                     f"{self.cohort.source}: row '{self.cohort.ids[row]}' has {column} {value[row]:g}; it has to be "
                     f"{needs}: mend it or leave the cell empty."
                 )
-        return timed & known
+        return timed & known & ~self._later_visits(used)
+
+    def _later_visits(self, used: np.ndarray) -> np.ndarray:
+        """(n,) bool, studies of people of whom there is an earlier one: a person dies once, and one clock runs."""
+        ids = self.cohort.ids.astype(str)
+        order = np.flatnonzero(used)[np.argsort(ids[used], kind="stable")]
+        people = self.cohort.table["subject"].to_numpy(dtype=str)[order]
+        later = np.ones(len(used), dtype=bool)
+        later[order[np.unique(people, return_index=True)[1]]] = False
+        later &= used
+        self.leave_out(np.flatnonzero(later), "of people with an earlier visit")
+        return later
 
     def strata(self) -> np.ndarray:
         """See :meth:`LabelledData.strata`."""

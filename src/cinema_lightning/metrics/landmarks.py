@@ -116,24 +116,27 @@ def _millimetres(points: Any, spacing: Sequence[float]) -> np.ndarray:
     return values * np.asarray(spacing, dtype=np.float64)[..., : values.shape[-1]]
 
 
-def plane_excursion(ed_hinges: Any, es_hinges: Any, ed_apex: Any, spacing: Sequence[float]) -> np.ndarray:
+def plane_excursion(
+    ed_hinges: Any, es_hinges: Any, ed_apex: Any, spacing: Sequence[float], ed_base: Any = None
+) -> np.ndarray:
     """Movement of a valve's hinge points towards the apex between ED and ES: MAPSE (mitral) and TAPSE (tricuspid).
 
     Each point's displacement is projected on the long axis, from the midpoint of the hinges to the apex, both at ED.
-    MAPSE is the mean of the two mitral points; TAPSE is the lateral tricuspid point, with the same mitral axis or its
-    own.
+    MAPSE is the mean of the two mitral points; TAPSE is the lateral tricuspid point, along the mitral axis.
 
     Args:
         ed_hinges: (H, 2) voxels at ED, also batched (..., H, 2).
         es_hinges: Same shape, at ES.
         ed_apex: (2,) or (..., 2) voxels at ED.
         spacing: Voxel size, mm.
+        ed_base: (B, 2) or (..., B, 2) voxels at ED, from whose midpoint the long axis starts; None takes the hinges.
 
     Returns:
         (..., H) mm, positive towards the apex; NaN where a point is missing.
     """
     start, end, apex = (_millimetres(points, spacing) for points in (ed_hinges, es_hinges, ed_apex))
-    axis = apex - start.mean(axis=-2)
+    base = start if ed_base is None else _millimetres(ed_base, spacing)
+    axis = apex - base.mean(axis=-2)
     length = np.linalg.norm(axis, axis=-1, keepdims=True)
     direction = axis / np.where(length == 0, np.nan, length)
     return np.einsum("...hk,...k->...h", end - start, direction)

@@ -93,7 +93,7 @@ def case_metrics(
         spacing: Voxel size of this image, mm; numbers beyond the image's dimensions are not used.
         regions: What is scored.
         logits: (C, X, Y[, Z]), for the stability score; log-probabilities do as well. Regions of several classes
-            have none.
+            have none, and do not count in its mean.
 
     Returns:
         ``<region>_dice``, ``_iou``, ``_hd95`` (mm), ``_volume_true`` and ``_volume_pred`` (ml; for a single plane
@@ -114,16 +114,20 @@ def case_metrics(
     else:
         table = overlap(masks, true_masks, score_absent=regions.score_absent)
         table["hd95"] = hd95(masks, true_masks, size)
-    if logits is not None and all(len(members) == 1 for members in regions.labels.values()):
+    single = [members[0] if len(members) == 1 else None for members in regions.labels.values()]
+    if logits is not None:
         scores = stability(logits)
-        table["stability"] = scores[[members[0] for members in regions.labels.values()]]
+        table["stability"] = np.array([np.nan if member is None else scores[member] for member in single])
     out = {f"{name}_{metric}": float(value) for metric, values in table.items() for name, value in _pair(names, values)}
     measure, unit = ("volume", 1e-3) if truth.ndim == 3 else ("area", 1e-2)
     for kind, stack in (("true", true_masks), ("pred", masks)):
         sizes = stack.reshape(len(names), -1).sum(axis=1) * float(np.prod(size)) * unit
         sizes = unknown if kind == "true" and true is None else sizes
         out |= {f"{name}_{measure}_{kind}": float(value) for name, value in _pair(names, sizes)}
-    return out | {f"mean_{metric}": _mean(values, regions.score_absent) for metric, values in table.items()}
+    means = {metric: _mean(values, regions.score_absent) for metric, values in table.items()}
+    if "stability" in table:
+        means["stability"] = _mean(table["stability"][[member is not None for member in single]], False)
+    return out | {f"mean_{metric}": value for metric, value in means.items()}
 
 
 def _pair(names: list[str], values: np.ndarray) -> zip[tuple[str, float]]:

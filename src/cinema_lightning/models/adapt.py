@@ -149,7 +149,7 @@ def init_from_pretrained(
     return transfer(network, state_source(network, state, name))
 
 
-def transfer(network: nn.Module, source: Source) -> LoadReport:
+def transfer(network: nn.Module, source: Source, other_heads: str = "") -> LoadReport:
     """Takes what fits from any weights of the published layout.
 
     Stems and encoder must fit. Position embeddings, fusion, dense decoders and heads are taken view by view where all
@@ -158,6 +158,7 @@ def transfer(network: nn.Module, source: Source) -> LoadReport:
     Args:
         network: Changed in place.
         source: The weights.
+        other_heads: Why the source's heads answer another question and are not taken; empty where they may be.
 
     Returns:
         What was loaded and what was left out.
@@ -169,7 +170,8 @@ def transfer(network: nn.Module, source: Source) -> LoadReport:
     pretraining = any(key.startswith("dec_embed_dict.") for key in source.shapes)
     same_kind = isinstance(network, MaskedAutoencoder)
     _check_fit(network, slots, source)
-    barred = _PRETRAINING_ONLY if pretraining and not same_kind else ()
+    barred: tuple[str, ...] = _PRETRAINING_ONLY if pretraining and not same_kind else ()
+    barred += ("heads",) if other_heads else ()
     groups: dict[tuple[str, str], list[Slot]] = {}
     for slot in slots:
         groups.setdefault(part_of(slot.published), []).append(slot)
@@ -186,7 +188,8 @@ def transfer(network: nn.Module, source: Source) -> LoadReport:
     mine = {slot.published: slot.shape for slot in slots}
     views = {view for _, view in groups}
     for key in sorted(source.shapes.keys() - set(report.loaded)):
-        report.left_out[key] = _why(key, mine, views, pretraining)
+        reason = _why(key, mine, views, pretraining)
+        report.left_out[key] = other_heads if other_heads and reason == "heads of other shapes" else reason
     return report
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Self, TypeAlias
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -18,6 +19,18 @@ from cinema_lightning.models.inputs import ordered_images
 from cinema_lightning.views import get_view
 
 DenseOutput: TypeAlias = dict[str, Tensor | list[Tensor]]
+
+
+class Float32Linear(nn.Linear):
+    """A linear head that no autocast reaches.
+
+    bf16 has eight bits: a coordinate of 0.8 of 256 pixels would come in steps of one pixel, and risks would tie.
+    """
+
+    def forward(self, input: Tensor) -> Tensor:
+        """(..., in) of any precision -> (..., out) in that of the weights."""
+        with torch.autocast(input.device.type, enabled=False):
+            return super().forward(input.to(self.weight.dtype))
 
 
 class _Backbone(nn.Module):

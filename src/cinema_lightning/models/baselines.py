@@ -14,7 +14,14 @@ from torch import Tensor, nn
 
 from cinema_lightning.errors import CinemaError
 from cinema_lightning.models import BACKBONES
-from cinema_lightning.models.backbone import DenseBackbone, DenseOutput, PooledBackbone, crop_to, pad_to_multiple
+from cinema_lightning.models.backbone import (
+    DenseBackbone,
+    DenseOutput,
+    Float32Linear,
+    PooledBackbone,
+    crop_to,
+    pad_to_multiple,
+)
 from cinema_lightning.models.sizes import SCALE, cnn_width
 from cinema_lightning.models.unet import ResidualUNet
 from cinema_lightning.views import get_view
@@ -329,6 +336,9 @@ class ResNet50(PooledBackbone):
                 for view, image_size in self.input_size.items()
             }
         )
+
+        for network in self.networks.values():
+            network.fc = Float32Linear(int(network.fc.in_features), outputs)  # type: ignore[union-attr,arg-type]
 
     def head_modules(self) -> list[nn.Module]:
         """The last linear layer of each view."""

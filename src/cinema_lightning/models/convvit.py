@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from cinema_lightning.errors import CinemaError
 from cinema_lightning.models import BACKBONES
-from cinema_lightning.models.backbone import PooledBackbone
+from cinema_lightning.models.backbone import Float32Linear, PooledBackbone
 from cinema_lightning.models.encoder import MultiScaleFusion, MultiViewEncoder
 from cinema_lightning.models.sizes import CONV_BLOCKS, resolve_size, stem_channels, view_geometry
 
@@ -74,7 +74,7 @@ class ConvViT(PooledBackbone):
         self.variant: Variant = variant
         self.encoder = MultiViewEncoder(geometries, channels, widths, n_blocks, table, drop_path, checkpointing)
         self.fusion = nn.ModuleDict({g.view: MultiScaleFusion(g, widths, table.enc_dim) for g in geometries})
-        self.heads = nn.ModuleDict({name: nn.Linear(table.enc_dim, outputs) for name in (*self.views, "cls")})
+        self.heads = nn.ModuleDict({name: Float32Linear(table.enc_dim, outputs) for name in (*self.views, "cls")})
         self._freeze_unreached()
 
     def head_modules(self) -> list[nn.Module]:
@@ -100,7 +100,7 @@ class ConvViT(PooledBackbone):
         if variant != "cls":
             for view, tokens in encoded.tokens.items():
                 fused = self.fusion[view](tokens, encoded.stems[view])
-                outputs.append(self.heads[view](fused.mean(dim=1)))
+                outputs.append(self.heads[view](fused.float().mean(dim=1)))
         if variant != "patch":
             outputs.append(self.heads["cls"](encoded.cls[:, 0]))
         return torch.stack(outputs).mean(dim=0)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from torch import nn
 
@@ -13,7 +14,12 @@ from cinema_lightning.models.finetuned import finetuned_facts, is_finetuned
 from cinema_lightning.models.weights import locate, opened, read_checkpoint, read_shapes
 
 
-def load_weights(spec: str | Path, network: nn.Module, revision: str | None = None) -> LoadReport:
+def load_weights(
+    spec: str | Path,
+    network: nn.Module,
+    revision: str | None = None,
+    other_heads: Callable[[dict[str, Any]], str] | None = None,
+) -> LoadReport:
     """Starts a network from other weights.
 
     From a masked autoencoder, ConvUNetR and ConvViT take stems and encoder (see
@@ -26,6 +32,8 @@ def load_weights(spec: str | Path, network: nn.Module, revision: str | None = No
             local file or folder, or a hub name (see :func:`~cinema_lightning.models.weights.locate`).
         network: Changed in place.
         revision: Hub revision.
+        other_heads: Takes what the source says about its outputs, and says why its heads answer another question and
+            are not taken; empty where they may be. Nothing given: they are taken where they fit.
 
     Returns:
         What was loaded, what was left out and why; its ``facts`` hold what the source says about its outputs.
@@ -37,13 +45,13 @@ def load_weights(spec: str | Path, network: nn.Module, revision: str | None = No
     if str(spec).endswith(".ckpt"):
         path = Path(spec).expanduser()
         state, facts = read_checkpoint(path)
-        report = transfer(network, state_source(network, state, str(path)))
+        report = transfer(network, state_source(network, state, str(path)), other_heads(facts) if other_heads else "")
         report.facts = facts
         return report
     path, config = locate(spec, revision)
     with file_source(path) as source:
         facts = finetuned_facts(path, config, source.shapes) if is_finetuned(source.shapes) else {}
-        report = transfer(network, source)
+        report = transfer(network, source, other_heads(facts) if other_heads else "")
     report.facts = facts
     return report
 

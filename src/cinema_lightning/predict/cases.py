@@ -159,7 +159,8 @@ class CaseWriter(RowWriter):
         if self.overlays:
             with torch.no_grad(), trainer.precision_plugin.forward_context():
                 draw_cases(self.place / "pictures", cases, facts, trainer, task, self.overlays)
-        _say(headlines, self.place)
+        skipped = json.loads((self.place / "summary.json").read_text(encoding="utf-8"))["skipped"]
+        _say(headlines, self.place, skipped.get("figures"))
 
 
 def read_cases(path: Path) -> pd.DataFrame:
@@ -179,8 +180,8 @@ def _write_text(path: Path, text: str) -> None:
         temporary.write_text(text, encoding="utf-8")
 
 
-def _say(headlines: list[dict[str, Any]], folder: Path) -> None:
-    """The headline figures, one line each."""
+def _say(headlines: list[dict[str, Any]], folder: Path, undefined: str | None) -> None:
+    """The headline figures, one line each, with how many cases they are not defined in; then those of no case."""
     lines = []
     for row in headlines:
         value, low, high = (row.get(name) for name in ("value", "low", "high"))
@@ -188,6 +189,10 @@ def _say(headlines: list[dict[str, Any]], folder: Path) -> None:
             continue
         interval = "" if low is None or low != low else f"  [{low:.4g}, {high:.4g}]"
         name = row.get("display") or row.get("metric")
-        lines.append(f"  {name!s:<28}{value:.4g}{interval} {row.get('unit') or ''}".rstrip())
+        line = f"  {name!s:<28}{value:.4g}{interval} {row.get('unit') or ''}".rstrip()
+        missing, n = int(row.get("n_missing") or 0), int(row.get("n") or 0)
+        lines.append(line + (f"  (not defined in {missing} of {n + missing})" if missing else ""))
+    if undefined:
+        lines.append(f"  {undefined}.")
     text = "\n".join(lines)
     rank_zero_info(f"{text}\nResults: {folder} (cases.csv, summary.csv, pictures/).")

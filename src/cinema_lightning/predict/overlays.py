@@ -105,6 +105,7 @@ def _draw(path: Path, view: str, facts: dict[str, Any], lines: list[Any], batche
         for number, axis in zip(_slices(panels, size), axes[place], strict=False):
             _plane(axis, panels, size, number)
             axis.set_title(f"slice {number}", fontsize=7)
+        axes[place][0].set_title("")  # titles in the middle and at the left are two
         axes[place][0].set_title(text + f"\nslice {_slices(panels, size)[0]}", fontsize=7, loc="left")
     figure.suptitle(_legend(view, facts), fontsize=9)
     with replacing(path) as temporary:

@@ -231,15 +231,20 @@ def finish(folder: Path, seed: int = 0) -> list[dict[str, Any]]:
     """
     from cinema_lightning.results.cox import write_cox
     from cinema_lightning.results.pictures import draw_all
-    from cinema_lightning.results.summary import COLUMNS, headline_rows, summary_rows
+    from cinema_lightning.results.risk import write_risk_groups
+    from cinema_lightning.results.summary import COLUMNS, headline_rows, summary_rows, undefined_figures
 
     folder = Path(folder)
     results = read_results(folder)
     headlines = headline_rows(results, seed)
     rows = summary_rows(results, seed, headlines)
     skipped = draw_all(results, folder / "pictures", seed)
-    if results.kind == "survival" and (reason := write_cox(results, folder / "cox.csv", seed)):
-        skipped["cox"] = reason
+    if results.kind == "survival":
+        reasons = {"cox": write_cox(results, folder / "cox.csv", seed)}
+        reasons["risk_groups"] = write_risk_groups(results, folder / "risk_groups.csv")
+        skipped |= {name: reason for name, reason in reasons.items() if reason}
+    if reason := undefined_figures(results, headlines):
+        skipped["figures"] = reason
     with replacing(folder / "summary.csv") as temporary:
         pd.DataFrame(rows, columns=list(COLUMNS)).to_csv(temporary, index=False)
     content = {"facts": results.facts, "headlines": headlines, "rows": rows, "skipped": skipped}

@@ -168,7 +168,6 @@ def _excursions(ed: pd.Series, es: pd.Series, hinges: tuple[str, str], names: li
     }
     lateral = "tricuspid_lateral"
     if lateral in names:
-        points = [np.array([*s, point(row, lateral)]) for s, row in ((start, ed), (end, es))]
-        axis = plane_excursion(points[0], points[1], apex, spacing)
-        out["tapse"] = float(axis[-1])
+        points = [np.array([point(row, lateral)]) for row in (ed, es)]
+        out["tapse"] = float(plane_excursion(points[0], points[1], apex, spacing, ed_base=start)[0])
     return out

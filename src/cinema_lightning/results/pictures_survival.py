@@ -8,15 +8,16 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from cinema_lightning.metrics.bootstrap import Interval
-from cinema_lightning.metrics.survival import concordance_interval, kaplan_meier, log_rank, risk_groups
-from cinema_lightning.results.figures import BLUE, RED, Missing, new_figure, numeric
+from cinema_lightning.metrics.survival import concordance_interval, kaplan_meier
+from cinema_lightning.results.figures import BLUE, RED, new_figure
 from cinema_lightning.results.folder import Results
+from cinema_lightning.results.risk import NAMES, grouped
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-GROUPS = {0: ("low risk", BLUE), 1: ("high risk", RED)}
+GROUPS = {number: (name, colour) for (number, name), colour in zip(NAMES.items(), (BLUE, RED), strict=True)}
 DAYS_PER_YEAR = 365.25
 
 
@@ -24,14 +25,8 @@ def kaplan_meier_curves(results: Results, seed: int) -> Iterator[tuple[str, Figu
     """Kaplan-Meier curves of the subjects above and below the median risk of the validation subjects."""
     from matplotlib.ticker import MaxNLocator
 
-    cases = results.cases
-    risk, time, event = (numeric(cases, name) for name in ("risk", "time", "event"))
-    known = np.isfinite(risk) & np.isfinite(time) & np.isfinite(event)
-    if not known.any():
-        raise Missing("no case has a risk and an outcome")
-    risk, time, event, people = risk[known], time[known], event[known], cases["subject"].to_numpy()[known]
-    cuts, source = _cuts(results)
-    groups, cuts_used = risk_groups(risk, 2, cuts)
+    found = grouped(results)
+    time, event, groups = found.time, found.event, found.groups
     curves = {int(number): curve for number, curve in kaplan_meier(time, event, groups).items()}
     scale, unit = (DAYS_PER_YEAR, "years") if time.max() > 2 * DAYS_PER_YEAR else (1.0, "days")
     figure, axes = new_figure(2, 1, 6.0, 2.5, height_ratios=(5, 1))
@@ -45,23 +40,14 @@ def kaplan_meier_curves(results: Results, seed: int) -> Iterator[tuple[str, Figu
     end = float(time.max()) / scale
     ticks = [tick for tick in MaxNLocator(6).tick_values(0, end) if 0 <= tick <= end]
     axis.set(ylabel="Share without event", ylim=(0, 1.02), xlim=(0, end), xticks=ticks, xlabel=f"Time ({unit})")
-    figure_c = concordance_interval(risk, time, event, people, seed=seed)
-    axis.set_title(_title(figure_c, log_rank(time, event, groups)), fontsize=11)
+    figure_c = concordance_interval(found.risk, time, event, found.people, seed=seed)
+    axis.set_title(_title(figure_c, found.p), fontsize=11)
     axis.legend(
-        fontsize=8, loc="lower left", title=f"cut at {source} median risk, {cuts_used[0]:.2f}", title_fontsize=8
+        fontsize=8, loc="lower left", title=f"cut at {found.source} median risk, {found.cut:.2f}", title_fontsize=8
     )
     rows = {GROUPS[n]: [int((time[groups == n] / scale >= tick).sum()) for tick in ticks] for n in curves}
     _numbers_at_risk(table, rows, ticks, end)
     yield "kaplan_meier", figure
-
-
-def _cuts(results: Results) -> tuple[list[float] | None, str]:
-    """Median risk of the validation subjects and whose it is; None where only the test's own is there."""
-    if results.validation is not None:
-        scores = numeric(results.validation, "risk")
-        if np.isfinite(scores).any():
-            return [float(np.nanmedian(scores))], "the validation subjects'"
-    return None, "the test subjects'"
 
 
 def _title(concordance: Interval, p: float) -> str:

@@ -104,6 +104,31 @@ def headline_rows(results: Results, seed: int = 0) -> list[dict[str, Any]]:
     return out
 
 
+def undefined_figures(results: Results, rows: list[dict[str, Any]]) -> str | None:
+    """A sentence on the headline figures that no case of these results defines.
+
+    Args:
+        results: The tables.
+        rows: What :func:`headline_rows` gives of them.
+
+    Returns:
+        The sentence, or None where all are defined.
+    """
+    defined = {row["metric"] for row in rows if np.isfinite(row["value"])}
+    lacking = []
+    for headline in headlines_of(results.kind, results.facts):
+        table = results.table(headline.source)
+        known = table is not None and len(table) and headline.columns(table, results.facts) is not None
+        if known and headline.name not in defined:
+            lacking.append(headline.display)
+    if not lacking:
+        return None
+    why = "these cases lack what they need"
+    if results.kind == "survival" and not pd.to_numeric(results.cases["event"], errors="coerce").sum():
+        why = f"none of the {len(results.cases)} studies has an event"
+    return f"{', '.join(lacking)}: not defined, {why}"
+
+
 def groups_of(cases: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame]]:
     """All cases, then those of ED and of ES, and of each view where there are several."""
     yield "all", cases

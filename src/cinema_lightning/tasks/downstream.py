@@ -106,7 +106,7 @@ class Downstream(Task):
                 f"{'ConvUNetR or UNet' if 'classes' in outputs else 'ConvViT or ResNet50'}."
             ) from error
         if self.weights is not None:
-            self.report = load_weights(self.weights, built)
+            self.report = load_weights(self.weights, built, other_heads=self._other_heads)
             rank_zero_info(str(self.report))
             if caution := self.report.facts.get("caution"):
                 rank_zero_warn(str(caution))
@@ -115,6 +115,26 @@ class Downstream(Task):
         if self.freeze_what == "backbone":
             freeze_backbone(built)
         return built
+
+    def _other_heads(self, facts: dict[str, Any]) -> str:
+        """Why heads of other weights answer another question than this task's; empty where nothing says so."""
+        theirs = facts | ({"classes": facts["class_names"]} if "class_names" in facts else {})
+        for name in ("kind", "target", "classes", "landmarks"):
+            given, wanted = theirs.get(name), self.spec.get(name)
+            if given and wanted and given != wanted:
+                given, wanted = (", ".join(x) if isinstance(x, list) else x for x in (given, wanted))
+                return f"their heads are for {given}, not for {wanted}"
+        return ""
+
+    def setup(self, stage: str) -> None:
+        """See :meth:`Task.setup`; a frozen network of random weights is worth a word."""
+        super().setup(stage)
+        if stage == "fit" and self.weights is None and (self.lora is not None or self.freeze_what != "none"):
+            option = "freeze" if self.lora is None else "lora"
+            rank_zero_warn(
+                f"model.init_args.{option} freezes a backbone of random weights; say with model.init_args.weights "
+                "where it starts."
+            )
 
     def parameter_groups(self) -> list[dict[str, object]]:
         """Groups with layer-wise decayed learning rates where the network starts from other weights."""
