@@ -1,7 +1,7 @@
 """Evidence that the tasks learn: small networks on phantom hearts, held-out subjects, two CPU cores.
 
-Every line of the table is one run of `cinema fit` and `cinema test` (test subjects are never seen in training). Both
-cohorts have further subjects to test on only, since few test subjects make wide intervals. Run it with
+Every line of the table is one run of `cinema fit` and `cinema test` (test subjects are never seen in training).
+Cohorts have further subjects to test on only, since few test subjects make wide intervals. Run it with
 `python benchmarks/learning.py --json FILE`; `--only segmentation` and the like run a part. Two parts at a time, each
 with `OMP_NUM_THREADS=1`, finish sooner than one after the other with two threads. Stopped, it goes on.
 """
@@ -31,7 +31,9 @@ LONG_AXIS = ["--data.views", "[lax_2c,lax_3c,lax_4c]", "--model.network.patch_si
 LONG_STEPS = ["--model.optim.lr", "4e-3"]
 """Narrow networks with a dense decoder, and the masked autoencoder, learn faster than at the paper's 1e-3."""
 SMALL_BATCH = ["--data.batch_size", "4", *LONG_STEPS]
-WHOLE_RISK_SETS = ["--data.views", "[sax]", "--data.batch_size", "64", "--model.chunk", "null"]
+RISK_SETS = ["--data.batch_size", "32", "--model.chunk", "null", "--trainer.check_val_every_n_epoch", "3"]
+COHORTS = {"small": (80, 184), "large": (256, 0), "outcome": (768, 256)}
+"""Subjects with splits of their own, and how many more to test on only: labelled, to pretrain on, with outcomes."""
 FINE = ["--model.network.patch_size", "[2,2,1]", "--model.network.dec_channels", "[8,16,32,64]"]
 
 
@@ -43,7 +45,7 @@ class Experiment:
         name: Name of the run's folder and of the line.
         config: Configuration.
         epochs: Length.
-        cohort: small (80 subjects) or large (256), without those to test on only.
+        cohort: Name in COHORTS.
         options: Further options of fit and test.
         fit: Further options of fit alone.
         figures: Headline figures to report.
@@ -76,6 +78,17 @@ def transfer(seed: int, weights: str) -> Iterator[Experiment]:
             )
 
 
+def survival(seed: int, weights: str) -> Iterator[Experiment]:
+    """Time to an event from the three long-axis views, from the pretrained encoder and from scratch."""
+    for start, given in (
+        ("pretrained", ["--model.weights", weights, "--model.optim.lr", "5e-4"]),
+        ("scratch", ["--model.optim.lr", "1e-3"]),
+    ):
+        options = ["--seed_everything", str(seed), "--data.seed", "0", *LONG_AXIS, *RISK_SETS]
+        name = f"survival_{start}_seed{seed}"
+        yield Experiment(name, "ukb_survival.yaml", 30, "outcome", options, given, ("c_index", "auc_at_median_time"))
+
+
 def experiments(seed: int, weights: str) -> dict[str, list[Experiment]]:
     """Experiments of each group for one seed."""
     seeded = ["--seed_everything", str(seed), "--data.seed", "0"]
@@ -93,7 +106,7 @@ def experiments(seed: int, weights: str) -> dict[str, list[Experiment]]:
         "landmarks": [
             one("landmarks", "landmark_heatmap_2ch.yaml", 160, "small", ("mean_distance", "mapse_mae"), *LONG_STEPS)
         ],
-        "survival": [one("survival", "ukb_survival.yaml", 60, "large", ("c_index",), *WHOLE_RISK_SETS)],
+        "survival": list(survival(seed, weights)),
     }
 
 
@@ -162,12 +175,16 @@ def paired(lines: list[dict[str, Any]], metric: str = "mean_dice") -> Iterator[s
         )
 
 
-def prepare(folder: Path, subjects: dict[str, tuple[int, int]], pretrain_epochs: int, groups: list[str]) -> str:
-    """Makes the cohorts and, where it is wanted, the pretrained network; gives its checkpoint."""
-    for seed, (name, (count, exam)) in enumerate(subjects.items()):
-        make_cohort(folder / name, count, exam, 1000 * seed)
+def prepare(folder: Path, pretrain_epochs: int, groups: list[str]) -> str:
+    """Makes the cohorts that are wanted and, where it is, the pretrained network; gives its checkpoint."""
+    pretrained = {"transfer", "survival"} & set(groups)
+    unused = {"large"} if not pretrained else set()
+    unused |= {"outcome"} if "survival" not in groups else set()
+    for seed, (name, (count, exam)) in enumerate(COHORTS.items()):
+        if name not in unused:
+            make_cohort(folder / name, count, exam, 1000 * seed)
     weights = folder / "runs" / "pretrain" / "0" / "checkpoints" / "best.ckpt"
-    if "transfer" in groups:
+    if pretrained:
         options = ["--config", "pretrain.yaml", "--config", "phantom.yaml", "--data.root", str(folder / "large")]
         options += [*LONG_AXIS, "--model.optim.lr", "5e-3", "--trainer.max_epochs", str(pretrain_epochs)]
         options += ["--trainer.enable_progress_bar", "false", "--runs", str(folder / "runs"), "--name", "pretrain"]
@@ -181,15 +198,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--folder", type=Path, default=Path("benchmarks/results/learning"))
     parser.add_argument("--seeds", type=int, nargs="*", default=[0])
-    parser.add_argument("--subjects", type=int, default=80, help="of the labelled cohort")
-    parser.add_argument("--pretrain_subjects", type=int, default=256)
-    parser.add_argument("--exam", type=int, nargs=2, default=[184, 256], help="more test subjects in each cohort")
-    parser.add_argument("--pretrain_epochs", type=int, default=150)
+    parser.add_argument("--pretrain_epochs", type=int, default=450)
     parser.add_argument("--only", nargs="*", default=GROUPS, choices=GROUPS)
     parser.add_argument("--json", type=Path, default=None)
     given = parser.parse_args()
-    subjects = {"small": (given.subjects, given.exam[0]), "large": (given.pretrain_subjects, given.exam[1])}
-    weights = prepare(given.folder, subjects, given.pretrain_epochs, given.only)
+    weights = prepare(given.folder, given.pretrain_epochs, given.only)
     lines = []
     for group, seed in product(given.only, given.seeds):
         for experiment in experiments(seed, weights)[group]:
