@@ -30,8 +30,8 @@ SPLITS = ("train", "val", "test")
 GET_DATA = "prepare the data with `cinema prepare`, or make some with `cinema phantom --out DIR`, and give that folder"
 # Bit of each view in a study's mask of views.
 VIEW_BITS = {name: 1 << bit for bit, name in enumerate(VIEWS)}
-# Columns that no one would predict, left out when a message lists what there is.
-_HOUSEKEEPING = ("id", "subject", "split", "views", "n_frames", "n_slices", "ed_frame", "es_frame")
+# Columns that say nothing about the person or the scan.
+HOUSEKEEPING = ("id", "subject", "split", "views", "n_frames", "n_slices", "ed_frame", "es_frame")
 _TEXT = ("id", "subject", "split", "views", "sex", "pathology", "vendor", "centre")
 
 
@@ -150,7 +150,7 @@ class Cohort:
         known = [
             str(other)
             for other in self.table
-            if other not in _HOUSEKEEPING and not str(other).startswith("orig_") and self.table[other].notna().any()
+            if other not in HOUSEKEEPING and not str(other).startswith("orig_") and self.table[other].notna().any()
         ]
         what = f"the column '{column}' is empty" if column in self.table else f"there is no column '{column}'"
         raise CinemaError(

@@ -336,7 +336,6 @@ class ResNet50(PooledBackbone):
                 for view, image_size in self.input_size.items()
             }
         )
-
         for network in self.networks.values():
             network.fc = Float32Linear(int(network.fc.in_features), outputs)  # type: ignore[union-attr,arg-type]
 

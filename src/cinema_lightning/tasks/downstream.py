@@ -11,15 +11,13 @@ from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
 from torch import Tensor
 from torchmetrics import MeanMetric
 
+from cinema_lightning.data.table import HOUSEKEEPING
 from cinema_lightning.errors import CinemaError
 from cinema_lightning.models.adapt import LoadReport, freeze_backbone, layer_decay_groups
 from cinema_lightning.models.lora import add_lora
 from cinema_lightning.models.sources import load_weights
 from cinema_lightning.tasks.base import Batch, Task
 from cinema_lightning.tasks.optim import Optimisation
-
-HOUSEKEEPING = ("id", "subject", "views", "split", "n_frames", "n_slices", "ed_frame", "es_frame")
-"""Columns of the cohort's table that say nothing about the person."""
 
 
 @dataclass
