@@ -204,6 +204,8 @@ def test_cox_models_that_cannot_be(tables):
     assert np.isnan(none.concordance.value)
     twins = su.cox_models(train.assign(copy=train["age"]), test.assign(copy=test["age"]), {"twins": ["age", "copy"]})[0]
     assert "did not converge" in twins.problem
+    assert "http" not in twins.problem, "one sentence, without lifelines' advice and links"
+    assert "\n" not in twins.problem
     with pytest.raises(CinemaError, match="no column 'ef'"):
         su.cox_models(train, test, {"ef": ["ef"]})
 

@@ -125,3 +125,21 @@ def test_long_axis_function(make):
             assert found.loc[study, f"long_axis_shortening_{side}"] == pytest.approx(shortening)
     assert long_axis_table(table[table["phase"] == "ED"], facts).empty
     assert long_axis_table(table.assign(spacing_x=np.nan), facts).empty
+
+
+def test_tricuspid_plane_excursion_is_along_the_mitral_axis():
+    spots = {
+        "ED": {"mitral_septal": (60, 40), "mitral_lateral": (40, 40), "tricuspid_lateral": (90, 46), "apex": (50, 110)},
+        "ES": {"mitral_lateral": (40, 48), "mitral_septal": (60, 46), "tricuspid_lateral": (84, 60), "apex": (50, 110)},
+    }
+    rows = []
+    for phase, points in spots.items():
+        row = {"phase": phase} | dict.fromkeys(("spacing_x", "spacing_y"), 1.5)
+        for name, place in points.items():
+            for side in ("true", "pred"):
+                row |= {f"{name}_{axis}_{side}": number for axis, number in zip("xy", place, strict=True)}
+        rows.append(row)
+    table = pd.DataFrame(rows).assign(id="a", subject="s", view="lax_4c")
+    (found,) = long_axis_table(table, {"landmarks": list(spots["ED"])}).to_dict("records")
+    assert found["tapse_true"] == pytest.approx(14 * 1.5), "the mitral axis runs along y, so x does not count"
+    assert found["mapse_true"] == pytest.approx(7 * 1.5)
