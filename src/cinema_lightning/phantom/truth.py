@@ -19,6 +19,7 @@ RV, MYOCARDIUM, LV = 1, 2, 3
 # Weibull model of the time to death or transplant: hazard grows with time, and by exp(risk) between subjects.
 SHAPE, SCALE_DAYS = 1.3, 9300.0
 FOLLOW_UP_DAYS = (700.0, 4400.0)
+AGE_RISK = 0.053  # per year: the part of the risk that no image shows
 
 
 def voxel_volumes(series: ViewSeries, frame: int) -> tuple[float, float, float]:
@@ -38,7 +39,7 @@ def true_risk(subject: Subject) -> float:
     The sizes are of the order of those in heart-failure cohorts: 1.7 per ten years, 1.4 per ten points of LVEF.
     """
     return (
-        0.053 * (subject.age - 55)
+        AGE_RISK * (subject.age - 55)
         - 3.4 * (subject.lv_ef - 0.62)
         - 1.8 * (subject.rv_ef - 0.57)
         + (0.3 if subject.pathology == "HCM" else 0.0)
