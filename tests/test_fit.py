@@ -141,6 +141,15 @@ def test_accumulated_batches_make_the_steps_of_the_whole_batch(phantom_cohort, t
     assert content["global_step"] == 2, "3 batches of an epoch make one step of two; the tail is dropped"
 
 
+@pytest.mark.parametrize(("limit", "steps"), [("1", 1), ("1.0", 2)])
+def test_one_batch_is_one_batch(phantom_cohort, tmp_path, limit, steps):
+    common = ("--trainer.max_epochs=1", "--pictures.every_n_epochs=0", "--data.batch_size=2")
+    more = ("--model.optim.global_batch=2", f"--trainer.limit_train_batches={limit}")
+    assert fit(phantom_cohort, tmp_path, *common, *more) == 0
+    content = load_checkpoint(tmp_path / "pretrain+phantom/0/checkpoints/last.ckpt")
+    assert (content["global_step"] == 1) == (steps == 1)
+
+
 @pytest.mark.parametrize(
     "options",
     [

@@ -5,10 +5,12 @@ import resource
 import subprocess
 import sys
 
+import lightning
 import pytest
 import torch
 
-from cinema_lightning.callbacks.checkpoint import AtomicCheckpointIO, load_checkpoint
+from cinema_lightning.callbacks.checkpoint import AtomicCheckpointIO, Checkpoints, load_checkpoint
+from cinema_lightning.callbacks.early_stop import EarlyStop
 from cinema_lightning.callbacks.monitor import deciding_metric
 from cinema_lightning.errors import CinemaError
 
@@ -74,3 +76,45 @@ def test_a_metric_of_unknown_direction_is_asked_about():
         deciding_metric(Judged(), "val/accuracy", None, "checkpoint")
     with pytest.raises(CinemaError, match=r"early_stop.mode is 'up'; write min or max"):
         deciding_metric(Judged(), None, "up", "early_stop")
+
+
+class Scripted(lightning.LightningModule):
+    """Logs what it is told as val/score."""
+
+    monitor, monitor_mode = "val/score", "max"
+
+    def __init__(self, scores):
+        super().__init__()
+        self.weight, self.scores = torch.nn.Parameter(torch.zeros(1)), scores
+
+    def training_step(self, batch, _):
+        return (self.weight - batch).square().sum()
+
+    def validation_step(self, batch, _):
+        self.log("val/score", torch.tensor(self.scores[self.current_epoch]))
+
+    def configure_optimizers(self):
+        return torch.optim.SGD(self.parameters(), lr=0.1)
+
+
+@pytest.mark.parametrize(
+    ("scores", "best", "epochs"),
+    [
+        ([float("nan")] * 4, 3, 4),  # never defined: the newest is kept, and nothing stops
+        ([float("nan"), 0.5, float("nan"), 0.7], 3, 4),
+        ([float("nan"), 0.7, float("nan"), 0.5], 1, 4),
+        ([0.7, 0.5, 0.5, 0.9], 0, 3),
+    ],
+)
+def test_a_metric_that_is_not_defined_neither_wins_nor_stops(scores, best, epochs, tmp_path, capsys, caplog):
+    loader = torch.utils.data.DataLoader(torch.ones(2, 1))
+    saver, stopper = Checkpoints(), EarlyStop(patience=2)
+    saver.dirpath = str(tmp_path)
+    options = {"accelerator": "cpu", "logger": False, "num_sanity_val_steps": 0, "enable_progress_bar": False}
+    trainer = lightning.Trainer(max_epochs=4, callbacks=[saver, stopper], **options)
+    with caplog.at_level("INFO"):
+        trainer.fit(Scripted(scores), loader, loader)
+    assert load_checkpoint(tmp_path / "best.ckpt")["epoch"] == best
+    assert trainer.current_epoch == epochs
+    said = "Stopped after epoch 3: val/score did not improve in 2 validations (early_stop.patience); its best was 0.7."
+    assert (said in caplog.text + capsys.readouterr().err) == (epochs < 4)

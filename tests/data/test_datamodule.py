@@ -266,3 +266,15 @@ def test_a_missing_file_stops_training_with_one_sentence(tmp_path, num_workers):
     data = module(tmp_path, views=["sax"], num_workers=num_workers, batch_size=2)
     with pytest.raises(CinemaError, match=r"^\S+/sax\.b2nd does not exist; .*\(row \d of \S+/cohort\.csv, id 's\d'\)$"):
         trainer(max_epochs=1, num_sanity_val_steps=0).fit(Collect(), data)
+
+
+def test_a_compressed_file_is_given_to_one_worker(tmp_path):
+    import nibabel
+
+    for study in ("a", "b"):
+        (tmp_path / study).mkdir()
+        image = np.random.default_rng(0).integers(0, 255, (16, 16, 3, 4)).astype(np.int16)
+        nibabel.save(nibabel.Nifti1Image(image, np.eye(4)), tmp_path / study / "sax.nii.gz")
+    data = module(tmp_path, views=["sax"], num_workers=3, val_fraction=0.5)
+    data.setup("predict")
+    assert data.predict_dataloader().num_workers == 1

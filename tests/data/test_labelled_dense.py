@@ -56,6 +56,27 @@ def test_segmentation_of_all_frames(kit, acdc):
     assert (labels[labelled] < 4).all()
 
 
+def test_all_frames_are_those_of_the_series_whatever_the_other_views_have(kit, tmp_path):
+    kit.write(tmp_path, "a", "sax", number=6, labels=[0, 3])
+    kit.write(tmp_path, "a", "lax_4c", number=4)  # what prepare counts in n_frames: the frames that all have
+    write_cohort(tmp_path, [{"id": "a", "split": "test", "views": "sax lax_4c", "n_frames": 4, "ed_frame": 0}])
+    data = kit.quietly(kit.build(SegmentationData, tmp_path, frames="all", views=["sax"], batch_size=1), "test")
+    assert kit.every(data.test_dataloader(), "frame").tolist() == list(range(6))
+
+
+def test_prediction_assumes_phases_too(kit, tmp_path):
+    kit.write(tmp_path, "a", "sax", number=6)
+    write_cohort(tmp_path, [{"id": "a", "split": "test", "views": "sax", "n_frames": 6}])
+    for phases, frames in (([0, 0.5], [0, 3]), (None, None)):
+        data = kit.build(SegmentationData, tmp_path, assumed_phases=phases, predict_frames="ed_es", batch_size=1)
+        data = kit.quietly(data, "predict")
+        if frames:
+            assert kit.every(data.predict_dataloader(), "frame").tolist() == frames
+        else:
+            with pytest.raises(CinemaError, match=r"no ed_frame or es_frame; set .* or data\.assumed_phases"):
+                data.predict_dataloader()
+
+
 def test_segmentation_through_the_trainer(kit, acdc):
     model = kit.Collect()
     kit.trainer(max_epochs=1, num_sanity_val_steps=0).fit(model, kit.build(SegmentationData, acdc))

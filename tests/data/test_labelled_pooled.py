@@ -292,6 +292,14 @@ def test_survival_without_events_or_with_gaps(kit, acdc, tmp_path):
     with pytest.raises(CinemaError, match="none of the 15 training studies has an event"):
         kit.build(SurvivalData, kit.table_of(acdc, tmp_path / "a", none)).setup("fit")
 
+    def late(rows):
+        for row in rows[15:20]:
+            row["event"] = 0
+
+    (tmp_path / "c").mkdir()
+    with pytest.warns(UserWarning, match="none of the 5 validation studies has an event, so neither val/c_index"):
+        kit.build(SurvivalData, kit.table_of(acdc, tmp_path / "c", late)).setup("fit")
+
     def gap(rows):
         rows[7]["time"] = None
 

@@ -192,10 +192,10 @@ def test_a_missing_column_is_named(tmp_path):
         DATASETS["mnms"].cases(tmp_path)
 
 
-def _mnms2(root: Path, write_nifti, number: int, cine: bool) -> None:
+def _mnms2(root: Path, write_nifti, number: int, cine: bool, longer: int = 0) -> None:
     name = f"{number:03d}"
     for seed, (view, shape) in enumerate((("SA", (24, 20, 3)), ("LA", (24, 20, 1)))):
-        series = _image(10 * number + seed, (*shape, 6))
+        series = _image(10 * number + seed, (*shape, 6 + longer * seed))
         for frame, phase in ((2, "ED"), (4, "ES")):
             write_nifti(root / "dataset" / name / f"{name}_{view}_{phase}.nii.gz", series[..., frame])
             write_nifti(root / "dataset" / name / f"{name}_{view}_{phase}_gt.nii.gz", _label(shape, radius=8 - frame))
@@ -207,17 +207,19 @@ def test_mnms2_with_and_without_cine(tmp_path, write_nifti):
     root = tmp_path / "MnM2"
     _mnms2(root, write_nifti, 7, cine=True)
     _mnms2(root, write_nifti, 161, cine=False)
+    _mnms2(root, write_nifti, 162, cine=True, longer=3)
     (root / "dataset_information.csv").write_text(
         "SUBJECT_CODE,DISEASE,VENDOR,SCANNER,FIELD\n"
-        "7,HCM,SIEMENS,Avanto,1.5\n161,NOR,GE MEDICAL SYSTEMS,X,3\n300,TRI,SIEMENS,Y,1.5\n"
+        "7,HCM,SIEMENS,Avanto,1.5\n161,NOR,GE MEDICAL SYSTEMS,X,3\n162,NOR,SIEMENS,X,3\n300,TRI,SIEMENS,Y,1.5\n"
     )
     out = tmp_path / "out"
     assert prepare("mnms2", tmp_path, out) == 1
     rows = _rows(out / "cohort.csv")
-    assert {name: row["split"] for name, row in rows.items()} == {"007": "train", "161": "val"}
+    assert {name: row["split"] for name, row in rows.items()} == {"007": "train", "161": "val", "162": "val"}
     assert [(row["n_frames"], row["ed_frame"], row["es_frame"]) for row in rows.values()] == [
         ("6", "2", "4"),
         ("2", "0", "1"),
+        ("2", "0", "1"),  # its LA cine is longer, so that ED and ES would be other frames by phase
     ]
     assert (rows["007"]["field_strength"], rows["161"]["field_strength"]) == ("1.5", "3")
     for view in ("sax", "lax_4c"):

@@ -8,8 +8,15 @@ import pytest
 import torch
 
 from cinema_lightning.errors import CinemaError
-from cinema_lightning.models.adapt import freeze_backbone, init_from_pretrained, layer_decay_groups, layer_scales
-from cinema_lightning.models.baselines import ResNet50, UNet
+from cinema_lightning.models.adapt import (
+    freeze_backbone,
+    init_from_pretrained,
+    layer_decay_groups,
+    layer_scales,
+    state_source,
+    transfer,
+)
+from cinema_lightning.models.baselines import DynUNet, ResNet50, UNet
 from cinema_lightning.models.convunetr import ConvUNetR
 from cinema_lightning.models.convvit import ConvViT
 from cinema_lightning.models.layout import published_slots, to_published
@@ -330,3 +337,16 @@ def test_adapters_refuse_nonsense():
     add_lora(network)
     with pytest.raises(CinemaError, match="already"):
         add_lora(network)
+
+
+def test_deep_supervision_heads_are_heads_too():
+    def make(classes):
+        return DynUNet(["sax"], {"sax": [32, 32, 8]}, channels=1, classes=classes, size="tiny")
+
+    source, network = make(4), make(5)
+    state = {key: value.clone() for key, value in source.state_dict().items()}
+    report = transfer(network, state_source(network, state, "x"))
+    assert report.fresh
+    assert all(state[key].shape != network.state_dict()[key].shape or key.endswith("bias") for key in report.fresh)
+    assert "heads" in str(report).split("Initial values kept")[1]
+    assert transfer(make(4), state_source(network, state, "x")).complete

@@ -83,6 +83,19 @@ def test_studies_without_label_maps_have_figures_of_function_only(with_function)
     assert rows_of(folder).loc["mean_dice", "all", "mean"]["n_missing"] == 100
 
 
+def test_frames_that_nobody_labelled_are_no_failures(make):
+    folder = make("cine", n=5)
+    table = pd.read_csv(folder / "cases.csv", dtype={"id": str})
+    unlabelled = table["frame"] > 3
+    table.loc[unlabelled, [n for n in table if n.endswith(("_volume_true", "mean_dice", "mean_hd95"))]] = np.nan
+    table.loc[table.index[0], "mean_hd95"] = np.nan  # one failure among 20 labelled frames
+    table.to_csv(folder / "cases.csv", index=False)
+    finish(folder)
+    found = headline(folder).loc["mean_hd95"]
+    assert (found["n"], found["n_missing"]) == (19, 1)
+    assert rows_of(folder).loc["mean_hd95", "all", "mean"]["n_missing"] == 1
+
+
 def test_scan_and_rescan(with_function):
     folder = with_function("rescan")
     function = pd.read_csv(folder / "function.csv")

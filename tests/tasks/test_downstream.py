@@ -6,6 +6,7 @@ import warnings
 
 import pytest
 import torch
+from safetensors.torch import save_file
 
 from cinema_lightning.errors import CinemaError
 from cinema_lightning.metrics.segmentation import case_metrics, class_regions
@@ -13,10 +14,11 @@ from cinema_lightning.models.baselines import ResNet50
 from cinema_lightning.models.convunetr import ConvUNetR
 from cinema_lightning.models.convvit import ConvViT
 from cinema_lightning.models.lora import LoraLinear
+from cinema_lightning.models.layout import to_published
 from cinema_lightning.models.mae import MaskedAutoencoder
 from cinema_lightning.models.unet import ResidualUNet
 from cinema_lightning.models.weights import save_published
-from cinema_lightning.tasks.classification import Classification
+from cinema_lightning.tasks.classification import REPEAT, Classification, Separation
 from cinema_lightning.tasks.downstream import Lora, by_own_size, mean_over_views
 from cinema_lightning.tasks.landmarks import LandmarkCoordinate, LandmarkHeatmap
 from cinema_lightning.tasks.regression import Regression
@@ -125,6 +127,34 @@ def test_heads_of_another_question_are_not_taken(pretrained, tmp_path):
     assert "heads 4" in str(other.report).split("Initial values kept")[1]
 
 
+def test_published_segmentation_files_keep_their_heads(tmp_path):
+    network = segmentation().network
+    path = tmp_path / "finetuned" / "segmentation" / "acdc_sax" / "acdc_sax_0.safetensors"
+    path.parent.mkdir(parents=True)
+    save_file({key: value.contiguous() for key, value in to_published(network).items()}, path)
+    report = segmentation(weights=str(path)).report
+    assert report.complete
+    assert not report.left_out
+
+
+def test_heads_of_cnns_are_heads(tmp_path):
+    def answer(target, classes, weights=None):
+        facts = {"classes": classes, "target": target, "class_counts": [1] * len(classes)}
+        return Classification(spec("classification", channels=2, **facts), network=tiny(ResNet50), weights=weights)
+
+    source = answer("sex", ["F", "M"])
+    path = tmp_path / "best.ckpt"
+    state = {f"network.{key}": value for key, value in source.network.state_dict().items()}
+    torch.save({"state_dict": state, "hyper_parameters": {"spec": source.spec}}, path)
+    for other in (answer("vendor", ["A", "B"], str(path)), answer("vendor", ["A", "B", "C"], str(path))):
+        assert "their heads are for sex, not for vendor" in str(other.report)
+        assert "Initial values kept: 2 tensors (heads 2)" in str(other.report)
+        mine, theirs = other.network.state_dict(), source.network.state_dict()
+        same = {key for key in mine if mine[key].shape == theirs[key].shape and torch.equal(mine[key], theirs[key])}
+        assert mine.keys() - same == {"networks.sax.fc.weight", "networks.sax.fc.bias"}
+    assert answer("sex", ["F", "M"], str(path)).report.complete
+
+
 @pytest.mark.parametrize("network", [ConvViT, ResNet50])
 def test_outputs_are_float32_in_autocast(network):
     task = Regression(spec("regression", channels=2, mean=0.0, std=1.0, target="lv_ef"), network=tiny(network)).eval()
@@ -211,6 +241,28 @@ def test_chunks_of_a_risk_set_give_the_gradient_of_the_whole():
         gradients.append([p.grad.clone() for p in task.network.parameters() if p.grad is not None])
     for whole, parts in zip(*gradients, strict=True):
         torch.testing.assert_close(whole, parts, rtol=1e-4, atol=1e-6)
+
+
+def test_chunks_average_batch_statistics_once():
+    task = Survival(spec("survival", channels=2, n_events=3), network=tiny(ResNet50), chunk=3)
+    images = {"sax": pooled_batch(6)["sax"]}
+    norm = next(part for part in task.network.modules() if isinstance(part, torch.nn.BatchNorm3d))
+    scores = task._scores(images)
+    before = norm.running_mean.clone()
+    scores.sum().backward()
+    assert before.abs().sum() > 0
+    assert torch.equal(norm.running_mean, before), "the backward pass computes the chunks again"
+    assert norm.momentum == 0.1
+
+
+def test_auroc_leaves_absent_classes_and_repeats_out():
+    metric = Separation()
+    scores = torch.tensor([[0.8, 0.1, 0.1], [0.7, 0.2, 0.1], [0.1, 0.8, 0.1], [0.0, 0.0, 1.0]])
+    metric.update(scores, torch.tensor([0, 0, 1, REPEAT]))
+    assert metric.compute() == 1
+    metric.reset()
+    metric.update(scores[:2], torch.tensor([0, 0]))
+    assert metric.compute().isnan()
 
 
 def test_concordance_is_lifelines_own():

@@ -6,6 +6,7 @@ hang or tear files (Lightning issue 21406). Here a handler only sets a flag; the
 
 from __future__ import annotations
 
+import math
 import shutil
 import signal
 import sys
@@ -133,6 +134,12 @@ class Checkpoints(ModelCheckpoint):
         self.monitor, self.mode = deciding_metric(pl_module, *self._given, "checkpoint")
         self.kth_value = torch.tensor(torch.inf if self.mode == "min" else -torch.inf)
         super().setup(trainer, pl_module, stage)
+
+    def check_monitor_top_k(self, trainer: Trainer, current: torch.Tensor | None = None) -> bool:
+        """As Lightning's; but while the metric was never defined, the newest state is the best there is."""
+        if current is not None and torch.isnan(current):
+            return not any(math.isfinite(score) for score in self.best_k_models.values())
+        return super().check_monitor_top_k(trainer, current)
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Remembers that the metric is this epoch's; saving waits for the end of the epoch."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from lightning import LightningModule, Trainer
 from lightning.pytorch.callbacks import EarlyStopping
+from lightning.pytorch.utilities import rank_zero_info
 
 from cinema_lightning.callbacks.monitor import deciding_metric
 
@@ -45,6 +46,19 @@ class EarlyStop(EarlyStopping):
             self.min_delta = abs(self.min_delta) if rising else -abs(self.min_delta)
             self.best_score = torch.tensor(-torch.inf if rising else torch.inf)
         super().setup(trainer, pl_module, stage)
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Says so where the run ended before its last epoch."""
+        if self.enabled and self.wait_count >= self.patience:
+            rank_zero_info(
+                f"Stopped after epoch {self.stopped_epoch + 1}: {self.monitor} did not improve in {self.wait_count} "
+                f"validations (early_stop.patience); its best was {float(self.best_score):.4g}."
+            )
+
+    def _evaluate_stopping_criteria(self, current: torch.Tensor) -> tuple[bool, str | None]:
+        if torch.isnan(current):  # not defined at this validation, which says neither better nor worse
+            return False, None
+        return super()._evaluate_stopping_criteria(current)
 
     def _should_skip_check(self, trainer: Trainer) -> bool:
         return not self.enabled or super()._should_skip_check(trainer)

@@ -18,6 +18,7 @@ from cinema_lightning.data import DATA
 from cinema_lightning.data.dataset import FrameDataset
 from cinema_lightning.data.evaluation import Evaluation, Split
 from cinema_lightning.data.loader import BatchLoader
+from cinema_lightning.data.nifti import NiftiReader
 from cinema_lightning.data.sampler import ViewGroupSampler
 from cinema_lightning.data.splits import limit_subjects, split_rows
 from cinema_lightning.data.table import Cohort, mask_of, read_cohort
@@ -285,14 +286,17 @@ class CineDataModule(Evaluation, L.LightningDataModule):
         return self._sampler(rows, self.val_batch_size or self.batch_size, shuffle=False, frames=frames)
 
     def _loader(self, sampler: ViewGroupSampler, dataset: FrameDataset | None = None) -> DataLoader[Any]:
-        workers = self.num_workers > 0
+        count = self.num_workers
+        if not sampler.shuffle and isinstance(self.cohort.reader, NiftiReader):
+            count = min(count, 1)  # batches are dealt to workers in turn, and each would unpack every file
+        workers = count > 0
         # batch_size None: the sampler gives whole batches and the dataset returns them collated, which leaves
         # Lightning nothing to replace, in prediction and across processes either.
         return BatchLoader(
             dataset or self.make_dataset(),
             batch_size=None,
             sampler=sampler,
-            num_workers=self.num_workers,
+            num_workers=count,
             persistent_workers=workers,
             prefetch_factor=self.prefetch_factor if workers else None,
             pin_memory=self.pin_memory and torch.cuda.is_available(),

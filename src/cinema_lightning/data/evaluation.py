@@ -131,6 +131,6 @@ class Evaluation:
         if not np.isfinite(phases).all():
             raise CinemaError(
                 f"{self.cohort.source}: row '{self.cohort.ids[row]}' has no ed_frame or es_frame; "
-                "set predict_frames to all or to a list."
+                f"set predict_frames to all or to a list{', or data.assumed_phases' * hasattr(self, 'assumed_phases')}."
             )
         return [int(frame) for frame in phases]

@@ -259,15 +259,19 @@ class LabelledData(CineDataModule):
         if not self._ready:
             self._open()
         if stage != "predict":
-            for note in self._notes:
-                warnings.warn(note, stacklevel=2)
-            self._notes = []
+            self._say_notes()
         else:
             self._masks = self._all_masks
         if stage in ("fit", None):
             self._check_enough()
             self.check_training()
+            self._say_notes()
         super().setup(stage)
+
+    def _say_notes(self) -> None:
+        for note in self._notes:
+            warnings.warn(note, stacklevel=3)
+        self._notes = []
 
     def samples(self, split: Split) -> tuple[np.ndarray, np.ndarray | None]:
         """Rows and frames of the samples of a split."""
@@ -326,8 +330,10 @@ class LabelledData(CineDataModule):
     def _probe(self) -> None:
         """Looks at one series for what the table does not say: channels, and whether mm are known."""
         row = next(int(rows[0]) for rows in self.rows.values() if len(rows))
-        view = views_of(int(self._masks[row]))[0]
-        provenance = self.cohort.reader.open(str(self.cohort.ids[row]), view).info.provenance
+        views = views_of(int(self._masks[row]))
+        series = [self.cohort.reader.open(str(self.cohort.ids[row]), view) for view in views]
+        self._moving = any(one.n_frames > 1 for one in series)
+        provenance = series[0].info.provenance
         check_made_of(provenance, self.facts, str(self.cohort.source))
         self._sequences = [str(name) for name in provenance.get("channels", [])]
         self.spacing_known = bool(provenance.get("spacing_known", True))
@@ -336,9 +342,12 @@ class LabelledData(CineDataModule):
         """(n, 2) ED and ES frame of each row, NaN where unknown; 0 for images without a time axis."""
         counts = self.cohort.numbers("n_frames")
         phases = np.stack([self.cohort.numbers("ed_frame"), self.cohort.numbers("es_frame")], axis=1)
-        self._single = bool(self._sequences) or bool((counts == 1).all())
+        self._single = bool(self._sequences) or (bool((counts == 1).all()) and not self._moving)
         if self._single:
             return np.zeros_like(phases)
+        if self.assumed_phases is not None:
+            for row in np.flatnonzero(~np.isfinite(phases).all(axis=1) & ~np.isfinite(counts) & (self._masks > 0)):
+                counts[row] = self._dataset(()).count_frames(int(row), views_of(int(self._masks[row])))
         return known_phases(phases, counts, self.assumed_phases)
 
     def ed_es(self, rows: np.ndarray) -> np.ndarray:
@@ -373,7 +382,7 @@ class LabelledData(CineDataModule):
         return self._studies[split]
 
     def _frames_of(self, row: int, dataset: FrameDataset, phases: np.ndarray) -> list[int]:
-        return [0] if self._sequences else super()._frames_of(row, dataset, phases)
+        return [0] if self._sequences else super()._frames_of(row, dataset, self._phases[row])
 
 
 def _arrays(pairs: Sequence[tuple[int, int]]) -> tuple[np.ndarray, np.ndarray]:

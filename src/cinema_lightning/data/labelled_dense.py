@@ -107,19 +107,12 @@ class SegmentationData(LabelledData):
             return [0]
         if self.frames == "ed_es":
             return list(dict.fromkeys(int(frame) for frame in self._phases[row]))
-        count = self._counts[row]
-        if not np.isfinite(count):
-            count = self._dataset(()).count_frames(row, views_of(int(self._masks[row])))
-        return list(range(int(count)))
+        # not the table's n_frames, which counts the frames that all views have: a SAX series may be longer
+        return list(range(self._dataset(()).count_frames(row, views_of(int(self._masks[row])))))
 
     def _labelled(self, row: int) -> set[int]:
         maps, study = LabelMaps(self.cohort.root, list(self.classes.values())), str(self.cohort.ids[row])
         return {frame for view in views_of(int(self._masks[row])) for frame in maps.frames(study, view)}
-
-    def encode(self) -> np.ndarray:
-        """See :meth:`LabelledData.encode`."""
-        self._counts = self.cohort.numbers("n_frames")
-        return super().encode()
 
 
 @DATA.register

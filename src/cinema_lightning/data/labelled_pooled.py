@@ -264,6 +264,13 @@ class SurvivalData(StudyData):
                 f"{self.cohort.source}: none of the {self.n_train} training studies has an event, so no risk can be "
                 "learnt; train on more subjects (data.fraction, data.limit_subjects)."
             )
+        rows = self._samples["val"][0]
+        if len(rows) and not self.event[rows].any():
+            self.note(
+                f"none of the {len(rows)} validation studies has an event, so neither val/c_index nor val/loss is "
+                "defined: the last epoch is kept, and nothing stops early; validate on more subjects "
+                "(data.val_fraction)."
+            )
 
     def extras(self) -> list[Extra]:
         """See :meth:`LabelledData.extras`."""

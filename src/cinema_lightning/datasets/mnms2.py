@@ -54,18 +54,19 @@ class Mnms2(Dataset):
         return [_case(root, row) for row in read_table(root / TABLE, COLUMNS)]
 
     def read(self, case: CaseRef) -> RawCase:
-        """The cine of both views where the labelled frames are found in them at the same place, else ED and ES."""
+        """The cine of both views where ED and ES are the same frames of equally many in both, else ED and ES alone."""
         folder = case.sources[0]
         read = {view: _phases(folder, short) for view, short in FILES.items()}
         cines = {view: _cine(folder, short, read[view]) for view, short in FILES.items()}
-        places = {cine[1] for cine in cines.values() if cine is not None}
+        # a study has one ED and one ES; in series of other lengths they would be looked for at the same phase
+        places = {(cine[1], len(cine[0])) for cine in cines.values() if cine is not None}
         if None in cines.values() or len(places) != 1:
             series = {
                 view: RawSeries(frames, affine, dict(enumerate(labels)))
                 for view, (frames, affine, labels) in read.items()
             }
             return RawCase(series, {"ed_frame": 0, "es_frame": 1})
-        (place,) = places
+        ((place, _),) = places
         series = {
             view: RawSeries(cine[0], read[view][1], dict(zip(place, read[view][2], strict=True)))
             for view, cine in cines.items()

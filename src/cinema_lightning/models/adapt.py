@@ -45,6 +45,7 @@ class LoadReport:
         left_out: Key of the source -> why it was not used.
         fresh: Published keys of the network that keep their initial values.
         facts: What the source says about its outputs (class names, mean and SD of the target, ...).
+        heads: Keys of the network that are heads although their names do not say so.
     """
 
     source: str
@@ -53,6 +54,7 @@ class LoadReport:
     left_out: dict[str, str] = field(default_factory=dict)
     fresh: list[str] = field(default_factory=list)
     facts: dict[str, Any] = field(default_factory=dict)
+    heads: frozenset[str] = frozenset()
 
     @property
     def complete(self) -> bool:
@@ -61,15 +63,19 @@ class LoadReport:
 
     def __str__(self) -> str:
         """A few sentences for the log."""
-        text = [f"Loaded {len(self.loaded)} tensors from {self.source} ({_parts_text(self.loaded)})."]
+        text = [f"Loaded {len(self.loaded)} tensors from {self.source} ({self._parts(self.loaded)})."]
         if self.inflated:
             text.append(f"Repeated over the input channels: {', '.join(self.inflated)}.")
         if self.left_out:
             reasons = Counter(self.left_out.values())
             text.append("Left out: " + "; ".join(f"{n} tensors: {reason}" for reason, n in reasons.items()) + ".")
         if self.fresh:
-            text.append(f"Initial values kept: {len(self.fresh)} tensors ({_parts_text(self.fresh)}).")
+            text.append(f"Initial values kept: {len(self.fresh)} tensors ({self._parts(self.fresh)}).")
         return " ".join(text)
+
+    def _parts(self, keys: list[str]) -> str:
+        counts = Counter(part_of(key, self.heads)[0] for key in keys)
+        return ", ".join(f"{part} {n}" for part, n in counts.items())
 
 
 @dataclass(frozen=True)
@@ -87,12 +93,17 @@ class Source:
     read: Callable[[str], Tensor]
 
 
-def part_of(key: str) -> tuple[str, str]:
-    """The part of a network that a published key belongs to, and its view (empty where it has none)."""
+def part_of(key: str, heads: frozenset[str] = frozenset()) -> tuple[str, str]:
+    """The part of a network that a published key belongs to, and its view (empty where it has none).
+
+    Args:
+        key: The key.
+        heads: Keys that are heads although their names do not say so, as in networks of other libraries.
+    """
     for pattern, part in _PARTS:
         if match := re.match(pattern, key):
             return part, match[1]
-    return "network", ""
+    return ("heads" if key in heads else "network"), ""
 
 
 def state_source(network: nn.Module, state: Mapping[str, Tensor], name: str) -> Source:
@@ -167,6 +178,7 @@ def transfer(network: nn.Module, source: Source, other_heads: str = "") -> LoadR
         CinemaError: If the weights do not fit; the network is then unchanged.
     """
     slots = published_slots(network)
+    heads = network.head_keys() if isinstance(network, DenseBackbone | PooledBackbone) else frozenset()
     pretraining = any(key.startswith("dec_embed_dict.") for key in source.shapes)
     same_kind = isinstance(network, MaskedAutoencoder)
     _check_fit(network, slots, source)
@@ -174,8 +186,8 @@ def transfer(network: nn.Module, source: Source, other_heads: str = "") -> LoadR
     barred += ("heads",) if other_heads else ()
     groups: dict[tuple[str, str], list[Slot]] = {}
     for slot in slots:
-        groups.setdefault(part_of(slot.published), []).append(slot)
-    report = LoadReport(source.name)
+        groups.setdefault(part_of(slot.published, heads), []).append(slot)
+    report = LoadReport(source.name, heads=heads)
     plan: list[tuple[Slot, int]] = []
     for (part, _), members in groups.items():
         if part not in barred and all(_repeats(slot, source.shapes.get(slot.published)) for slot in members):
@@ -188,7 +200,7 @@ def transfer(network: nn.Module, source: Source, other_heads: str = "") -> LoadR
     mine = {slot.published: slot.shape for slot in slots}
     views = {view for _, view in groups}
     for key in sorted(source.shapes.keys() - set(report.loaded)):
-        reason = _why(key, mine, views, pretraining)
+        reason = _why(key, part_of(key, heads), mine, views, pretraining)
         report.left_out[key] = other_heads if other_heads and reason == "heads of other shapes" else reason
     return report
 
@@ -258,8 +270,8 @@ def _misfit(source: Source, members: list[Slot]) -> CinemaError:
     )
 
 
-def _why(key: str, mine: Mapping[str, Shape], views: set[str], pretraining: bool) -> str:
-    part, view = part_of(key)
+def _why(key: str, place: tuple[str, str], mine: Mapping[str, Shape], views: set[str], pretraining: bool) -> str:
+    part, view = place
     if view and view != "cls" and view not in views:
         return f"view {view} is not used here"
     if key not in mine:
@@ -267,10 +279,6 @@ def _why(key: str, mine: Mapping[str, Shape], views: set[str], pretraining: bool
     if pretraining and part in _PRETRAINING_ONLY:
         return f"{part} of pretraining are not taken over"
     return f"{part} of other shapes"
-
-
-def _parts_text(keys: list[str]) -> str:
-    return ", ".join(f"{part} {n}" for part, n in Counter(part_of(key)[0] for key in keys).items())
 
 
 def layer_scales(network: nn.Module, weight_decay: float, rate: float) -> dict[str, tuple[float, float]]:

@@ -100,6 +100,16 @@ class _Backbone(nn.Module):
         """
         raise NotImplementedError(f"{type(self).__name__} does not say what its heads are.")
 
+    def auxiliary_heads(self) -> list[nn.Module]:
+        """Heads that are used in training only, such as those of deep supervision."""
+        return []
+
+    def head_keys(self) -> frozenset[str]:
+        """Keys of the state dict that belong to heads of either sort."""
+        modules = [*self.head_modules(), *self.auxiliary_heads()]
+        members = {id(value) for module in modules for value in (*module.parameters(), *module.buffers())}
+        return frozenset(key for key, value in self.state_dict(keep_vars=True).items() if id(value) in members)
+
 
 class DenseBackbone(_Backbone):
     """A network that gives one value per voxel and class: segmentation, landmark heatmaps.

@@ -196,6 +196,10 @@ class DynUNet(_PerView):
         """The last convolution of each view, not those of deep supervision (off where the backbone is frozen)."""
         return [network.output_block for network in self.networks.values()]  # type: ignore[misc]
 
+    def auxiliary_heads(self) -> list[nn.Module]:
+        """Those of deep supervision."""
+        return [part for name, part in self.networks.named_modules() if name.endswith(".deep_supervision_heads")]
+
 
 @BACKBONES.register
 class SegResNet(_PerView):

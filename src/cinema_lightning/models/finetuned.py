@@ -27,7 +27,7 @@ from cinema_lightning.views import VIEWS
 
 Shapes = Mapping[str, Sequence[int]]
 
-_SEGMENTATION = ["background", "RV", "myocardium", "LV"]
+_SEGMENTATION = ["background", "RV blood pool", "myocardium", "LV blood pool"]
 _ACDC = ["DCM", "HCM", "MINF", "NOR", "RV"]
 _MNMS = ["DCM", "HCM", "NOR", "ARV", "HHD"]
 _MNMS2 = ["ARR", "CIA", "FALL", "HCM", "LV", "NOR"]

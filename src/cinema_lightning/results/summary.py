@@ -87,6 +87,8 @@ def headline_rows(results: Results, seed: int = 0) -> list[dict[str, Any]]:
     out = []
     for headline in headlines_of(results.kind, results.facts):
         table = results.table(headline.source)
+        if headline.source == "cases" and table is not None:
+            table = with_truth(table)
         columns = headline.columns(table, results.facts) if table is not None and len(table) else None
         if table is None or columns is None:
             continue
@@ -129,6 +131,18 @@ def undefined_figures(results: Results, rows: list[dict[str, Any]]) -> str | Non
     return f"{', '.join(lacking)}: not defined, {why}"
 
 
+def with_truth(cases: pd.DataFrame) -> pd.DataFrame:
+    """The cases of a segmentation that have a label map; all cases where none has, or of another task.
+
+    What is not defined in a frame that nobody has labelled is no failure, and is not counted as one.
+    """
+    true = [name for name in cases.columns if str(name).endswith("_volume_true")]
+    if "mean_dice" not in cases.columns or not true:
+        return cases
+    known = cases[true].apply(pd.to_numeric, errors="coerce").notna().any(axis=1)
+    return cases[known] if known.any() else cases
+
+
 def groups_of(cases: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame]]:
     """All cases, then those of ED and of ES, and of each view where there are several."""
     yield "all", cases
@@ -143,7 +157,7 @@ def groups_of(cases: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame]]:
 
 def _case_rows(results: Results, seed: int) -> Iterator[dict[str, Any]]:
     names = [str(n) for n in results.cases.columns if str(n).endswith(METRIC_ENDS)]
-    for group, part in groups_of(results.cases):
+    for group, part in groups_of(with_truth(results.cases)):
         for name in names:
             values = pd.to_numeric(part[name], errors="coerce").to_numpy(dtype=np.float64)
             found = summarise(values, part["subject"].to_numpy(), seed=seed)

@@ -157,7 +157,8 @@ class Task(LightningModule):
                 "data.batch_size whose product with the devices divides it."
             )
         self.trainer.accumulate_grad_batches = count
-        if self.trainer.limit_train_batches == 1.0:
+        limit = self.trainer.limit_train_batches
+        if isinstance(limit, float) and limit == 1:  # the whole epoch; an integer 1 is one batch
             self.trainer.limit_train_batches = len(sampler) // count * count
         rank_zero_info(
             f"{count} batches of {datamodule.batch_size} on {self.trainer.world_size} device(s) make one step."

@@ -8,9 +8,12 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 from torch.nn import functional as F
-from torchmetrics.classification import MulticlassAccuracy, MulticlassAUROC, MulticlassMatthewsCorrCoef
+from torchmetrics import Metric
+from torchmetrics.classification import MulticlassAccuracy, MulticlassMatthewsCorrCoef
+from torchmetrics.utilities import dim_zero_cat
 
 from cinema_lightning.errors import CinemaError
+from cinema_lightning.metrics.classification import auroc
 from cinema_lightning.models.backbone import PooledBackbone
 from cinema_lightning.models.convvit import ConvViT
 from cinema_lightning.tasks import TASKS
@@ -20,6 +23,33 @@ from cinema_lightning.tasks.pooled import Pooled
 
 REPEAT = -1
 """Label of a sample that is in no figure, since it only fills the last distributed batch."""
+
+
+class Separation(Metric):
+    """AUROC of a validation set as ``cinema test`` reports it; NaN without two classes.
+
+    torchmetrics' own counts a class that the set lacks as 0.
+    """
+
+    full_state_update = False
+
+    def __init__(self) -> None:
+        super().__init__()
+        for name in ("scores", "labels"):
+            self.add_state(name, default=[], dist_reduce_fx="cat")
+        self.scores: list[Tensor]
+        self.labels: list[Tensor]
+
+    def update(self, scores: Tensor, labels: Tensor) -> None:
+        """Adds some samples, (B, C) probabilities and (B,) labels, of which ``REPEAT`` do not count."""
+        self.scores.append(scores)
+        self.labels.append(labels)
+
+    def compute(self) -> Tensor:
+        """0 to 1."""
+        scores, labels = (dim_zero_cat(state).cpu() for state in (self.scores, self.labels))
+        kept = labels != REPEAT
+        return torch.tensor(float(auroc(scores[kept].numpy(), labels[kept].numpy())))
 
 
 @TASKS.register
@@ -56,7 +86,7 @@ class Classification(Pooled):
         count = len(spec["classes"])
         self.mcc = MulticlassMatthewsCorrCoef(count)
         self.accuracy = MulticlassAccuracy(count, average="micro")
-        self.auroc = MulticlassAUROC(count, ignore_index=REPEAT)
+        self.auroc = Separation()
 
     def loss(self, batch: Batch, stage: str) -> Tensor:
         """Cross-entropy with label smoothing."""
@@ -69,8 +99,8 @@ class Classification(Pooled):
         for metric in (self.mcc, self.accuracy):
             if n:
                 metric.update(logits.softmax(dim=1), label)
-        # it keeps all samples, and gathers them only where each rank has some, be they left out
-        self.auroc.update(outputs.softmax(dim=1), torch.where(chosen, batch["label"], REPEAT))
+        # each rank needs some to gather, be they left out
+        self.auroc.update(outputs.float().softmax(dim=1), torch.where(chosen, batch["label"], REPEAT))
         self.log_validation(loss, n, mcc=self.mcc, accuracy=self.accuracy, auroc=self.auroc)
         return loss
 

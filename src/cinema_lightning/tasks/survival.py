@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from lightning.pytorch.utilities import rank_zero_warn
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.checkpoint import checkpoint
 from torchmetrics import Metric
 from torchmetrics.utilities import dim_zero_cat
@@ -66,6 +69,20 @@ class PartialLikelihood(Outcomes):
         return loss if any_event else torch.tensor(np.nan)
 
 
+@contextmanager
+def _statistics_kept(network: nn.Module) -> Iterator[None]:
+    """While a chunk is computed a second time, its batch statistics are not averaged in once more."""
+    norms = [part for part in network.modules() if isinstance(part, _BatchNorm)]
+    momenta = [norm.momentum for norm in norms]
+    for norm in norms:
+        norm.momentum = 0.0
+    try:
+        yield
+    finally:
+        for norm, momentum in zip(norms, momenta, strict=True):
+            norm.momentum = momentum
+
+
 @TASKS.register
 class Survival(Pooled):
     """Risk of an event, from ED and ES.
@@ -73,7 +90,8 @@ class Survival(Pooled):
     The partial likelihood compares each event with everybody still under observation, so a step's subjects have to be
     seen together. Under several devices the scores of all ranks are gathered, with their gradients, and the loss is
     exactly that of one large batch; a batch is never split by gradient accumulation. Where it does not fit into
-    memory, ``chunk`` computes it some subjects at a time and again in the backward pass, to the same numbers.
+    memory, ``chunk`` computes it some subjects at a time and again in the backward pass, to the same numbers, but for
+    networks with batch normalisation (ResNet50): they normalise over a chunk, as they would on a device of its own.
 
     Args:
         spec: Facts of the data. Linked by the command line.
@@ -118,6 +136,11 @@ class Survival(Pooled):
                     "Survival takes one batch per step, so that risk sets stay whole: set model.init_args.optim."
                     "global_batch to null and data.batch_size to the subjects of a step and device."
                 )
+            if self.chunk is not None and any(isinstance(part, _BatchNorm) for part in self.network.modules()):
+                rank_zero_warn(
+                    f"{type(self.network).__name__} normalises over the {self.chunk} subjects of a chunk; set "
+                    "model.init_args.chunk to null for the whole batch, or choose a chunk of 16 or more."
+                )
         super().setup(stage)
 
     def loss(self, batch: Batch, stage: str) -> Tensor:
@@ -144,7 +167,12 @@ class Survival(Pooled):
             scores: Tensor = self.network(images)[:, 0]
             return scores
         parts = [
-            checkpoint(self.network, {v: image[i : i + size] for v, image in images.items()}, use_reentrant=False)
+            checkpoint(
+                self.network,
+                {v: image[i : i + size] for v, image in images.items()},
+                use_reentrant=False,
+                context_fn=lambda: (nullcontext(), _statistics_kept(self.network)),
+            )
             for i in range(0, count, size)
         ]
         return torch.cat(parts)[:, 0]
