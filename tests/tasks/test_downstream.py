@@ -13,8 +13,8 @@ from cinema_lightning.metrics.segmentation import case_metrics, class_regions
 from cinema_lightning.models.baselines import ResNet50
 from cinema_lightning.models.convunetr import ConvUNetR
 from cinema_lightning.models.convvit import ConvViT
-from cinema_lightning.models.lora import LoraLinear
 from cinema_lightning.models.layout import to_published
+from cinema_lightning.models.lora import LoraLinear
 from cinema_lightning.models.mae import MaskedAutoencoder
 from cinema_lightning.models.unet import ResidualUNet
 from cinema_lightning.models.weights import save_published
