@@ -244,6 +244,17 @@ def test_assumed_phases(kit, acdc, tmp_path):
     batch = kit.batches(data.train_dataloader())[0]
     assert batch["sax"][:, :, 5, 0, 0].unique(dim=0).tolist() == [[0, 20]]
 
+    def uncounted(rows):
+        change(rows)
+        for row in rows:
+            row["n_frames"] = None
+
+    (tmp_path / "a").mkdir()
+    root = kit.table_of(acdc, tmp_path / "a", uncounted)
+    data = kit.quietly(kit.build(RegressionData, root, assumed_phases=[0, 0.5]))
+    batch = kit.batches(data.train_dataloader())[0]
+    assert batch["sax"][:, :, 5, 0, 0].unique(dim=0).tolist() == [[0, 20]]
+
 
 # ---------------------------------------------------------------- survival
 

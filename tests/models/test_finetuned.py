@@ -47,7 +47,7 @@ def test_finetuned_segmentation_is_built_from_its_file(tmp_path):
         "views": ["sax"],
         "channels": 1,
         "outputs": 4,
-        "class_names": ["background", "RV", "myocardium", "LV"],
+        "class_names": ["background", "RV blood pool", "myocardium", "LV blood pool"],
     }
     report = load_weights(path, ConvUNetR(["sax"], **{**golden_sizes("sax"), "classes": 4}))
     assert report.complete
