@@ -346,9 +346,9 @@ class LabelledData(CineDataModule):
         if self._single:
             return np.zeros_like(phases)
         if self.assumed_phases is not None:
-            plain = LabelledDataset(self.cohort.ids, self.cohort.reader, self.run_seed, str(self.cohort.source))
+            headers = LabelledDataset(self.cohort.ids, self.cohort.reader, self.run_seed, str(self.cohort.source))
             for row in np.flatnonzero(~np.isfinite(phases).all(axis=1) & ~np.isfinite(counts) & (self._masks > 0)):
-                counts[row] = plain.count_frames(int(row), views_of(int(self._masks[row])))
+                counts[row] = headers.count_frames(int(row), views_of(int(self._masks[row])))
         return known_phases(phases, counts, self.assumed_phases)
 
     def ed_es(self, rows: np.ndarray) -> np.ndarray:
