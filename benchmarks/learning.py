@@ -32,6 +32,8 @@ LONG_AXIS = ["--data.views", "[lax_2c,lax_3c,lax_4c]", "--model.network.patch_si
 LONG_STEPS = ["--model.optim.lr", "4e-3"]
 """Narrow networks with a dense decoder, and the masked autoencoder, learn faster than at the paper's 1e-3."""
 SMALL_BATCH = ["--data.batch_size", "4", *LONG_STEPS]
+EVEN = ["--model.layer_decay", "1"]
+"""The autoencoder's first convolution is the same for ED and ES, so it has to learn as fast as the rest to tell them."""
 WHOLE = ["--model.chunk", "null"]
 BY_LIKELIHOOD = ["--checkpoint.monitor", "val/loss", "--checkpoint.mode", "min"]
 """C of 77 validation subjects jumps about; their partial likelihood is steadier."""
@@ -91,7 +93,7 @@ def survival(seed: int, runs: Path) -> Iterator[Experiment]:
     about_events = ("c_index", "auc_at_median_time")
     for start in ("scratch", "pretrained"):
         first = f"lvef_long_axis_{start}_seed{seed}"
-        given = ["--model.weights", str(best(runs, "pretrain"))] if start == "pretrained" else []
+        given = [*EVEN, "--model.weights", str(best(runs, "pretrain"))] if start == "pretrained" else []
         options = [*seeded, "--trainer.check_val_every_n_epoch", "4"]
         yield Experiment(first, "acdc_ef.yaml", 40, "outcome", options, given, ("mae", "pearson"))
         name = f"survival_from_lvef_{start}_seed{seed}"
