@@ -33,7 +33,7 @@ LONG_STEPS = ["--model.optim.lr", "4e-3"]
 """Narrow networks with a dense decoder, and the masked autoencoder, learn faster than at the paper's 1e-3."""
 SMALL_BATCH = ["--data.batch_size", "4", *LONG_STEPS]
 EVEN = ["--model.layer_decay", "1"]
-"""The autoencoder's first convolution is the same for ED and ES, so it has to learn as fast as the rest to tell them."""
+"""The autoencoder's first convolution is the same for ED and ES, and has to learn as fast as the rest to tell them."""
 WHOLE = ["--model.chunk", "null"]
 BY_LIKELIHOOD = ["--checkpoint.monitor", "val/loss", "--checkpoint.mode", "min"]
 """C of 77 validation subjects jumps about; their partial likelihood is steadier."""
