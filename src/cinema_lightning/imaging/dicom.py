@@ -8,15 +8,15 @@ from __future__ import annotations
 
 import warnings as python_warnings
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from io import BytesIO
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from cinema_lightning.errors import CinemaError
+from cinema_lightning.imaging.dicom_file import DicomFile
 from cinema_lightning.imaging.geometry import directions_from_cosines
 
 TAGS = (
@@ -29,24 +29,6 @@ TAGS = (
 SAME_PLACE = 1.0
 # With fewer readable frames than this share of the series, repeating frames would make up a heart beat.
 MOST_MISSING = 0.5
-
-
-@dataclass(frozen=True)
-class DicomFile:
-    """One file that may hold a frame.
-
-    Attributes:
-        name: File name, by which frames without trigger times are sorted.
-        open: Gives its bytes; called once, so that a cohort in archives is never unpacked.
-    """
-
-    name: str
-    open: Callable[[], bytes]
-
-    @classmethod
-    def from_path(cls, path: Path) -> DicomFile:
-        """A file on disk."""
-        return cls(path.name, path.read_bytes)
 
 
 @dataclass
