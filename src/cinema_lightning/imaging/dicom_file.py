@@ -187,18 +187,29 @@ def _images(header: Any, name: str) -> list[DicomImage]:
 
 def _stored(header: Any) -> np.ndarray:
     """Stored values, ([frames,] Y, X). Bits beside them (old overlays) are dropped, whichever end they stand at."""
-    from pydicom.pixels import pixel_array
     from pydicom.uid import RLELossless
 
-    decoders.register()
     allocated, bits = int(header.BitsAllocated), int(header.get("BitsStored") or header.BitsAllocated)
     below = int(header.get("HighBit", bits - 1)) + 1 - bits
     syntax = header.file_meta.TransferSyntaxUID
     if below <= 0 or below + bits > allocated or (syntax.is_encapsulated and syntax != RLELossless):
-        return pixel_array(header)
+        return _decoded(header)
     # Up and down again, so that the sign of signed values is kept.
     above = allocated - bits - below
-    return (pixel_array(header, correct_unused_bits=False) << above) >> (above + below)
+    return (_decoded(header, correct_unused_bits=False) << above) >> (above + below)
+
+
+def _decoded(header: Any, **options: Any) -> np.ndarray:
+    from pydicom.pixels import pixel_array
+
+    decoders.register()
+    syntax = header.file_meta.TransferSyntaxUID
+    try:
+        return pixel_array(header, **options)
+    except Exception as error:  # decoders raise many kinds
+        if not syntax.is_encapsulated:
+            raise
+        raise CinemaError(f"its pixels cannot be decoded ({syntax.name}): decompress the file first") from error
 
 
 def _places(header: Any, index: int) -> Iterator[Any]:
