@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any, ClassVar
 
-from cinema_lightning.datasets.base import CaseRef, Dataset, RawCase, RawSeries, dataset
-from cinema_lightning.datasets.files import find_folder, natural_key, number, read_table
-from cinema_lightning.errors import CinemaError
-from cinema_lightning.imaging.dicom import Cine, DicomFile, read_cine
-from cinema_lightning.imaging.stack import single, stack
+from cinema_lightning.datasets.base import CaseRef, Dataset, RawCase, dataset
+from cinema_lightning.datasets.dicom_study import StudyFiles, read_study
+from cinema_lightning.datasets.files import find_folder, number, read_table
+from cinema_lightning.files import natural_key
+from cinema_lightning.imaging.dicom_file import DicomFile
 from cinema_lightning.listing import list_paths
 
 # Part of the competition -> the table of its volumes.
 TABLES = {"train": "train.csv", "validate": "validate.csv", "test": "solution.csv"}
 PARTS = tuple(TABLES)
-LONG_AXIS = {"lax_2c": "2ch", "lax_4c": "4ch"}
+# What folders of the competition are called; others are sorted by where their images lie.
+FOLDER = re.compile(r"(sax|2ch|3ch|4ch)(?:_.*)?", re.IGNORECASE)
+VIEWS = {"sax": "sax", "2ch": "lax_2c", "3ch": "lax_3c", "4ch": "lax_4c"}
 
 
 @dataset
@@ -51,20 +54,14 @@ class Kaggle(Dataset):
 
     def read(self, case: CaseRef) -> RawCase:
         """See :meth:`Dataset.read`."""
-        study = case.sources[0]
-        warnings: list[str] = []
-        series = {}
-        slices = _slices(study, warnings)
-        frames, affine, left_out = stack(slices)
-        warnings += left_out
-        series["sax"] = RawSeries(frames, affine)
-        for view, prefix in LONG_AXIS.items():
-            folders = _folders(study, prefix)
-            if not folders:
-                raise CinemaError(f"{study} has no folder {prefix}_K")
-            cine = _cine(folders[-1], warnings)
-            series[view] = RawSeries(*single(cine))
-        return RawCase(series, warnings=warnings)
+        study = StudyFiles()
+        top = case.sources[0]
+        for path in sorted(list_paths(top, "**/*"), key=lambda path: natural_key(path.as_posix())):
+            name = top.name if path.is_file() and path.parent == top else path.relative_to(top).parts[0]
+            match = FOLDER.fullmatch(name)
+            files = [DicomFile.from_path(path)] if path.is_file() else []
+            study.add(VIEWS[match[1].lower()] if match else None, name, files)
+        return read_study(study, self.views)
 
 
 def _studies(root: Path, part: str) -> list[Path]:
@@ -104,25 +101,3 @@ def _volumes(root: Path, part: str) -> dict[str, dict[str, float]] | None:
         cells = {phase: number(row[phase]) for phase in ("Systole", "Diastole")}
         out[row["Id"]] = {phase: value for phase, value in cells.items() if value is not None}
     return out
-
-
-def _folders(study: Path, prefix: str) -> list[Path]:
-    found = [folder for folder in study.glob(f"{prefix}_*") if folder.is_dir()]
-    return sorted(found, key=lambda folder: natural_key(folder.name))
-
-
-def _cine(folder: Path, warnings: list[str]) -> Cine:
-    files = [DicomFile.from_path(path) for path in sorted(folder.glob("*.dcm"))]
-    cine = read_cine(files, folder.name)
-    warnings += cine.warnings
-    return cine
-
-
-def _slices(study: Path, warnings: list[str]) -> list[tuple[str, Cine]]:
-    slices = []
-    for folder in _folders(study, "sax"):
-        try:
-            slices.append((folder.name, _cine(folder, warnings)))
-        except CinemaError as error:
-            warnings.append(f"{folder.name} is left out: {error}")
-    return slices

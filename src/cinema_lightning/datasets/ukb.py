@@ -9,16 +9,18 @@ import zipfile
 from abc import ABC, abstractmethod
 from collections import defaultdict
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from cinema_lightning.datasets.base import CaseRef, Dataset, RawCase, RawSeries, dataset
+from cinema_lightning.datasets.base import CaseRef, Dataset, RawCase, dataset
+from cinema_lightning.datasets.dicom_study import StudyFiles, read_study
 from cinema_lightning.datasets.files import number, sex, tidy
 from cinema_lightning.errors import CinemaError
-from cinema_lightning.imaging.dicom import Cine, DicomFile, read_cine
-from cinema_lightning.imaging.stack import single, stack
+from cinema_lightning.files import natural_key
+from cinema_lightning.imaging.dicom_file import DicomFile
+from cinema_lightning.imaging.planes import is_called_no_cine
 from cinema_lightning.listing import is_litter, list_paths
 
 LONG_AXIS, SHORT_AXIS = "20208", "20209"
@@ -27,9 +29,10 @@ ARCHIVE = re.compile(r"(\d+)_(20208|20209)_(\d+)_(\d+)(\.zip)?", re.IGNORECASE)
 # How far below the raw folder archives are looked for.
 DEPTH = 4
 MANIFESTS = ("manifest.csv", "manifest.cvs")
-# Whole names only: InlineVF series are not images though their names may contain these.
-LAX_SERIES = re.compile(r"CINE_segmented_LAX_([234])Ch", re.IGNORECASE)
-SAX_SERIES = re.compile(r"CINE_segmented_SAX_b(\d+)", re.IGNORECASE)
+# Series of one view; other cines (CINE_segmented_LAX, with all long axes) are sorted by where their images lie.
+# InlineVF series have contours burned in, though their names contain those of real ones.
+VIEW_SERIES = re.compile(r"CINE_segmented_(?:LAX_([234])Ch|SAX(?:_b\d+)?)", re.IGNORECASE)
+CINE_SERIES = re.compile(r"CINE_segmented_.*", re.IGNORECASE)
 # "Aug 30, 2015" stands in the manifest without quotes.
 DATE = re.compile(r"\b([A-Z][a-z]{2,8}\.? \d{1,2}), (\d{4})\b")
 # No file of a cine is near this; an archive that claims more is damaged or hostile.
@@ -67,13 +70,11 @@ class Ukb(Dataset):
 
     def read(self, case: CaseRef) -> RawCase:
         """See :meth:`Dataset.read`."""
-        warnings: list[str] = []
-        series: dict[str, RawSeries] = {}
-        for source in case.sources:
-            with _open(source) as archive:
-                for view, found in _read_archive(archive, warnings).items():
-                    series[view] = found
-        return RawCase({view: series[view] for view in self.views if view in series}, warnings=warnings)
+        study = StudyFiles()
+        with ExitStack() as opened:
+            for source in case.sources:
+                _list_archive(opened.enter_context(_open(source)), study)
+            return read_study(study, self.views)
 
     def join_outcomes(self, cases: list[CaseRef], outcomes: Path) -> tuple[list[CaseRef], list[str]]:
         """Adds the cells of a CSV keyed by EID (age, sex, BMI, diagnoses, time, event)."""
@@ -128,6 +129,10 @@ class _Archive(ABC):
     def read(self, name: str) -> bytes:
         """Bytes of one file."""
 
+    @abstractmethod
+    def check(self, name: str) -> None:
+        """Refuses a name that leads outside by a link."""
+
     def manifest(self) -> tuple[str, PurePosixPath]:
         """The manifest's text and the folder that its names are relative to."""
         found = [name for name in self.names() if PurePosixPath(name).name.lower() in MANIFESTS]
@@ -142,10 +147,12 @@ class _Folder(_Archive):
         return [path.relative_to(self.path).as_posix() for path in list_paths(self.path, "**/*") if path.is_file()]
 
     def read(self, name: str) -> bytes:
-        target = (self.path / name).resolve()
-        if not target.is_relative_to(self.path.resolve()):
+        self.check(name)
+        return (self.path / name).read_bytes()
+
+    def check(self, name: str) -> None:
+        if not (self.path / name).resolve().is_relative_to(self.path.resolve()):
             raise CinemaError(f"{name} points outside {self.path}")
-        return target.read_bytes()
 
 
 class _Zip(_Archive):
@@ -165,6 +172,9 @@ class _Zip(_Archive):
         if info.file_size > LARGEST_FILE:
             raise CinemaError(f"{name} in {self.path} claims {info.file_size} bytes")
         return self.file.read(info)
+
+    def check(self, name: str) -> None:
+        """Names in an archive are no links."""
 
 
 @contextmanager
@@ -210,44 +220,25 @@ def read_manifest(text: str, where: str) -> dict[str, list[str]]:
     return dict(series)
 
 
-def _read_archive(archive: _Archive, warnings: list[str]) -> dict[str, RawSeries]:
+def _list_archive(archive: _Archive, study: StudyFiles) -> None:
+    """Sorts an archive's cine series by what the manifest calls them."""
     text, folder = archive.manifest()
     series = read_manifest(text, str(archive.path))
-    slices: dict[int, str] = {}
-    out: dict[str, RawSeries] = {}
-    for name in sorted(series):
-        if match := LAX_SERIES.fullmatch(name):
-            cine = _cine(archive, folder, name, series[name], warnings)
-            out[f"lax_{match[1]}c"] = RawSeries(*single(cine))
-        elif match := SAX_SERIES.fullmatch(name):
-            slices[int(match[1])] = name
-    if slices:
-        _check_continuous(sorted(slices), archive.path)
-        cines = [
-            (slices[index], _cine(archive, folder, slices[index], series[slices[index]], warnings))
-            for index in sorted(slices)
-        ]
-        frames, affine, left_out = stack(cines)
-        warnings += left_out
-        out["sax"] = RawSeries(frames, affine)
-    return out
+    for name in sorted(series, key=natural_key):
+        if CINE_SERIES.fullmatch(name) and not is_called_no_cine(name):
+            match = VIEW_SERIES.fullmatch(name)
+            view = None if match is None else f"lax_{match[1]}c" if match[1] else "sax"
+            study.add(view, name, _files(archive, folder, series[name]))
 
 
-def _check_continuous(numbers: list[int], path: Path) -> None:
-    missing = sorted(set(range(1, numbers[-1] + 1)) - set(numbers))
-    if missing:
-        raise CinemaError(f"{path}: SAX slices up to b{numbers[-1]} are listed, but b{missing[0]} is not.")
-
-
-def _cine(archive: _Archive, folder: PurePosixPath, name: str, files: list[str], warnings: list[str]) -> Cine:
+def _files(archive: _Archive, folder: PurePosixPath, files: list[str]) -> list[DicomFile]:
     dicoms = []
-    for file in sorted(files):
+    for file in sorted(files, key=natural_key):
         _check_name(file, archive.path)
         member = (folder / file).as_posix()
+        archive.check(member)
         dicoms.append(DicomFile(file, lambda member=member: archive.read(member)))  # type: ignore[misc]
-    cine = read_cine(dicoms, name)
-    warnings += cine.warnings
-    return cine
+    return dicoms
 
 
 def _check_name(name: str, path: Path) -> None:
