@@ -6,10 +6,12 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from cinema_lightning.datasets.base import CaseRef, Dataset, RawCase, RawSeries, dataset
-from cinema_lightning.datasets.files import find_folder, natural_key, number, read_table
+from cinema_lightning.datasets.files import find_folder, number, read_table
 from cinema_lightning.errors import CinemaError
-from cinema_lightning.imaging.dicom import Cine, DicomFile, read_cine
-from cinema_lightning.imaging.stack import single, stack
+from cinema_lightning.files import natural_key
+from cinema_lightning.imaging.dicom import Cine, read_cine
+from cinema_lightning.imaging.dicom_file import DicomFile
+from cinema_lightning.imaging.stack import read_stack, single
 
 PARTS = ("train", "validate", "test")
 LONG_AXIS = {"lax_2c": "2ch", "lax_4c": "4ch"}
@@ -51,19 +53,15 @@ class Kaggle(Dataset):
     def read(self, case: CaseRef) -> RawCase:
         """See :meth:`Dataset.read`."""
         study = case.sources[0]
-        warnings: list[str] = []
-        series = {}
-        slices = _slices(study, warnings)
-        frames, affine, left_out = stack(slices)
-        warnings += left_out
-        series["sax"] = RawSeries(frames, affine)
+        sax = read_stack({folder.name: _files(folder) for folder in _folders(study, "sax")})
+        series = {"sax": RawSeries(sax.frames, sax.affine)}
+        warnings = list(sax.warnings)
         for view, prefix in LONG_AXIS.items():
-            folders = _folders(study, prefix)
-            if not folders:
-                raise CinemaError(f"{study} has no folder {prefix}_K")
-            cine = _cine(folders[-1], warnings)
-            series[view] = RawSeries(*single(cine))
-        return RawCase(series, warnings=warnings)
+            try:
+                series[view] = RawSeries(*single(_long_axis(study, prefix, warnings)))
+            except CinemaError as error:
+                warnings.append(f"{view} is left out: {error}")
+        return RawCase(series, dict(sax.counts), warnings=warnings)
 
 
 def _case(folder: Path, part: str, volumes: dict[str, float]) -> CaseRef:
@@ -95,18 +93,14 @@ def _folders(study: Path, prefix: str) -> list[Path]:
     return sorted(found, key=lambda folder: natural_key(folder.name))
 
 
-def _cine(folder: Path, warnings: list[str]) -> Cine:
-    files = [DicomFile.from_path(path) for path in sorted(folder.glob("*.dcm"))]
-    cine = read_cine(files, folder.name)
+def _files(folder: Path) -> list[DicomFile]:
+    return [DicomFile.from_path(path) for path in sorted(folder.glob("*.dcm"))]
+
+
+def _long_axis(study: Path, prefix: str, warnings: list[str]) -> Cine:
+    folders = _folders(study, prefix)
+    if not folders:
+        raise CinemaError(f"there is no folder {prefix}_K")
+    cine = read_cine(_files(folders[-1]), folders[-1].name)
     warnings += cine.warnings
     return cine
-
-
-def _slices(study: Path, warnings: list[str]) -> list[tuple[str, Cine]]:
-    slices = []
-    for folder in _folders(study, "sax"):
-        try:
-            slices.append((folder.name, _cine(folder, warnings)))
-        except CinemaError as error:
-            warnings.append(f"{folder.name} is left out: {error}")
-    return slices

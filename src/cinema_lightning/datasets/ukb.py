@@ -17,15 +17,17 @@ from typing import Any
 from cinema_lightning.datasets.base import CaseRef, Dataset, RawCase, RawSeries, dataset
 from cinema_lightning.datasets.files import number, sex, tidy
 from cinema_lightning.errors import CinemaError
-from cinema_lightning.imaging.dicom import Cine, DicomFile, read_cine
-from cinema_lightning.imaging.stack import single, stack
+from cinema_lightning.files import natural_key
+from cinema_lightning.imaging.dicom import read_cine
+from cinema_lightning.imaging.dicom_file import DicomFile
+from cinema_lightning.imaging.stack import read_stack, single
 
 LONG_AXIS, SHORT_AXIS = "20208", "20209"
 ARCHIVE = re.compile(r"(\d+)_(20208|20209)_(\d+)_(\d+)(\.zip)?")
 MANIFESTS = ("manifest.csv", "manifest.cvs")
 # Whole names only: InlineVF series are not images though their names may contain these.
 LAX_SERIES = re.compile(r"CINE_segmented_LAX_([234])Ch", re.IGNORECASE)
-SAX_SERIES = re.compile(r"CINE_segmented_SAX_b(\d+)", re.IGNORECASE)
+SAX_SERIES = re.compile(r"CINE_segmented_SAX(_b\d+)?", re.IGNORECASE)
 # "Aug 30, 2015" stands in the manifest without quotes.
 DATE = re.compile(r"\b([A-Z][a-z]{2,8}\.? \d{1,2}), (\d{4})\b")
 # No file of a cine is near this; an archive that claims more is damaged or hostile.
@@ -65,11 +67,14 @@ class Ukb(Dataset):
         """See :meth:`Dataset.read`."""
         warnings: list[str] = []
         series: dict[str, RawSeries] = {}
+        counts: dict[str, int] = {}
         for source in case.sources:
             with _open(source) as archive:
-                for view, found in _read_archive(archive, warnings).items():
-                    series[view] = found
-        return RawCase({view: series[view] for view in self.views if view in series}, warnings=warnings)
+                found, read = _read_archive(archive, warnings)
+                series |= found
+                counts |= read
+        views = {view: series[view] for view in self.views if view in series}
+        return RawCase(views, dict(counts), warnings=warnings)
 
     def join_outcomes(self, cases: list[CaseRef], outcomes: Path) -> tuple[list[CaseRef], list[str]]:
         """Adds the cells of a CSV keyed by EID (age, sex, BMI, diagnoses, time, event)."""
@@ -121,6 +126,10 @@ class _Archive(ABC):
     def read(self, name: str) -> bytes:
         """Bytes of one file."""
 
+    @abstractmethod
+    def check(self, name: str) -> None:
+        """Refuses a name that leads outside by a link."""
+
     def manifest(self) -> tuple[str, PurePosixPath]:
         """The manifest's text and the folder that its names are relative to."""
         found = [name for name in self.names() if PurePosixPath(name).name.lower() in MANIFESTS]
@@ -135,10 +144,12 @@ class _Folder(_Archive):
         return sorted(path.relative_to(self.path).as_posix() for path in self.path.rglob("*") if path.is_file())
 
     def read(self, name: str) -> bytes:
-        target = (self.path / name).resolve()
-        if not target.is_relative_to(self.path.resolve()):
+        self.check(name)
+        return (self.path / name).read_bytes()
+
+    def check(self, name: str) -> None:
+        if not (self.path / name).resolve().is_relative_to(self.path.resolve()):
             raise CinemaError(f"{name} points outside {self.path}")
-        return target.read_bytes()
 
 
 class _Zip(_Archive):
@@ -157,6 +168,9 @@ class _Zip(_Archive):
         if info.file_size > LARGEST_FILE:
             raise CinemaError(f"{name} in {self.path} claims {info.file_size} bytes")
         return self.file.read(info)
+
+    def check(self, name: str) -> None:
+        """Names in an archive are no links."""
 
 
 @contextmanager
@@ -202,44 +216,38 @@ def read_manifest(text: str, where: str) -> dict[str, list[str]]:
     return dict(series)
 
 
-def _read_archive(archive: _Archive, warnings: list[str]) -> dict[str, RawSeries]:
+def _read_archive(archive: _Archive, warnings: list[str]) -> tuple[dict[str, RawSeries], dict[str, int]]:
     text, folder = archive.manifest()
     series = read_manifest(text, str(archive.path))
-    slices: dict[int, str] = {}
+    slices: dict[str, list[DicomFile]] = {}
     out: dict[str, RawSeries] = {}
-    for name in sorted(series):
+    for name in sorted(series, key=natural_key):
         if match := LAX_SERIES.fullmatch(name):
-            cine = _cine(archive, folder, name, series[name], warnings)
+            files = _files(archive, folder, series[name])
+            try:
+                cine = read_cine(files, name)
+            except CinemaError as error:
+                warnings.append(f"{name} is left out: {error}")
+                continue
+            warnings += cine.warnings
             out[f"lax_{match[1]}c"] = RawSeries(*single(cine))
-        elif match := SAX_SERIES.fullmatch(name):
-            slices[int(match[1])] = name
-    if slices:
-        _check_continuous(sorted(slices), archive.path)
-        cines = [
-            (slices[index], _cine(archive, folder, slices[index], series[slices[index]], warnings))
-            for index in sorted(slices)
-        ]
-        frames, affine, left_out = stack(cines)
-        warnings += left_out
-        out["sax"] = RawSeries(frames, affine)
-    return out
+        elif SAX_SERIES.fullmatch(name):
+            slices[name] = _files(archive, folder, series[name])
+    if not slices:
+        return out, {}
+    sax = read_stack(slices)
+    warnings += sax.warnings
+    return out | {"sax": RawSeries(sax.frames, sax.affine)}, sax.counts
 
 
-def _check_continuous(numbers: list[int], path: Path) -> None:
-    missing = sorted(set(range(1, numbers[-1] + 1)) - set(numbers))
-    if missing:
-        raise CinemaError(f"{path}: SAX slices up to b{numbers[-1]} are listed, but b{missing[0]} is not.")
-
-
-def _cine(archive: _Archive, folder: PurePosixPath, name: str, files: list[str], warnings: list[str]) -> Cine:
+def _files(archive: _Archive, folder: PurePosixPath, files: list[str]) -> list[DicomFile]:
     dicoms = []
-    for file in sorted(files):
+    for file in sorted(files, key=natural_key):
         _check_name(file, archive.path)
         member = (folder / file).as_posix()
+        archive.check(member)
         dicoms.append(DicomFile(file, lambda member=member: archive.read(member)))  # type: ignore[misc]
-    cine = read_cine(dicoms, name)
-    warnings += cine.warnings
-    return cine
+    return dicoms
 
 
 def _check_name(name: str, path: Path) -> None:

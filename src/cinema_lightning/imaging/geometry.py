@@ -203,13 +203,13 @@ def centre_window(shape: Sequence[int], crop: tuple[int, int]) -> Window:
     return Window((start[0], start[1]), (size[0], size[1]))
 
 
-def meeting_point(sax: np.ndarray, lax_2c: np.ndarray, lax_4c: np.ndarray) -> np.ndarray:
-    """Where the 2- and 4-chamber planes and the first SAX slice meet.
+def meeting_point(sax: np.ndarray, one: np.ndarray, other: np.ndarray) -> np.ndarray:
+    """Where two long-axis planes and the first SAX slice meet.
 
     Args:
         sax: (4, 4) affine of the SAX stack; its first slice counts.
-        lax_2c: (4, 4) affine of the 2-chamber image.
-        lax_4c: (4, 4) affine of the 4-chamber image.
+        one: (4, 4) affine of a long-axis image, as published the 2-chamber's.
+        other: (4, 4) affine of another one, as published the 4-chamber's.
 
     Returns:
         (3,) the point, RAS mm.
@@ -218,16 +218,16 @@ def meeting_point(sax: np.ndarray, lax_2c: np.ndarray, lax_4c: np.ndarray) -> np
         CinemaError: If the two long-axis planes, or their line and the SAX plane, are parallel.
     """
     normals = []
-    for affine in (lax_2c, lax_4c, sax):
+    for affine in (one, other, sax):
         normal = np.cross(affine[:3, 0], affine[:3, 1])
         normals.append(normal / np.linalg.norm(normal))
     line = np.cross(normals[0], normals[1])
     length = float(np.linalg.norm(line))
     if length < PARALLEL:
-        raise CinemaError("the 2- and 4-chamber planes are parallel, so there is no line in which they meet")
+        raise CinemaError("the two long-axis planes are parallel, so there is no line in which they meet")
     if abs(float(line @ normals[2])) / length < PARALLEL:
-        raise CinemaError("the line in which the 2- and 4-chamber planes meet is parallel to the SAX plane")
-    heights = [normal @ affine[:3, 3] for normal, affine in zip(normals, (lax_2c, lax_4c, sax), strict=True)]
+        raise CinemaError("the line in which the two long-axis planes meet is parallel to the SAX plane")
+    heights = [normal @ affine[:3, 3] for normal, affine in zip(normals, (one, other, sax), strict=True)]
     return np.linalg.solve(np.stack(normals), np.array(heights))
 
 
