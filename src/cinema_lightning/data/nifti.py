@@ -19,6 +19,7 @@ import numpy as np
 from cinema_lightning.data.store import SeriesInfo, frame_indices
 from cinema_lightning.errors import CinemaError
 from cinema_lightning.imaging.intensity import to_uint8
+from cinema_lightning.listing import list_paths
 from cinema_lightning.views import VIEWS, get_view
 
 _VIEW = "|".join(sorted(VIEWS, key=len, reverse=True))
@@ -45,10 +46,10 @@ def scan(root: Path) -> Files:
     root = Path(root)
     files: Files = {}
     ignored: list[Path] = []
-    folders = [root, *sorted(path for path in root.iterdir() if path.is_dir())]
+    folders = [root, *(path for path in list_paths(root) if path.is_dir())]
     for folder in folders:
         views: dict[str, list[Path]] = {}
-        for path in sorted(folder.glob("*.nii*")):
+        for path in list_paths(folder, "*.nii*"):
             match = _NAME.match(path.name)
             if match is None:
                 ignored.append(path)

@@ -11,6 +11,7 @@ from cinema_lightning.datasets.files import find_folder, number, sex, shuffled_s
 from cinema_lightning.errors import CinemaError
 from cinema_lightning.files import natural_key
 from cinema_lightning.imaging.nifti import read_frame, read_nifti
+from cinema_lightning.listing import list_paths
 
 # Key in the text file (without the dagger that some carry) -> column of the table.
 NUMBERS = {"Troponin": "troponin", "Killip Max": "killip_max", "FEVG": "lv_ef", "NTProBNP": "ntprobnp", "Age": "age"}
@@ -47,7 +48,8 @@ class Emidec(Dataset):
         root = find_folder(
             raw, "Case *.txt", folder="emidec-dataset-1.0.1", display=self.display, looked_for=self.looked_for
         )
-        found = [_case(path) for path in sorted(root.glob("Case *.txt"), key=lambda path: natural_key(path.stem[6:]))]
+        tables = sorted(list_paths(root, "Case *.txt"), key=lambda path: natural_key(path.stem[6:]))
+        found = [_case(path) for path in tables]
         splits: dict[str, str] = {}
         for group in ("N", "P"):
             splits |= shuffled_split(case.id for case in found if case.id[:1] == group)

@@ -12,8 +12,11 @@ from cinema_lightning.files import natural_key
 from cinema_lightning.imaging.dicom import Cine, read_cine
 from cinema_lightning.imaging.dicom_file import DicomFile
 from cinema_lightning.imaging.stack import read_stack, single
+from cinema_lightning.listing import list_paths
 
-PARTS = ("train", "validate", "test")
+# Part of the competition -> the table of its volumes.
+TABLES = {"train": "train.csv", "validate": "validate.csv", "test": "solution.csv"}
+PARTS = tuple(TABLES)
 LONG_AXIS = {"lax_2c": "2ch", "lax_4c": "4ch"}
 
 
@@ -24,7 +27,7 @@ class Kaggle(Dataset):
     name = "kaggle"
     display = "Kaggle DSB 2"
     source = "https://www.kaggle.com/c/second-annual-data-science-bowl (free account, competition's rules)"
-    looked_for = "second-annual-data-science-bowl/{train,validate,test}/{train,validate,test}/ID/study/"
+    looked_for = "second-annual-data-science-bowl/{train,validate,test}/ID/study/, or with the middle folder twice"
     views = ("sax", "lax_2c", "lax_4c")
     crop = "plane intersection"
     regression = ("lv_ef",)
@@ -36,18 +39,16 @@ class Kaggle(Dataset):
         """See :meth:`Dataset.cases`."""
         root = find_folder(
             raw,
-            "*/*/*/study",
+            [f"{base}/*/study" for part in PARTS for base in (f"{part}/{part}", part)],
             folder="second-annual-data-science-bowl",
             display=self.display,
             looked_for=self.looked_for,
         )
         found = []
         for part in PARTS:
-            folders = [folder for folder in sorted((root / part / part).glob("*")) if (folder / "study").is_dir()]
-            if not folders:
-                continue
-            volumes = _volumes(root, part)
-            found += [_case(folder, part, volumes.get(folder.name, {})) for folder in folders]
+            folders = _studies(root, part)
+            volumes = _volumes(root, part) if folders else {}
+            found += [_case(folder, part, volumes) for folder in folders]
         return found
 
     def read(self, case: CaseRef) -> RawCase:
@@ -64,25 +65,40 @@ class Kaggle(Dataset):
         return RawCase(series, dict(sax.counts), warnings=warnings)
 
 
-def _case(folder: Path, part: str, volumes: dict[str, float]) -> CaseRef:
+def _studies(root: Path, part: str) -> list[Path]:
+    """Studies of one part, in the folder twice (as unpacked in place) or once; each id once."""
+    folders = [folder for base in (root / part / part, root / part) for folder in list_paths(base)]
+    studies: dict[str, Path] = {}
+    for folder in folders:
+        if (folder / "study").is_dir():
+            studies.setdefault(folder.name, folder)
+    return list(studies.values())
+
+
+def _case(folder: Path, part: str, listed: dict[str, dict[str, float]] | None) -> CaseRef:
+    volumes = (listed or {}).get(folder.name, {})
     esv, edv = volumes.get("Systole"), volumes.get("Diastole")
     fields: dict[str, Any] = {"part": part, "lv_edv": edv, "lv_esv": esv}
     fields["lv_ef"] = (edv - esv) / edv * 100 if edv and esv is not None else None
-    warnings = () if volumes else (f"no volumes are listed for it ({part})",)
+    reason = f"there is no {TABLES[part]}, so" if listed is None else f"{TABLES[part]} does not list it:"
+    warnings = () if volumes else (f"{reason} no volumes are known",)
     return CaseRef(folder.name, folder.name, "test", (folder / "study",), fields, warnings=warnings)
 
 
-def _volumes(root: Path, part: str) -> dict[str, dict[str, float]]:
-    """Systole and Diastole in ml by id, from the table of one part."""
+def _volumes(root: Path, part: str) -> dict[str, dict[str, float]] | None:
+    """Systole and Diastole in ml by id, from the table of one part; None where there is no table."""
     out: dict[str, dict[str, float]] = {}
+    table = root / TABLES[part]
+    if not table.is_file():
+        return None
     if part == "test":
-        for row in read_table(root / "solution.csv", ("Id", "Volume")):
+        for row in read_table(table, ("Id", "Volume")):
             name, _, phase = row["Id"].partition("_")
             volume = number(row["Volume"])
             if volume is not None:
                 out.setdefault(name, {})[phase] = volume
         return out
-    for row in read_table(root / f"{part}.csv", ("Id", "Systole", "Diastole")):
+    for row in read_table(table, ("Id", "Systole", "Diastole")):
         cells = {phase: number(row[phase]) for phase in ("Systole", "Diastole")}
         out[row["Id"]] = {phase: value for phase, value in cells.items() if value is not None}
     return out

@@ -19,6 +19,7 @@ from cinema_lightning.datasets.base import (
 from cinema_lightning.datasets.files import body_mass_index, find_folder, metres, number, read_table, sex, tidy, whole
 from cinema_lightning.errors import CinemaError
 from cinema_lightning.imaging.nifti import read_series
+from cinema_lightning.listing import list_paths
 
 TABLE = "*M&Ms_Dataset_information*.csv"
 COLUMNS = ("External code", "VendorName", "Centre", "ED", "ES", "Age", "Pathology", "Sex", "Height", "Weight")
@@ -50,13 +51,13 @@ class Mnms(Dataset):
     def cases(self, raw: Path) -> list[CaseRef]:
         """See :meth:`Dataset.cases`."""
         root = find_folder(raw, TABLE, folder="OpenDataset", display=self.display, looked_for=self.looked_for)
-        table = next(iter(sorted(root.glob(TABLE))))
+        table = next(iter(list_paths(root, TABLE)))
         found = [_case(root, table, row) for row in read_table(table, COLUMNS)]
         listed = {case.id for case in found if case is not None}
         strays = [
             CaseRef(folder.name, folder.name, split, (folder,), problem=f"it has no row in {table.name}")
             for part, split in FOLDERS.items()
-            for folder in sorted((root / part).glob("*"))
+            for folder in list_paths(root / part)
             if folder.is_dir() and folder.name not in listed
         ]
         return [case for case in found if case is not None] + strays

@@ -13,6 +13,7 @@ from cinema_lightning.datasets.files import find_folder
 from cinema_lightning.errors import CinemaError
 from cinema_lightning.imaging.geometry import centre_window
 from cinema_lightning.imaging.nifti import read_frame, read_nifti
+from cinema_lightning.listing import list_paths
 from cinema_lightning.views import get_view
 
 SEQUENCES = ("C0", "DE", "T2")
@@ -98,7 +99,7 @@ def _fill_islands(plane: np.ndarray, codes: tuple[int, ...], smallest: int) -> N
 def _names(folder: Path) -> dict[str, str]:
     """Number of each subject -> the start of its files' names; some copies call the test files training, too."""
     pattern = re.compile(r"(myops_(?:training|test)_(\w+))_(?:C0|DE|T2)\.nii\.gz")
-    found = (pattern.fullmatch(path.name) for path in sorted(folder.glob("*.nii.gz")))
+    found = (pattern.fullmatch(path.name) for path in list_paths(folder, "*.nii.gz"))
     return {match[2]: match[1] for match in found if match}
 
 

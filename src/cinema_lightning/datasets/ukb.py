@@ -21,9 +21,13 @@ from cinema_lightning.files import natural_key
 from cinema_lightning.imaging.dicom import read_cine
 from cinema_lightning.imaging.dicom_file import DicomFile
 from cinema_lightning.imaging.stack import read_stack, single
+from cinema_lightning.listing import is_litter, list_paths
 
 LONG_AXIS, SHORT_AXIS = "20208", "20209"
-ARCHIVE = re.compile(r"(\d+)_(20208|20209)_(\d+)_(\d+)(\.zip)?")
+AXES = {LONG_AXIS: "long axis", SHORT_AXIS: "short axis"}
+ARCHIVE = re.compile(r"(\d+)_(20208|20209)_(\d+)_(\d+)(\.zip)?", re.IGNORECASE)
+# How far below the raw folder archives are looked for.
+DEPTH = 4
 MANIFESTS = ("manifest.csv", "manifest.cvs")
 # Whole names only: InlineVF series are not images though their names may contain these.
 LAX_SERIES = re.compile(r"CINE_segmented_LAX_([234])Ch", re.IGNORECASE)
@@ -43,7 +47,7 @@ class Ukb(Dataset):
     name = "ukb"
     display = "UK Biobank"
     source = "https://www.ukbiobank.ac.uk/ (application and fee; bulk fields 20208 and 20209)"
-    looked_for = "EID_20208_2_0(.zip) and EID_20209_2_0(.zip), in the folder or one below"
+    looked_for = "EID_20208_2_0(.zip) and EID_20209_2_0(.zip), in the folder or up to four below"
     views = ("sax", "lax_2c", "lax_3c", "lax_4c")
     crop = "plane intersection"
     columns = ("diabetes", "hypertension", "cancer")
@@ -55,7 +59,7 @@ class Ukb(Dataset):
         if not raw.is_dir():
             raise CinemaError(f"{raw} is not a folder: point --raw at the folder that holds the archives.")
         studies: dict[tuple[str, str], dict[str, list[tuple[int, Path]]]] = defaultdict(lambda: defaultdict(list))
-        for path in _archives(raw, depth=1):
+        for path in _archives(raw, depth=DEPTH):
             match = ARCHIVE.fullmatch(path.name)
             if match is not None:
                 studies[match[1], match[3]][match[2]].append((int(match[4]), path))
@@ -91,7 +95,11 @@ class Ukb(Dataset):
 
 
 def _archives(folder: Path, depth: int) -> Iterator[Path]:
-    for entry in sorted(os.scandir(folder), key=lambda entry: entry.name):
+    try:
+        entries = [entry for entry in os.scandir(folder) if not is_litter(entry.name)]
+    except OSError as error:
+        raise CinemaError(f"{folder} cannot be listed ({error.strerror or error}).") from None
+    for entry in sorted(entries, key=lambda entry: entry.name):
         if ARCHIVE.fullmatch(entry.name):
             yield Path(entry.path)
         elif depth > 0 and entry.is_dir():
@@ -107,9 +115,8 @@ def _case(eid: str, visit: str, fields: dict[str, list[tuple[int, Path]]]) -> Ca
         if len(found) > 1:
             warnings.append(f"{len(found)} archives of field {field}; the last is used ({found[-1][1].name})")
         sources += [found[-1][1]] if found else []
-    missing = [field for field in (SHORT_AXIS, LONG_AXIS) if field not in fields]
-    problem = f"there is no archive of field {missing[0]}" if missing else None
-    return CaseRef(name, eid, "", tuple(sources), problem=problem, warnings=tuple(warnings))
+        warnings += [] if found else [f"there is no archive of field {field} ({AXES[field]})"]
+    return CaseRef(name, eid, "", tuple(sources), warnings=tuple(warnings))
 
 
 class _Archive(ABC):
@@ -141,7 +148,7 @@ class _Archive(ABC):
 
 class _Folder(_Archive):
     def names(self) -> list[str]:
-        return sorted(path.relative_to(self.path).as_posix() for path in self.path.rglob("*") if path.is_file())
+        return [path.relative_to(self.path).as_posix() for path in list_paths(self.path, "**/*") if path.is_file()]
 
     def read(self, name: str) -> bytes:
         self.check(name)
@@ -158,7 +165,8 @@ class _Zip(_Archive):
         self.file = file
 
     def names(self) -> list[str]:
-        return [info.filename for info in self.file.infolist() if not info.is_dir()]
+        names = [info.filename for info in self.file.infolist() if not info.is_dir()]
+        return [name for name in names if not is_litter(name)]
 
     def read(self, name: str) -> bytes:
         try:

@@ -60,6 +60,7 @@ class Cine:
         found: Frames that could be read.
         expected: Frames that the header asks for, where it does.
         series: SeriesInstanceUID.
+        description: SeriesDescription.
         acquired: Date and time of acquisition as text that sorts, empty where unknown.
         instance: Lowest InstanceNumber, where known.
     """
@@ -75,6 +76,7 @@ class Cine:
     found: int = 0
     expected: int | None = None
     series: str = ""
+    description: str = ""
     acquired: str = ""
     instance: float | None = None
 
@@ -323,6 +325,7 @@ def _cine(frames: Frames, folders: Counter[str]) -> Cine:
         len(frames),
         expected,
         max(frame.image.series for frame in frames),
+        first.image.description,
         min(frame.image.acquired for frame in frames),
         min(instances, default=None),
     )

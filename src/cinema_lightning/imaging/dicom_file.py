@@ -135,16 +135,18 @@ def read_files(files: Sequence[DicomFile], name: str, warnings: list[str]) -> li
         CinemaError: If none can be read; the first file's reason is told.
     """
     images: list[DicomImage] = []
-    reasons: list[tuple[str, str]] = []
+    reasons: dict[str, list[str]] = {}
     for file in files:
         try:
             images += read_images(file)
         except CinemaError as error:
-            reasons.append((file.name, str(error)))
+            reasons.setdefault(str(error), []).append(file.name)
     if not images:
-        first = f"; {reasons[0][0]}: {reasons[0][1]}" if reasons else ""
+        first = next((f"; {names[0]}: {reason}" for reason, names in reasons.items()), "")
         raise CinemaError(f"{name} has no readable DICOM image ({len(files)} files{first})")
-    warnings += [f"{name}/{file} cannot be read ({reason})" for file, reason in reasons]
+    for reason, names in reasons.items():
+        more = f" and {len(names) - 1} more" if len(names) > 1 else ""
+        warnings.append(f"{name}/{names[0]}{more} cannot be read ({reason})")
     return images
 
 
