@@ -1,8 +1,9 @@
-"""Files that are written as a whole or not at all."""
+"""Files that are written as a whole or not at all, and their names in the order that people expect."""
 
 from __future__ import annotations
 
 import os
+import re
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -47,3 +48,8 @@ def replacing(path: Path) -> Iterator[Path]:
     finally:
         if temporary is not None:
             temporary.unlink(missing_ok=True)
+
+
+def natural_key(text: str) -> list[tuple[int, int | str]]:
+    """Sort key by which sax_9 comes before sax_10."""
+    return [(0, int(part)) if part.isdecimal() else (1, part) for part in re.split(r"(\d+)", text) if part]

@@ -31,7 +31,7 @@ def test_planes_meet_and_crop_as_published(case):
 def test_parallel_planes_are_refused():
     sax, lax = np.eye(4), np.eye(4)
     lax[:3, :3] = [[1, 0, 0], [0, 0, 1], [0, 1, 0]]
-    with pytest.raises(CinemaError, match="2- and 4-chamber planes are parallel"):
+    with pytest.raises(CinemaError, match="two long-axis planes are parallel"):
         geometry.meeting_point(sax, lax, lax)
     other = np.eye(4)  # normal along z - y: the line with lax (normal y) runs along x, inside the SAX plane
     other[:3, :3] = [[1, 0, 0], [0, 1, -1], [0, 1, 1]]

@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from cinema_lightning.datasets.base import CaseRef, Dataset, RawCase, RawSeries, dataset
-from cinema_lightning.datasets.files import find_folder, natural_key, number, sex, shuffled_split, tidy
+from cinema_lightning.datasets.files import find_folder, number, sex, shuffled_split, tidy
 from cinema_lightning.errors import CinemaError
+from cinema_lightning.files import natural_key
 from cinema_lightning.imaging.nifti import read_frame, read_nifti
 from cinema_lightning.listing import list_paths
 

@@ -117,11 +117,6 @@ def sex(text: Any) -> str | None:
     return letter if letter in ("M", "F") else None
 
 
-def natural_key(text: str) -> list[tuple[int, int | str]]:
-    """Sort key by which sax_9 comes before sax_10."""
-    return [(0, int(part)) if part.isdigit() else (1, part) for part in re.split(r"(\d+)", text) if part]
-
-
 def shuffled_split(ids: Iterable[str]) -> dict[str, str]:
     """The published 60/20/20 split: shuffled by a fresh ``default_rng(0)``, train first, then val, then test.
 

@@ -19,8 +19,9 @@ from cinema_lightning.datasets.base import (
     RawSeries,
     dataset,
 )
-from cinema_lightning.datasets.files import find_folder, natural_key, number, read_table, safe_id
+from cinema_lightning.datasets.files import find_folder, number, read_table, safe_id
 from cinema_lightning.errors import CinemaError
+from cinema_lightning.files import natural_key
 from cinema_lightning.imaging.geometry import affine_from_lps, directions_from_cosines
 from cinema_lightning.imaging.pickles import load_arrays
 from cinema_lightning.listing import list_paths

@@ -203,6 +203,7 @@ def check_study(reader: Dataset, root: Path, row: Row, marks: list[Row], full: b
         yield from _check_marks(name, view, marks, root)
     if frames:
         yield from _check_phases(row, min(frames))
+    yield from _check_stack(row)
     yield from _check_clinical(row)
 
 
@@ -272,6 +273,17 @@ def _check_phases(row: Row, n_frames: int) -> Iterator[Finding]:
             )
     if phases[0] is not None and phases[0] == phases[1]:
         yield Finding("error", name, "frames", f"ED and ES are the same frame ({phases[0]:g})")
+
+
+def _check_stack(row: Row) -> Iterator[Finding]:
+    words = {"left_out": "were left out of the stack", "filled": "were filled between their neighbours"}
+    for what, done in words.items():
+        count = number(row.get(f"n_slices_{what}", ""))
+        if count:
+            read = row.get("n_slices_read") or "?"
+            yield Finding(
+                "warning", row["id"], "slices", f"{count:g} SAX slices {done} ({read} read), see warnings.csv"
+            )
 
 
 def _check_clinical(row: Row) -> Iterator[Finding]:
