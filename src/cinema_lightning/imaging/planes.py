@@ -151,7 +151,7 @@ def find_short_axis(planes: Sequence[Plane]) -> Views:
         if fits and (places >= FEWEST_SLICES or called):
             best = max(best, (places, len(alike), alike), key=lambda item: item[:2])
     if not best[2]:
-        return Views(notes=["no stack of parallel slices lies like a short axis, and none is called one (sax_1, ...)"])
+        return Views(notes=["no stack of parallel slices lies like a short axis: name its folder sax_1 if one is"])
     views = {"sax": best[2]}
     return Views(views, _disagreeing(planes, views))
 
