@@ -217,18 +217,46 @@ def meeting_point(sax: np.ndarray, one: np.ndarray, other: np.ndarray) -> np.nda
     Raises:
         CinemaError: If the two long-axis planes, or their line and the SAX plane, are parallel.
     """
-    normals = []
-    for affine in (one, other, sax):
-        normal = np.cross(affine[:3, 0], affine[:3, 1])
-        normals.append(normal / np.linalg.norm(normal))
-    line = np.cross(normals[0], normals[1])
-    length = float(np.linalg.norm(line))
-    if length < PARALLEL:
-        raise CinemaError("the two long-axis planes are parallel, so there is no line in which they meet")
-    if abs(float(line @ normals[2])) / length < PARALLEL:
+    normals = [_normal(affine) for affine in (one, other, sax)]
+    line = _line(*normals[:2])
+    if abs(float(line @ normals[2])) < PARALLEL:
         raise CinemaError("the line in which the two long-axis planes meet is parallel to the SAX plane")
     heights = [normal @ affine[:3, 3] for normal, affine in zip(normals, (one, other, sax), strict=True)]
     return np.linalg.solve(np.stack(normals), np.array(heights))
+
+
+def meeting_line_point(one: np.ndarray, other: np.ndarray, near: np.ndarray) -> np.ndarray:
+    """The point nearest to another of the line in which two long-axis planes meet.
+
+    Args:
+        one: (4, 4) affine of a long-axis image.
+        other: (4, 4) affine of another one.
+        near: (3,) RAS mm.
+
+    Returns:
+        (3,) the point, RAS mm.
+
+    Raises:
+        CinemaError: If the planes are parallel.
+    """
+    normals = [_normal(one), _normal(other)]
+    line = _line(*normals)
+    heights = [normals[0] @ one[:3, 3], normals[1] @ other[:3, 3], line @ near]
+    return np.linalg.solve(np.stack([*normals, line]), np.array(heights))
+
+
+def _normal(affine: np.ndarray) -> np.ndarray:
+    normal = np.cross(affine[:3, 0], affine[:3, 1])
+    return normal / np.linalg.norm(normal)
+
+
+def _line(one: np.ndarray, other: np.ndarray) -> np.ndarray:
+    """Unit direction of the line in which two planes with these normals meet."""
+    line = np.cross(one, other)
+    length = float(np.linalg.norm(line))
+    if length < PARALLEL:
+        raise CinemaError("the two long-axis planes are parallel, so there is no line in which they meet")
+    return line / length
 
 
 def point_window(point: np.ndarray, affine: np.ndarray, crop: tuple[int, int]) -> Window:

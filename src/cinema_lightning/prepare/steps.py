@@ -205,11 +205,15 @@ def _place_windows(dataset: Dataset, works: dict[str, _Work], ed_frame: int | No
 
 def _heart(works: dict[str, _Work]) -> tuple[np.ndarray, str]:
     """A point on the left ventricle's axis, RAS mm, and by what it was found."""
+    planes = [works[view] for view in ("lax_2c", "lax_4c", "lax_3c") if view in works][:2]
+    if len(planes) == 2:
+        one, other = (work.affine for work in planes)
+        if "sax" in works:
+            return geometry.meeting_point(works["sax"].affine, one, other), "planes"
+        middles = [work.affine @ [*(np.array(work.shape) - 1) / 2, 1.0] for work in planes]
+        return geometry.meeting_line_point(one, other, np.mean(middles, axis=0)[:3]), "planes"
     if "sax" not in works:
-        raise CinemaError("there is no SAX image, so the heart cannot be found to crop around it")
-    planes = [works[view].affine for view in ("lax_2c", "lax_4c", "lax_3c") if view in works]
-    if len(planes) > 1:
-        return geometry.meeting_point(works["sax"].affine, *planes[:2]), "planes"
+        raise CinemaError("without a SAX image and a second long-axis one there is nothing to find the heart by")
     sax = works["sax"].raw
     return motion_centre(sax.frames, sax.affine), "motion"
 
