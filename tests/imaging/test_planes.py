@@ -6,7 +6,7 @@ import pytest
 
 from cinema_lightning.imaging.dicom_file import DicomFile, read_files
 from cinema_lightning.imaging.geometry import LPS_TO_RAS, directions_from_cosines
-from cinema_lightning.imaging.planes import Plane, name_long_axes, name_views, vote
+from cinema_lightning.imaging.planes import Plane, is_called_no_cine, name_long_axes, name_views, vote
 from cinema_lightning.phantom.acquisition import Acquisition, plan
 from cinema_lightning.phantom.anatomy import Heart
 from cinema_lightning.phantom.raw.people import person
@@ -118,6 +118,23 @@ def test_an_axial_stack_is_no_short_axis_unless_it_is_called_one():
 )
 def test_what_words_say(words, view):
     assert vote(words) == view
+
+
+@pytest.mark.parametrize(
+    ("words", "other"),
+    [
+        ("CINE_segmented_SAX_b3_InlineVF", True),
+        ("cine_tagging_3sl_SAX_b1s", True),
+        ("Ao_flow_venc150", True),
+        ("3-pl_Loc_Fiesta", True),
+        ("cine_trufi_retro", False),
+        ("LVOT location", False),
+        ("block_stage", False),
+        ("", False),
+    ],
+)
+def test_other_kinds_of_images(words, other):
+    assert is_called_no_cine(words) is other
 
 
 @pytest.mark.parametrize("with_words", [True, False])

@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any, ClassVar
 
-from cinema_lightning.datasets.base import CaseRef, Dataset, RawCase, RawSeries, dataset
+from cinema_lightning.datasets.base import CaseRef, Dataset, RawCase, dataset
+from cinema_lightning.datasets.dicom_study import StudyFiles, read_study
 from cinema_lightning.datasets.files import find_folder, number, read_table
-from cinema_lightning.errors import CinemaError
 from cinema_lightning.files import natural_key
-from cinema_lightning.imaging.dicom import Cine, read_cine
 from cinema_lightning.imaging.dicom_file import DicomFile
-from cinema_lightning.imaging.stack import read_stack, single
 from cinema_lightning.listing import list_paths
 
 # Part of the competition -> the table of its volumes.
 TABLES = {"train": "train.csv", "validate": "validate.csv", "test": "solution.csv"}
 PARTS = tuple(TABLES)
-LONG_AXIS = {"lax_2c": "2ch", "lax_4c": "4ch"}
+# What folders of the competition are called; others are sorted by where their images lie.
+FOLDER = re.compile(r"(sax|2ch|3ch|4ch)(?:_.*)?", re.IGNORECASE)
+VIEWS = {"sax": "sax", "2ch": "lax_2c", "3ch": "lax_3c", "4ch": "lax_4c"}
 
 
 @dataset
@@ -53,16 +54,14 @@ class Kaggle(Dataset):
 
     def read(self, case: CaseRef) -> RawCase:
         """See :meth:`Dataset.read`."""
-        study = case.sources[0]
-        sax = read_stack({folder.name: _files(folder) for folder in _folders(study, "sax")})
-        series = {"sax": RawSeries(sax.frames, sax.affine)}
-        warnings = list(sax.warnings)
-        for view, prefix in LONG_AXIS.items():
-            try:
-                series[view] = RawSeries(*single(_long_axis(study, prefix, warnings)))
-            except CinemaError as error:
-                warnings.append(f"{view} is left out: {error}")
-        return RawCase(series, dict(sax.counts), warnings=warnings)
+        study = StudyFiles()
+        top = case.sources[0]
+        for path in sorted(list_paths(top, "**/*"), key=lambda path: natural_key(path.as_posix())):
+            name = top.name if path.is_file() and path.parent == top else path.relative_to(top).parts[0]
+            match = FOLDER.fullmatch(name)
+            files = [DicomFile.from_path(path)] if path.is_file() else []
+            study.add(VIEWS[match[1].lower()] if match else None, name, files)
+        return read_study(study, self.views)
 
 
 def _studies(root: Path, part: str) -> list[Path]:
@@ -102,21 +101,3 @@ def _volumes(root: Path, part: str) -> dict[str, dict[str, float]] | None:
         cells = {phase: number(row[phase]) for phase in ("Systole", "Diastole")}
         out[row["Id"]] = {phase: value for phase, value in cells.items() if value is not None}
     return out
-
-
-def _folders(study: Path, prefix: str) -> list[Path]:
-    found = [folder for folder in study.glob(f"{prefix}_*") if folder.is_dir()]
-    return sorted(found, key=lambda folder: natural_key(folder.name))
-
-
-def _files(folder: Path) -> list[DicomFile]:
-    return [DicomFile.from_path(path) for path in sorted(folder.glob("*.dcm"))]
-
-
-def _long_axis(study: Path, prefix: str, warnings: list[str]) -> Cine:
-    folders = _folders(study, prefix)
-    if not folders:
-        raise CinemaError(f"there is no folder {prefix}_K")
-    cine = read_cine(_files(folders[-1]), folders[-1].name)
-    warnings += cine.warnings
-    return cine

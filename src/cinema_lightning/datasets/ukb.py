@@ -9,18 +9,18 @@ import zipfile
 from abc import ABC, abstractmethod
 from collections import defaultdict
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from cinema_lightning.datasets.base import CaseRef, Dataset, RawCase, RawSeries, dataset
+from cinema_lightning.datasets.base import CaseRef, Dataset, RawCase, dataset
+from cinema_lightning.datasets.dicom_study import StudyFiles, read_study
 from cinema_lightning.datasets.files import number, sex, tidy
 from cinema_lightning.errors import CinemaError
 from cinema_lightning.files import natural_key
-from cinema_lightning.imaging.dicom import read_cine
 from cinema_lightning.imaging.dicom_file import DicomFile
-from cinema_lightning.imaging.stack import read_stack, single
+from cinema_lightning.imaging.planes import is_called_no_cine
 from cinema_lightning.listing import is_litter, list_paths
 
 LONG_AXIS, SHORT_AXIS = "20208", "20209"
@@ -29,9 +29,10 @@ ARCHIVE = re.compile(r"(\d+)_(20208|20209)_(\d+)_(\d+)(\.zip)?", re.IGNORECASE)
 # How far below the raw folder archives are looked for.
 DEPTH = 4
 MANIFESTS = ("manifest.csv", "manifest.cvs")
-# Whole names only: InlineVF series are not images though their names may contain these.
-LAX_SERIES = re.compile(r"CINE_segmented_LAX_([234])Ch", re.IGNORECASE)
-SAX_SERIES = re.compile(r"CINE_segmented_SAX(_b\d+)?", re.IGNORECASE)
+# Series of one view; other cines (CINE_segmented_LAX, with all long axes) are sorted by where their images lie.
+# InlineVF series have contours burned in, though their names contain those of real ones.
+VIEW_SERIES = re.compile(r"CINE_segmented_(?:LAX_([234])Ch|SAX(?:_b\d+)?)", re.IGNORECASE)
+CINE_SERIES = re.compile(r"CINE_segmented_.*", re.IGNORECASE)
 # "Aug 30, 2015" stands in the manifest without quotes.
 DATE = re.compile(r"\b([A-Z][a-z]{2,8}\.? \d{1,2}), (\d{4})\b")
 # No file of a cine is near this; an archive that claims more is damaged or hostile.
@@ -69,16 +70,11 @@ class Ukb(Dataset):
 
     def read(self, case: CaseRef) -> RawCase:
         """See :meth:`Dataset.read`."""
-        warnings: list[str] = []
-        series: dict[str, RawSeries] = {}
-        counts: dict[str, int] = {}
-        for source in case.sources:
-            with _open(source) as archive:
-                found, read = _read_archive(archive, warnings)
-                series |= found
-                counts |= read
-        views = {view: series[view] for view in self.views if view in series}
-        return RawCase(views, dict(counts), warnings=warnings)
+        study = StudyFiles()
+        with ExitStack() as opened:
+            for source in case.sources:
+                _list_archive(opened.enter_context(_open(source)), study)
+            return read_study(study, self.views)
 
     def join_outcomes(self, cases: list[CaseRef], outcomes: Path) -> tuple[list[CaseRef], list[str]]:
         """Adds the cells of a CSV keyed by EID (age, sex, BMI, diagnoses, time, event)."""
@@ -224,28 +220,15 @@ def read_manifest(text: str, where: str) -> dict[str, list[str]]:
     return dict(series)
 
 
-def _read_archive(archive: _Archive, warnings: list[str]) -> tuple[dict[str, RawSeries], dict[str, int]]:
+def _list_archive(archive: _Archive, study: StudyFiles) -> None:
+    """Sorts an archive's cine series by what the manifest calls them."""
     text, folder = archive.manifest()
     series = read_manifest(text, str(archive.path))
-    slices: dict[str, list[DicomFile]] = {}
-    out: dict[str, RawSeries] = {}
     for name in sorted(series, key=natural_key):
-        if match := LAX_SERIES.fullmatch(name):
-            files = _files(archive, folder, series[name])
-            try:
-                cine = read_cine(files, name)
-            except CinemaError as error:
-                warnings.append(f"{name} is left out: {error}")
-                continue
-            warnings += cine.warnings
-            out[f"lax_{match[1]}c"] = RawSeries(*single(cine))
-        elif SAX_SERIES.fullmatch(name):
-            slices[name] = _files(archive, folder, series[name])
-    if not slices:
-        return out, {}
-    sax = read_stack(slices)
-    warnings += sax.warnings
-    return out | {"sax": RawSeries(sax.frames, sax.affine)}, sax.counts
+        if CINE_SERIES.fullmatch(name) and not is_called_no_cine(name):
+            match = VIEW_SERIES.fullmatch(name)
+            view = None if match is None else f"lax_{match[1]}c" if match[1] else "sax"
+            study.add(view, name, _files(archive, folder, series[name]))
 
 
 def _files(archive: _Archive, folder: PurePosixPath, files: list[str]) -> list[DicomFile]:

@@ -110,7 +110,7 @@ def read_images(file: DicomFile) -> list[DicomImage]:
         # pydicom remarks on every odd value of every file; what matters is said by the sentences here.
         python_warnings.simplefilter("ignore")
         try:
-            header = _header(file.open())
+            header = _header(_content(file))
             _check(header)
             return _images(header, file.name)
         except CinemaError:
@@ -148,6 +148,16 @@ def read_files(files: Sequence[DicomFile], name: str, warnings: list[str]) -> li
         more = f" and {len(names) - 1} more" if len(names) > 1 else ""
         warnings.append(f"{name}/{names[0]}{more} cannot be read ({reason})")
     return images
+
+
+def _content(file: DicomFile) -> bytes:
+    try:
+        return file.open()
+    except CinemaError:
+        raise
+    except Exception as error:  # archives raise many kinds: damaged, locked, or without the file
+        reason = getattr(error, "strerror", None) or " ".join(str(error).split()) or type(error).__name__
+        raise CinemaError(f"it cannot be opened: {reason[:160]}") from None
 
 
 def _header(data: bytes) -> Any:

@@ -217,21 +217,19 @@ def meeting_point(sax: np.ndarray, one: np.ndarray, other: np.ndarray) -> np.nda
     Raises:
         CinemaError: If the two long-axis planes, or their line and the SAX plane, are parallel.
     """
-    normals = [_normal(affine) for affine in (one, other, sax)]
-    line = _line(*normals[:2])
-    if abs(float(line @ normals[2])) < PARALLEL:
+    normal = _normal(sax)
+    if abs(float(_line(one, other) @ normal)) < PARALLEL:
         raise CinemaError("the line in which the two long-axis planes meet is parallel to the SAX plane")
-    heights = [normal @ affine[:3, 3] for normal, affine in zip(normals, (one, other, sax), strict=True)]
-    return np.linalg.solve(np.stack(normals), np.array(heights))
+    return _on_line(one, other, normal, sax[:3, 3])
 
 
-def meeting_line_point(one: np.ndarray, other: np.ndarray, near: np.ndarray) -> np.ndarray:
-    """The point nearest to another of the line in which two long-axis planes meet.
+def nearest_on_line(one: np.ndarray, other: np.ndarray, point: np.ndarray) -> np.ndarray:
+    """The point of the line in which two long-axis planes meet that is nearest to another point.
 
     Args:
         one: (4, 4) affine of a long-axis image.
         other: (4, 4) affine of another one.
-        near: (3,) RAS mm.
+        point: (3,) RAS mm.
 
     Returns:
         (3,) the point, RAS mm.
@@ -239,10 +237,12 @@ def meeting_line_point(one: np.ndarray, other: np.ndarray, near: np.ndarray) -> 
     Raises:
         CinemaError: If the planes are parallel.
     """
-    normals = [_normal(one), _normal(other)]
-    line = _line(*normals)
-    heights = [normals[0] @ one[:3, 3], normals[1] @ other[:3, 3], line @ near]
-    return np.linalg.solve(np.stack([*normals, line]), np.array(heights))
+    return _on_line(one, other, _line(one, other), point)
+
+
+def middle(affine: np.ndarray, shape: Sequence[int]) -> np.ndarray:
+    """The middle of an image, (3,) RAS mm, from its affine and its size in voxels (x, y, z)."""
+    return affine[:3, :3] @ ((np.asarray(shape[:3], float) - 1) / 2) + affine[:3, 3]
 
 
 def _normal(affine: np.ndarray) -> np.ndarray:
@@ -251,12 +251,19 @@ def _normal(affine: np.ndarray) -> np.ndarray:
 
 
 def _line(one: np.ndarray, other: np.ndarray) -> np.ndarray:
-    """Unit direction of the line in which two planes with these normals meet."""
-    line = np.cross(one, other)
+    """Unit direction of the line in which two planes meet."""
+    line = np.cross(_normal(one), _normal(other))
     length = float(np.linalg.norm(line))
     if length < PARALLEL:
         raise CinemaError("the two long-axis planes are parallel, so there is no line in which they meet")
     return line / length
+
+
+def _on_line(one: np.ndarray, other: np.ndarray, normal: np.ndarray, point: np.ndarray) -> np.ndarray:
+    """Where the line of two planes meets the plane through a point."""
+    normals = np.stack([_normal(one), _normal(other), normal])
+    heights = [normals[0] @ one[:3, 3], normals[1] @ other[:3, 3], normal @ point]
+    return np.linalg.solve(normals, np.array(heights))
 
 
 def point_window(point: np.ndarray, affine: np.ndarray, crop: tuple[int, int]) -> Window:

@@ -39,7 +39,12 @@ _NAMES = {
     "sax": r"sax|sa|short ?axis|short ?ax|kurzachse|petit axe|eje corto|asse corto|eixo curto|korte as",
 }
 _WORDS = {view: re.compile(rf"(?<![a-z0-9])(?:{pattern})(?![a-z])", re.IGNORECASE) for view, pattern in _NAMES.items()}
-_OTHERS = re.compile(r"(?<![a-z])(?:rv ?[23] ?ch|rvot|loc|localizer|localiser|scout|survey|inline ?vf)", re.IGNORECASE)
+_OTHERS = re.compile(r"(?<![a-z])(?:rv ?[23] ?ch|rvot)(?![a-z])", re.IGNORECASE)
+_NO_CINE = re.compile(
+    r"(?<![a-z])(?:loc|localizer|localiser|scout|survey|inline ?vf|tags?|tagging|tagged|perf|perfusion|flow|venc|"
+    r"velocity|molli|shmolli|t[12]? ?map|lge|psir)(?![a-z])",
+    re.IGNORECASE,
+)
 
 
 @dataclass(frozen=True)
@@ -95,9 +100,18 @@ class Views:
 
 def vote(words: str) -> str | None:
     """The view that a description or a folder's name speaks of; None where it speaks of none, several or another."""
-    words = re.sub(r"[_\-.]+", " ", words)
+    words = _spaced(words)
     found = [view for view, pattern in _WORDS.items() if pattern.search(words)]
-    return found[0] if len(found) == 1 and not _OTHERS.search(words) else None
+    return found[0] if len(found) == 1 and not _OTHERS.search(words) and not _NO_CINE.search(words) else None
+
+
+def is_called_no_cine(words: str) -> bool:
+    """Whether a description speaks of another kind of image: localisers, tags, flow, perfusion, maps, overlays."""
+    return _NO_CINE.search(_spaced(words)) is not None
+
+
+def _spaced(words: str) -> str:
+    return re.sub(r"[_\-./]+", " ", words)
 
 
 def name_views(planes: Sequence[Plane], centre: np.ndarray | None = None) -> Views:
@@ -110,22 +124,42 @@ def name_views(planes: Sequence[Plane], centre: np.ndarray | None = None) -> Vie
     Returns:
         The planes of each view that was found.
     """
+    views = find_short_axis(planes)
+    stack = views.planes.get("sax", [])
+    others = [index for index in range(len(planes)) if index not in stack]
+    long_axes = name_long_axes([planes[index] for index in others], planes[stack[0]].normal if stack else None, centre)
+    named = {view: [others[index] for index in found] for view, found in long_axes.planes.items()}
+    return Views({**views.planes, **named}, [*views.notes, *long_axes.notes])
+
+
+def find_short_axis(planes: Sequence[Plane]) -> Views:
+    """Finds the largest stack that lies like a short axis, or is called one.
+
+    Args:
+        planes: One for each slice's cine.
+
+    Returns:
+        The stack as ``sax``, or a sentence that there is none.
+    """
+    best: tuple[int, int, list[int]] = (0, 0, [])
+    moving = _moving(planes)
+    for first in moving:
+        alike = [index for index in moving if _in_one_stack(planes[first], planes[index])]
+        called = 2 * sum(vote(planes[index].words) == "sax" for index in alike) > len(alike)
+        fits = called or _angle(planes[first].normal, LONG_AXIS) <= LIKE_MOST_HEARTS
+        places = _places(planes, alike)
+        if fits and (places >= FEWEST_SLICES or called):
+            best = max(best, (places, len(alike), alike), key=lambda item: item[:2])
+    if not best[2]:
+        return Views(notes=["no stack of parallel slices lies like a short axis, and none is called one (sax_1, ...)"])
+    views = {"sax": best[2]}
+    return Views(views, _disagreeing(planes, views))
+
+
+def _moving(planes: Sequence[Plane]) -> list[int]:
+    """Planes with the phases of a cine; a study's localisers and late enhancement have one or two."""
     most = max((plane.phases for plane in planes), default=0)
-    moving = [index for index, plane in enumerate(planes) if plane.phases >= min(FEWEST_PHASES, most)]
-    stack = _short_axis(planes, moving)
-    views = Views({"sax": stack} if stack else {})
-    views.notes += _disagreeing(planes, views.planes)
-    if not stack:
-        views.notes.append("no stack of parallel slices lies like a short axis and none is called one")
-    long_axis = name_long_axes(
-        [planes[index] for index in moving if index not in stack],
-        planes[stack[0]].normal if stack else None,
-        centre,
-    )
-    others = [index for index in moving if index not in stack]
-    views.planes |= {view: [others[index] for index in found] for view, found in long_axis.planes.items()}
-    views.notes += long_axis.notes
-    return views
+    return [index for index, plane in enumerate(planes) if plane.phases >= min(FEWEST_PHASES, most)]
 
 
 def _disagreeing(planes: Sequence[Plane], views: dict[str, list[int]]) -> list[str]:
@@ -136,20 +170,6 @@ def _disagreeing(planes: Sequence[Plane], views: dict[str, list[int]]) -> list[s
         for index in found
         if (said := vote(planes[index].words)) not in (None, view)
     ]
-
-
-def _short_axis(planes: Sequence[Plane], moving: list[int]) -> list[int]:
-    """The largest stack that lies like a short axis, or is called one."""
-    best: tuple[int, int, list[int]] = (0, 0, [])
-    for first in moving:
-        alike = [index for index in moving if _in_one_stack(planes[first], planes[index])]
-        votes = [vote(planes[index].words) for index in alike]
-        called = 2 * votes.count("sax") > len(alike)
-        fits = called or _angle(planes[first].normal, LONG_AXIS) <= LIKE_MOST_HEARTS
-        places = _places(planes, alike)
-        if fits and (places >= FEWEST_SLICES or called):
-            best = max(best, (places, len(alike), alike), key=lambda item: item[:2])
-    return best[2]
 
 
 def _in_one_stack(one: Plane, other: Plane) -> bool:
@@ -179,17 +199,18 @@ def name_long_axes(planes: Sequence[Plane], axis: np.ndarray | None, centre: np.
     Returns:
         At most one plane for each view. Where the geometry is no usual heart's, words alone decide.
     """
-    if not planes:
+    moving = _moving(planes)
+    if not moving:
         return Views()
-    axis = _common_line(planes) if axis is None else axis
+    axis = _common_line([planes[index] for index in moving]) if axis is None else axis
     if _angle(axis, LONG_AXIS) > LIKE_MOST_HEARTS:
-        return _by_words(planes)
+        return _by_words(planes, moving)
     axis = axis * np.sign(axis @ LONG_AXIS)
-    upright = [index for index, plane in enumerate(planes) if _angle(plane.normal, axis) >= UPRIGHT]
+    upright = [index for index in moving if _angle(planes[index].normal, axis) >= UPRIGHT]
     chosen, notes = _best(planes, upright, axis, centre)
     views = Views({view: [index] for view, index in chosen.items()}, notes)
     views.notes += _disagreeing(planes, views.planes)
-    left = [planes[index].name for index in range(len(planes)) if index not in chosen.values()]
+    left = [planes[index].name for index in moving if index not in chosen.values()]
     if left:
         views.notes.append(f"no long-axis view of the left ventricle: {', '.join(left)}")
     return views
@@ -203,14 +224,14 @@ def _common_line(planes: Sequence[Plane]) -> np.ndarray:
     return np.linalg.svd(normals)[2][-1]
 
 
-def _by_words(planes: Sequence[Plane]) -> Views:
+def _by_words(planes: Sequence[Plane], moving: list[int]) -> Views:
     views = Views()
-    for index, plane in enumerate(planes):
-        view = vote(plane.words)
+    for index in moving:
+        view = vote(planes[index].words)
         if view in TURNS:
             views.planes[view] = [index]  # of several the last
     named = {index for found in views.planes.values() for index in found}
-    left = [plane.name for index, plane in enumerate(planes) if index not in named]
+    left = [planes[index].name for index in moving if index not in named]
     if left:
         where = "the planes do not lie as in most hearts, and no description says which view they are"
         views.notes.append(f"left out: {', '.join(left)} ({where})")

@@ -191,7 +191,7 @@ def _place_windows(dataset: Dataset, works: dict[str, _Work], ed_frame: int | No
         for view, work in works.items():
             work.window = geometry.point_window(point, work.affine, crop_size(dataset, view, size))
             if any(s >= n or s + w <= 0 for s, w, n in zip(*work.window, work.shape, strict=False)):
-                what = "the planes meet" if found == "planes" else "what beats in the SAX images lies"
+                what = "what beats in the SAX images lies" if found == "motion" else "the planes meet"
                 raise CinemaError(f"{view}: {what} so far outside the image that the crop would be empty")
         return {"crop_centre": found}
     if dataset.crop == "centre":
@@ -205,15 +205,14 @@ def _place_windows(dataset: Dataset, works: dict[str, _Work], ed_frame: int | No
 
 def _heart(works: dict[str, _Work]) -> tuple[np.ndarray, str]:
     """A point on the left ventricle's axis, RAS mm, and by what it was found."""
-    planes = [works[view] for view in ("lax_2c", "lax_4c", "lax_3c") if view in works][:2]
-    if len(planes) == 2:
-        one, other = (work.affine for work in planes)
-        if "sax" in works:
-            return geometry.meeting_point(works["sax"].affine, one, other), "planes"
-        middles = [work.affine @ [*(np.array(work.shape) - 1) / 2, 1.0] for work in planes]
-        return geometry.meeting_line_point(one, other, np.mean(middles, axis=0)[:3]), "planes"
+    planes = [works[view].affine for view in ("lax_2c", "lax_4c", "lax_3c") if view in works]
     if "sax" not in works:
-        raise CinemaError("without a SAX image and a second long-axis one there is nothing to find the heart by")
+        middles = [geometry.middle(work.affine, work.shape) for work in works.values()]
+        if len(planes) > 1:
+            return geometry.nearest_on_line(*planes[:2], np.mean(middles, axis=0)), "planes"
+        return middles[0], "image"
+    if len(planes) > 1:
+        return geometry.meeting_point(works["sax"].affine, *planes[:2]), "planes"
     sax = works["sax"].raw
     return motion_centre(sax.frames, sax.affine), "motion"
 
