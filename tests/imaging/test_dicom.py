@@ -54,7 +54,7 @@ def test_frames_of_other_places_or_sizes(tmp_path):
     odd = _file(tmp_path / "odd.dcm", PIXELS[:5], TriggerTime=9.0)
     cine = read_cine([*files, odd], "slice")
     assert cine.frames.shape == (3, 12, 9)
-    assert "odd.dcm is (5, 9) pixels" in cine.warnings[0]
+    assert "left out slice/odd.dcm (1 frames of 5 x 9 pixels)" in cine.warnings[0]
     moved = _file(tmp_path / "moved.dcm", PIXELS, TriggerTime=9.0, ImagePositionPatient=[1.0, 2.0, 9.0])
     with pytest.raises(CinemaError, match="several places"):
         read_cine([*files, moved], "slice")
@@ -69,4 +69,4 @@ def test_more_frames_than_there_should_be(tmp_path):
             files.append(_file(tmp_path / f"{take}{n}.dcm", PIXELS + take, **tags))
     cine = read_cine(files, "slice")
     np.testing.assert_array_equal(cine.frames, np.stack([PIXELS + 1] * 3))
-    assert "acquired 2 times: slice/00.dcm (3 frames) left out" in cine.warnings[0]
+    assert "2 acquisitions: left out slice/00.dcm (3 frames of 12 x 9 pixels)" in cine.warnings[0]
