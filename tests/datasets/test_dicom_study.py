@@ -136,6 +136,8 @@ def test_views_may_be_missing(study, tmp_path, missing):
         shutil.rmtree(folder)
     row = _prepared("kaggle", tmp_path / "raw", tmp_path / "store")["1"]
     assert row["views"] == " ".join(view for name, view in names.items() if name not in missing)
+    both = not {"2ch", "4ch"} & set(missing)
+    assert row["crop_centre"] == ("planes" if both else "image" if "sax" in missing else "motion")
     for view in row["views"].split():
         assert open_series(series_path(tmp_path / "store", "1", view)).read().any()
 

@@ -209,7 +209,7 @@ def _heart(works: dict[str, _Work]) -> tuple[np.ndarray, str]:
     if "sax" not in works:
         middles = [geometry.middle(work.affine, work.shape) for work in works.values()]
         if len(planes) > 1:
-            return geometry.nearest_on_line(*planes[:2], np.mean(middles, axis=0)), "planes"
+            return geometry.nearest_on_line(planes[0], planes[1], np.mean(middles, axis=0)), "planes"
         return middles[0], "image"
     if len(planes) > 1:
         return geometry.meeting_point(works["sax"].affine, *planes[:2]), "planes"
