@@ -10,8 +10,9 @@ from pathlib import Path
 import numpy as np
 import pydicom
 import pytest
+import SimpleITK
 from pydicom.encaps import encapsulate
-from pydicom.uid import BasicTextSRStorage, JPEGLosslessSV1
+from pydicom.uid import BasicTextSRStorage, EnhancedMRImageStorage, JPEGLosslessSV1
 
 from cinema_lightning.data.store import open_series, series_path
 from cinema_lightning.phantom.command import phantom
@@ -129,6 +130,73 @@ def test_an_export_without_any_names(kaggle, study, tmp_path, depth):
     assert "it is no DICOM file" in said
 
 
+def _item(**tags) -> pydicom.Dataset:
+    out = pydicom.Dataset()
+    for name, value in tags.items():
+        setattr(out, name, [value] if isinstance(value, pydicom.Dataset) else value)
+    return out
+
+
+def _enhanced(files: list[Path], order: list[int]) -> pydicom.Dataset:
+    """One file of many frames from files of one frame each, in the way that newer scanners store."""
+    headers = [pydicom.dcmread(files[index]) for index in order]
+    out = headers[0]
+    out.file_meta.MediaStorageSOPClassUID = out.SOPClassUID = EnhancedMRImageStorage
+    out.SharedFunctionalGroupsSequence = [
+        _item(
+            PlaneOrientationSequence=_item(ImageOrientationPatient=list(out.ImageOrientationPatient)),
+            PixelMeasuresSequence=_item(PixelSpacing=list(out.PixelSpacing), SliceThickness=out.SliceThickness),
+        )
+    ]
+    out.PerFrameFunctionalGroupsSequence = [
+        _item(
+            PlanePositionSequence=_item(ImagePositionPatient=list(header.ImagePositionPatient)),
+            CardiacSynchronizationSequence=_item(NominalCardiacTriggerDelayTime=float(header.TriggerTime)),
+        )
+        for header in headers
+    ]
+    out.NumberOfFrames = len(headers)
+    out.PixelData = b"".join(header.PixelData for header in headers)
+    tags = ("ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing", "TriggerTime", "CardiacNumberOfImages")
+    for tag in (*tags, "SliceThickness", "SpacingBetweenSlices"):
+        if tag in out:
+            delattr(out, tag)
+    return out
+
+
+def test_a_stack_in_one_multi_frame_file(kaggle, study, tmp_path):
+    files = sorted(path for path in study.glob("sax_*/*.dcm"))
+    # Phase by phase, each from the last slice to the first.
+    order = sorted(range(len(files)), key=lambda index: (index % 3, -(index // 3)))
+    header = _enhanced(files, order)
+    for folder in list(study.glob("sax_*")):
+        shutil.rmtree(folder)
+    (study / "sax").mkdir()
+    header.save_as(study / "sax" / "XX_0001")
+    row = _prepared("kaggle", tmp_path / "raw", tmp_path / "store")["1"]
+    assert int(row["n_slices_read"]) == len(files) // 3
+    assert row["n_frames"] == "3"
+    _same(kaggle[1], tmp_path / "store", "1", ("sax", "lax_2c", "lax_4c"))
+
+
+def test_a_compressed_study(kaggle, study, tmp_path):
+    for number, path in enumerate(study.rglob("*.dcm")):
+        header = pydicom.dcmread(path)
+        SimpleITK.WriteImage(SimpleITK.GetImageFromArray(header.pixel_array[None]), tmp_path / "itk.dcm", True, -1)
+        made = pydicom.dcmread(tmp_path / "itk.dcm")
+        assert made.file_meta.TransferSyntaxUID.is_compressed
+        header.file_meta.TransferSyntaxUID = made.file_meta.TransferSyntaxUID
+        header.BitsStored, header.HighBit = made.BitsStored, made.HighBit
+        header.PixelData, header["PixelData"].VR = made.PixelData, "OB"
+        header["PixelData"].is_undefined_length = True
+        header.save_as(path)
+        # Some without the preamble that most programs write.
+        if number % 5 == 0:
+            path.write_bytes(path.read_bytes()[132:])
+    assert not _prepared("kaggle", tmp_path / "raw", tmp_path / "store")["1"]["n_slices_filled"].strip("0")
+    _same(kaggle[1], tmp_path / "store", "1", ("sax", "lax_2c", "lax_4c"))
+
+
 @pytest.mark.parametrize("missing", [("4ch",), ("2ch",), ("2ch", "4ch"), ("sax",), ("sax", "4ch")])
 def test_views_may_be_missing(study, tmp_path, missing):
     names = {"sax": "sax", "2ch": "lax_2c", "4ch": "lax_4c"}
@@ -215,3 +283,20 @@ def test_one_field_alone_is_prepared(ukb, tmp_path, field, axis, views):
     shutil.rmtree(_archive(raw, field))
     assert _prepared("ukb", raw, tmp_path / "store")[ukb[2]]["views"] == views
     assert f"there is no archive of field {field} ({axis} axis)" in _reasons(tmp_path / "store" / "warnings.csv")
+
+
+def test_real_studies_of_their_own_folders(real, tmp_path):
+    """Two scanners, no useful names; nothing of a person's details is written."""
+    raw, out = tmp_path / "raw", tmp_path / "store"
+    for name in ("siemens_study", "ge_301"):
+        with zipfile.ZipFile(real / "dicom" / f"{name}.zip") as file:
+            file.extractall(raw / "train" / name / "study")
+    rows = _prepared("kaggle", raw, out)
+    assert rows["siemens_study"]["views"] == "sax lax_2c lax_4c"
+    assert [rows[name]["n_slices_read"] for name in ("siemens_study", "ge_301")] == ["6", "10"]
+    assert [rows[name]["n_frames"] for name in ("siemens_study", "ge_301")] == ["25", "20"]
+    assert [float(rows[name]["orig_sax_spacing_z"]) for name in rows] == pytest.approx([8.0, 17.7], abs=0.01)
+    for path in out.rglob("*"):
+        if path.is_file():
+            assert b"SENTINEL" not in path.read_bytes()
+            assert b"19010203" not in path.read_bytes()
