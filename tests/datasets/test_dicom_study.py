@@ -15,6 +15,7 @@ from pydicom.encaps import encapsulate
 from pydicom.uid import BasicTextSRStorage, EnhancedMRImageStorage, JPEGLosslessSV1
 
 from cinema_lightning.data.store import open_series, series_path
+from cinema_lightning.errors import CinemaError
 from cinema_lightning.phantom.command import phantom
 from cinema_lightning.prepare.command import prepare
 
@@ -86,6 +87,10 @@ def test_kaggle_parts_once_or_twice_and_lists_that_are_missing(kaggle, tmp_path)
     # Unpacked once in each way: the study is listed once.
     shutil.copytree(kaggle[0] / "train" / "train", raw / "train" / "train")
     assert list(_prepared("kaggle", raw, tmp_path / "again")) == list(rows)
+    # Two studies of one name would overwrite each other.
+    shutil.copytree(raw / "train" / "1", raw / "validate" / "1")
+    with pytest.raises(CinemaError, match="a study 1 in several of train, validate, test"):
+        prepare("kaggle", raw, tmp_path / "twice")
 
 
 @pytest.mark.parametrize("folder", ["sax_8", "SAX"])

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from pathlib import Path
 from typing import Any, ClassVar
 
 from cinema_lightning.datasets.base import CaseRef, Dataset, RawCase, dataset
 from cinema_lightning.datasets.dicom_study import StudyFiles, read_study
 from cinema_lightning.datasets.files import find_folder, number, read_table
+from cinema_lightning.errors import CinemaError
 from cinema_lightning.files import natural_key
 from cinema_lightning.imaging.dicom_file import DicomFile
 from cinema_lightning.listing import list_paths
@@ -50,6 +52,9 @@ class Kaggle(Dataset):
             folders = _studies(root, part)
             volumes = _volumes(root, part) if folders else {}
             found += [_case(folder, part, volumes) for folder in folders]
+        twice = [name for name, count in Counter(case.id for case in found).items() if count > 1]
+        if twice:
+            raise CinemaError(f"{root} holds a study {twice[0]} in several of {', '.join(PARTS)}: rename one of them.")
         return found
 
     def read(self, case: CaseRef) -> RawCase:

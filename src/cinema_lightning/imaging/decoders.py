@@ -25,15 +25,11 @@ DECODER_DEPENDENCIES: dict[str, tuple[str, ...]] = {}
 @cache
 def register() -> None:
     """Makes the decoder known to pydicom, behind the others; once for each process."""
-    import logging
-
     from pydicom import uid
     from pydicom.pixels import get_decoder
 
     for name in SYNTAXES:
         get_decoder(getattr(uid, name)).add_plugin("simpleitk", (__name__, "_decode_frame"))
-    # It logs each decoder's stack of errors; what matters is in the error that the caller gets.
-    logging.getLogger("pydicom").setLevel(logging.CRITICAL)
 
 
 def is_available(uid: str) -> bool:

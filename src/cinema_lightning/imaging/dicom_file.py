@@ -221,7 +221,9 @@ def _decoded(header: Any, **options: Any) -> np.ndarray:
     except Exception as error:  # decoders raise many kinds
         if not syntax.is_encapsulated:
             raise
-        raise CinemaError(f"its pixels cannot be decoded ({syntax.name}): decompress the file first") from error
+        raise CinemaError(
+            f"its pixels cannot be decoded ({syntax.name}): the file is damaged or has to be decompressed first"
+        ) from error
 
 
 def _places(header: Any, index: int) -> Iterator[Any]:
