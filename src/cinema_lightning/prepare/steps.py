@@ -15,6 +15,7 @@ from cinema_lightning.datasets.base import CaseRef, Dataset, RawCase, RawSeries
 from cinema_lightning.errors import CinemaError
 from cinema_lightning.imaging import geometry
 from cinema_lightning.imaging.geometry import Window
+from cinema_lightning.imaging.grid import Grid
 from cinema_lightning.imaging.intensity import to_uint8
 from cinema_lightning.prepare import measure
 from cinema_lightning.prepare.failures import StepError, step
@@ -29,24 +30,12 @@ class _Work:
     """One view on its way: what was read, and what is known about its preparation."""
 
     raw: RawSeries
-    spacing: np.ndarray
-    target: tuple[float, float, float]
-    affine: np.ndarray
-    shape: tuple[int, ...]
+    grid: Grid
     labels: dict[int, np.ndarray]
-    window: Window | None = None
-
-    def resampled(self, frame: np.ndarray, *, label: bool = False) -> np.ndarray:
-        """The frame at the target spacing; once the window is known, only the window."""
-        return geometry.resample(frame, self.spacing.tolist(), self.target, label=label, window=self.window)
-
-    @property
-    def cropped_affine(self) -> np.ndarray:
-        return self.affine if self.window is None else geometry.shift_affine(self.affine, self.window.start)
 
     def moved(self, x: float, y: float) -> tuple[float, float]:
         """Where a point of the raw plane lies in the stored one, voxels; untouched where the two are the same."""
-        raw, stored = np.asarray(self.raw.affine, float), self.cropped_affine
+        raw, stored = np.asarray(self.raw.affine, float), self.grid.network_affine
         if np.array_equal(raw, stored):
             return x, y
         place = np.linalg.solve(stored, raw @ [x, y, 0.0, 1.0])
@@ -75,7 +64,7 @@ def prepare_case(dataset: Dataset, case: CaseRef, root: Path, size: Size = "full
     works = {view: _start(dataset, view, series, size) for view, series in raw.series.items()}
     row: dict[str, Any] = {"views": " ".join(works), "n_frames": min(len(work.raw.frames) for work in works.values())}
     if "sax" in works:
-        row["n_slices"] = works["sax"].shape[2]
+        row["n_slices"] = works["sax"].grid.whole_shape[2]
     row |= _original_spacings(works) | raw.fields
     with step("labels"):
         row |= _proportions(dataset, works)
@@ -121,23 +110,16 @@ def _check_phases(raw: RawCase) -> None:
 
 def _start(dataset: Dataset, view: str, series: RawSeries, size: Size) -> _Work:
     with step("resample"):
-        spacing = geometry.spacing_of(series.affine)
-        target = target_spacing(dataset, view, spacing.tolist(), series.frames.shape[1:], size)
-        work = _Work(
-            series,
-            spacing,
-            target,
-            geometry.resampled_affine(series.affine, target),
-            geometry.resampled_size(series.frames.shape[1:], spacing.tolist(), target),
-            {},
-        )
+        shape = series.frames.shape[1:]
+        target = target_spacing(dataset, view, geometry.spacing_of(series.affine).tolist(), shape, size)
+        work = _Work(series, Grid(np.asarray(series.affine, float), shape, target), {})
     with step("labels"):
         mapped = {
             frame: map_labels(label, dataset.label_map, f"frame {frame} of {view}")
             for frame, label in sorted(series.labels.items())
         }
     with step("resample"):
-        work.labels = {frame: work.resampled(label, label=True) for frame, label in mapped.items()}
+        work.labels = {frame: work.grid.to_network(label, label=True) for frame, label in mapped.items()}
     return work
 
 
@@ -171,7 +153,7 @@ def _original_spacings(works: dict[str, _Work]) -> dict[str, float]:
         f"orig_{view}_spacing_{axis}": float(size)
         for view, work in works.items()
         if work.raw.facts.get("spacing_known", True)
-        for axis, size in zip("xyz", work.spacing, strict=True)
+        for axis, size in zip("xyz", work.grid.scan_spacing, strict=True)
     }
 
 
@@ -188,17 +170,18 @@ def _place_windows(dataset: Dataset, works: dict[str, _Work], ed_frame: int | No
         missing = [view for view in ("sax", "lax_2c", "lax_4c") if view not in works]
         if missing:
             raise CinemaError(f"there is no {missing[0]} image, so the planes' meeting point cannot be found")
-        point = geometry.meeting_point(*(works[view].affine for view in ("sax", "lax_2c", "lax_4c")))
+        point = geometry.meeting_point(*(works[view].grid.whole_affine for view in ("sax", "lax_2c", "lax_4c")))
         for view, work in works.items():
-            work.window = geometry.point_window(point, work.affine, crop_size(dataset, view, size))
-            if any(s >= n or s + w <= 0 for s, w, n in zip(*work.window, work.shape, strict=False)):
+            window = geometry.point_window(point, work.grid.whole_affine, crop_size(dataset, view, size))
+            if any(s >= n or s + w <= 0 for s, w, n in zip(*window, work.grid.whole_shape, strict=False)):
                 raise CinemaError(f"{view}: the planes meet so far outside the image that the crop would be empty")
+            work.grid = work.grid.cropped(window)
     elif dataset.crop == "centre":
         for view, work in works.items():
-            work.window = geometry.centre_window(work.shape, crop_size(dataset, view, size))
+            work.grid = work.grid.cropped(geometry.centre_window(work.grid.whole_shape, crop_size(dataset, view, size)))
     elif dataset.crop == "label box":
         for view, work in works.items():
-            work.window = _label_window(dataset, view, work, ed_frame, size)
+            work.grid = work.grid.cropped(_label_window(dataset, view, work, ed_frame, size))
 
 
 def _label_window(dataset: Dataset, view: str, work: _Work, ed_frame: int | None, size: Size) -> Window:
@@ -213,8 +196,8 @@ def _label_window(dataset: Dataset, view: str, work: _Work, ed_frame: int | None
 
 def _crop_labels(works: dict[str, _Work]) -> None:
     for work in works.values():
-        if work.window is not None and work.labels:
-            maps = geometry.apply_window(np.stack(list(work.labels.values())), work.window)
+        if work.grid.window is not None and work.labels:
+            maps = geometry.apply_window(np.stack(list(work.labels.values())), work.grid.window)
             work.labels = dict(zip(work.labels, maps, strict=True))
 
 
@@ -230,7 +213,7 @@ def _volumes(dataset: Dataset, works: dict[str, _Work], row: dict[str, Any]) -> 
     end_diastole, end_systole = (out.get(key, row.get(key)) for key in ("ed_frame", "es_frame"))
     if end_diastole not in sax.labels or end_systole not in sax.labels:
         return out
-    return out | measure.volumes(sax.labels[end_diastole], sax.labels[end_systole], sax.target)
+    return out | measure.volumes(sax.labels[end_diastole], sax.labels[end_systole], sax.grid.spacing)
 
 
 def _grey_levels(dataset: Dataset, frame: np.ndarray) -> np.ndarray:
@@ -242,11 +225,10 @@ def _grey_levels(dataset: Dataset, frame: np.ndarray) -> np.ndarray:
 
 
 def _write(dataset: Dataset, case: CaseRef, root: Path, view: str, work: _Work, size: Size) -> None:
-    shape = work.window.size if work.window else work.shape[:2]
-    frames = np.empty((len(work.raw.frames), *shape, work.shape[2]), np.uint8)
+    frames = np.empty((len(work.raw.frames), *work.grid.shape), np.uint8)
     for index, frame in enumerate(work.raw.frames):
         with step("resample"):
-            resampled = work.resampled(frame)
+            resampled = work.grid.to_network(frame)
         with step("intensity"):
             frames[index] = _grey_levels(dataset, resampled)
     labels = np.stack(list(work.labels.values())) if work.labels else None
@@ -260,12 +242,12 @@ def _write(dataset: Dataset, case: CaseRef, root: Path, view: str, work: _Work, 
         "source": [path.name for path in case.sources],
         "orig_affine": np.asarray(work.raw.affine, float).tolist(),
         "orig_size": [int(n) for n in work.raw.frames.shape[1:]],
-        "resampled_size": [int(n) for n in work.shape],
-        "crop_start": [int(n) for n in work.window.start] if work.window else [0, 0],
+        "resampled_size": [int(n) for n in work.grid.whole_shape],
+        "crop_start": [int(n) for n in work.grid.window.start] if work.grid.window else [0, 0],
         **marked(size),
         **work.raw.facts,
     }
-    about: dict[str, Any] = {"affine": work.cropped_affine, "spacing": work.target, "provenance": provenance}
+    about: dict[str, Any] = {"affine": work.grid.network_affine, "spacing": work.grid.spacing, "provenance": provenance}
     write_series(series_path(root, case.id, view), frames, **about)
     if labels is not None:
         known = list(work.labels)
