@@ -39,5 +39,5 @@ def export(checkpoint: Path, out: Path) -> None:
     task = instantiate_module(Pretrain, hparams)
     check_fits(task, checkpoint)
     task.load_state_dict(content["state_dict"])
-    save_published(task.network, out)
+    save_published(task.network, out, task.spec.get("spacing"))
     print(f"Written: {out}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from cinema_lightning.errors import CinemaError
 from cinema_lightning.models import BACKBONES
 from cinema_lightning.models.finetuned import is_finetuned, load_finetuned, network_arguments
 from cinema_lightning.models.mae import MaskedAutoencoder
-from cinema_lightning.models.weights import load_published_mae, locate, read_shapes
+from cinema_lightning.models.weights import config_spacing, load_published_mae, locate, read_shapes
 from cinema_lightning.tasks import TASKS
 from cinema_lightning.tasks.pretrain import Pretrain
 from cinema_lightning.views import get_view
@@ -50,6 +51,7 @@ def _published_mae(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
         "views": list(network.views),
         "input_size": {view: list(sizes.get(view, get_view(view).input_size)) for view in network.views},
         "channels": network.config["channels"],
+        "spacing": _spacing(locate(path)[1], network.views),
     }
     kind = f"{MaskedAutoencoder.__module__}.{MaskedAutoencoder.__qualname__}"
     hparams = {
@@ -81,6 +83,7 @@ def _published_finetuned(path: Path, config: dict[str, Any]) -> tuple[dict[str, 
         "kind": task.kind,
         "dataset": str(data.get("dataset") or "phantom"),
         "spacing_known": True,
+        "spacing": _spacing(config_path, network.views),
         **_target(task.kind, path, facts, data),
     }
     arguments = network_arguments(config_path, read_shapes(path), facts)
@@ -94,6 +97,11 @@ def _published_finetuned(path: Path, config: dict[str, Any]) -> tuple[dict[str, 
         },
     }
     return hparams, network.state_dict()
+
+
+def _spacing(config: Path | None, views: Iterable[str]) -> dict[str, list[float]]:
+    """Voxel size that the network was trained at, by view; views that its configuration does not name are left out."""
+    return {view: size for view, size in config_spacing(config).items() if view in set(views)}
 
 
 def _target(kind: str, path: Path, facts: dict[str, Any], data: dict[str, Any]) -> dict[str, Any]:

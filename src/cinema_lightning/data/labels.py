@@ -9,7 +9,7 @@ from typing import Any, Literal, Protocol
 
 import numpy as np
 
-from cinema_lightning.data.dataset import FrameDataset, Sample, same_phase
+from cinema_lightning.data.dataset import FrameDataset, Sample, phase_name, same_phase
 from cinema_lightning.data.sampler import Draw
 from cinema_lightning.data.store import Series, open_series, series_path
 from cinema_lightning.data.table import Reader, SeriesLike
@@ -215,6 +215,8 @@ class LabelledDataset(FrameDataset):
         channels: ``frame``: the frame alone; ``series``: all frames of the series, which are sequences; or (n, C)
             frames of each row, -1 where unknown.
         extras: What to read beside the images.
+        phases: (n, 2) ED and ES frame of each row, NaN where unknown; a view whose files are named after phases follows
+            by name.
     """
 
     def __init__(
@@ -225,8 +227,10 @@ class LabelledDataset(FrameDataset):
         source: str,
         channels: Literal["frame", "series"] | np.ndarray = "frame",
         extras: Sequence[Extra] = (),
+        phases: np.ndarray | None = None,
     ) -> None:
         super().__init__(ids, reader, seed, source)
+        self.phases = np.full((len(ids), 2), np.nan) if phases is None else phases
         self.channels = channels
         self.extras = tuple(extras)
 
@@ -253,8 +257,13 @@ class LabelledDataset(FrameDataset):
         for frame in wanted:
             if not 0 <= frame < count:
                 raise CinemaError(f"Frame {frame} was asked for, but there are {count}.")
+        reference = series["sax"] if "sax" in series else next(one for one in series.values() if one.n_frames == most)
+        table = zip(("ed", "es"), self.phases[draw.row], strict=True)
+        names = reference.phases or {name: int(number) for name, number in table if np.isfinite(number)}
+        phases = [phase_name(frame, names) for frame in wanted]
         return wanted[0], {
-            view: [same_phase(frame, count, one.n_frames) for frame in wanted] for view, one in series.items()
+            view: [same_phase(frame, count, one, phase) for frame, phase in zip(wanted, phases, strict=True)]
+            for view, one in series.items()
         }
 
 

@@ -7,6 +7,7 @@ NIfTI files (see :mod:`cinema_lightning.data.nifti`), which is listed.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +19,7 @@ from cinema_lightning.data import nifti
 from cinema_lightning.data.store import Series, SeriesInfo, open_series, series_path
 from cinema_lightning.errors import CinemaError
 from cinema_lightning.files import replacing
+from cinema_lightning.imaging.nifti import Geometry
 from cinema_lightning.views import VIEWS, get_view
 
 if TYPE_CHECKING:
@@ -41,6 +43,7 @@ class SeriesLike(Protocol):
     path: Path
     shape: tuple[int, ...]
     n_frames: int
+    phases: Mapping[str, int]
 
     @property
     def info(self) -> SeriesInfo:
@@ -159,11 +162,19 @@ class Cohort:
         )
 
 
-def read_cohort(root: str | Path) -> Cohort:
+def read_cohort(
+    root: str | Path,
+    views: Sequence[str] = tuple(VIEWS),
+    spacing: Mapping[str, Sequence[float] | None] | None = None,
+    geometry: Geometry = "refuse",
+) -> Cohort:
     """Opens a prepared store or a folder of NIfTI files.
 
     Args:
         root: The folder.
+        views: Of NIfTI files, the views to look at: what the files of others are called changes nothing.
+        spacing: Of NIfTI files, the voxel size in mm that they are brought to by view; their own where there is none.
+        geometry: Of NIfTI files, what to believe where a header contradicts itself.
 
     Returns:
         The cohort.
@@ -175,7 +186,7 @@ def read_cohort(root: str | Path) -> Cohort:
     if not root.is_dir():
         raise CinemaError(f"There is no data folder {root}: {GET_DATA}.")
     path = root / TABLE
-    return _read_table(path) if path.is_file() else _read_folder(root)
+    return _read_table(path) if path.is_file() else _read_folder(root, views, spacing, geometry)
 
 
 def write_cohort(root: str | Path, rows: Iterable[Mapping[str, Any]]) -> Path:
@@ -293,20 +304,29 @@ def views_of(mask: int) -> tuple[str, ...]:
     return tuple(view for view, bit in VIEW_BITS.items() if mask & bit)
 
 
-def _read_folder(root: Path) -> Cohort:
+def _read_folder(
+    root: Path, wanted: Sequence[str], spacing: Mapping[str, Sequence[float] | None] | None, geometry: Geometry
+) -> Cohort:
     import pandas as pd
 
-    files = nifti.scan(root)
-    if not files:
+    found = nifti.scan(root)
+    if not found:
         raise CinemaError(f"{root} holds neither {TABLE} nor NIfTI files named <id>/<view>.nii.gz: {GET_DATA}.")
-    rows = []
-    for study, views in files.items():
-        known: dict[str, int] = {}
-        for paths in views.values():
-            known = nifti.phases(paths) or known
-        frames = {f"{phase}_frame": frame for phase, frame in known.items()}
+    rows, mixed = [], []
+    for study, views in found.items():
+        phases, agree = nifti.study_phases({view: paths for view, paths in views.items() if view in wanted})
+        mixed += [] if agree else [study]
+        frames = {f"{phase}_frame": frame for phase, frame in phases.items()}
         names = " ".join(view for view in VIEWS if view in views)
         rows.append({"id": study, "subject": study, "split": "", "views": names, **frames})
+    if mixed:
+        warnings.warn(
+            f"{root}: of {len(mixed)} studies (the first is '{mixed[0]}') the files name ED and ES in some views only, "
+            "so that the frames of the others cannot be told to belong to them, and the study's ED and ES are not "
+            "known; name them in all views, or ask for those views alone that name them (data.views).",
+            stacklevel=2,
+        )
     table = pd.DataFrame(rows)
     masks = _view_masks(root, table)
-    return Cohort(root, root, table, table["id"].to_numpy(dtype=str), masks, nifti.NiftiReader(files))
+    reader = nifti.NiftiReader(found, spacing, geometry)
+    return Cohort(root, root, table, table["id"].to_numpy(dtype=str), masks, reader)

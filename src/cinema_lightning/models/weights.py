@@ -87,7 +87,9 @@ def load_published_mae(path: Path | str, revision: str | None = None, **argument
     return model
 
 
-def save_published(model: MaskedAutoencoder, path: Path | str) -> None:
+def save_published(
+    model: MaskedAutoencoder, path: Path | str, spacing: Mapping[str, Sequence[float] | None] | None = None
+) -> None:
     """Writes a masked autoencoder in the published layout, with ``config.yaml`` beside it.
 
     The constructor's arguments are noted in the file too, so that any size can be built again from it alone.
@@ -95,6 +97,7 @@ def save_published(model: MaskedAutoencoder, path: Path | str) -> None:
     Args:
         model: The network.
         path: Target, ending in ``.safetensors``; its folder is made if need be.
+        spacing: Voxel size in mm that the network was trained at by view; of others the published one is noted.
 
     Raises:
         CinemaError: If the ending is wrong, or the folder holds the configuration of another network.
@@ -102,7 +105,7 @@ def save_published(model: MaskedAutoencoder, path: Path | str) -> None:
     path = Path(path)
     if path.suffix != ".safetensors":
         raise CinemaError(f"{path} must end in .safetensors; give such a name.")
-    text = yaml.safe_dump(_published_config(model), sort_keys=False)
+    text = yaml.safe_dump(_published_config(model, spacing or {}), sort_keys=False)
     config_path = path.parent / CONFIG_NAME
     if config_path.exists() and config_path.read_text(encoding="utf-8") != text:
         raise CinemaError(f"{config_path} belongs to another network; save to a folder of its own.")
@@ -249,6 +252,30 @@ def config_input_sizes(config: dict[str, Any], path: Path) -> dict[str, list[int
     return sizes
 
 
+def config_spacing(path: Path | None) -> dict[str, list[float]]:
+    """View -> voxel size in mm that a published network was trained at, as far as its ``config.yaml`` says.
+
+    Args:
+        path: The configuration; None for none.
+
+    Raises:
+        CinemaError: If it is no published configuration, or a voxel size is no list of numbers above 0.
+    """
+    if path is None:
+        return {}
+    data = block_of(read_config(path), "data", path)
+    found = {}
+    for view, info in VIEWS.items():
+        size = block_of(data, "lax" if info.is_long_axis else view, path).get("spacing")
+        if size is None:
+            continue
+        numbers = isinstance(size, list) and all(isinstance(n, int | float) and n > 0 for n in size)
+        if not numbers or len(size) < info.dims:
+            raise CinemaError(f"{path}: the spacing of {view} is {size}; it should be {info.dims} voxel sizes in mm.")
+        found[view] = [float(n) for n in size[: info.dims]]
+    return found
+
+
 def block_of(config: dict[str, Any], key: str, path: Path) -> dict[str, Any]:
     """One block of a configuration, empty where it is missing."""
     value = config.get(key)
@@ -298,7 +325,7 @@ def _from_note(path: Path) -> dict[str, Any]:
         raise CinemaError(f"{path} carries a damaged note of its sizes; save it again.") from error
 
 
-def _published_config(model: MaskedAutoencoder) -> dict[str, Any]:
+def _published_config(model: MaskedAutoencoder, spacing: Mapping[str, Sequence[float] | None]) -> dict[str, Any]:
     """Writes a model's facts the way the published ``config.yaml`` does; 2D values are padded to three numbers."""
     config = model.config
     geometries = model.encoder.geometries
@@ -308,7 +335,7 @@ def _published_config(model: MaskedAutoencoder) -> dict[str, Any]:
     for view, geometry in geometries.items():
         data["lax" if VIEWS[view].is_long_axis else view] = {
             "patch_size": list(geometry.input_size),
-            "spacing": list(VIEWS[view].spacing),
+            "spacing": list(spacing.get(view) or VIEWS[view].spacing),
             "in_chans": model.encoder.channels,
         }
     return {

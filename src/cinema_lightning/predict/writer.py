@@ -22,7 +22,7 @@ class PredictionWriter(RowWriter):
         shard: Part of the cohort to do, such as ``3/8``; the parts merge when all are there.
         stem: Name of the table; None is ``features`` after pretraining and ``predictions`` after any other task.
         nifti: Also write each frame's reconstruction or label map as NIfTI under ``nifti/``; label maps in the geometry
-            in which the images were acquired.
+            in which the images were acquired, whose voxels the table's volumes count.
         pictures: Also draw each frame under ``pictures/``.
         overwrite: Replace predictions of another checkpoint or other data that lie in the folder.
     """
@@ -42,7 +42,8 @@ class PredictionWriter(RowWriter):
 
     def options(self) -> dict[str, Any]:
         """See :meth:`RowWriter.options`."""
-        return {"nifti": self.nifti, "pictures": self.pictures}
+        # Volumes and points of other versions were those of the prepared image: the two do not belong into one table.
+        return {"nifti": self.nifti, "pictures": self.pictures, "grid": "scan"}
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """See :meth:`RowWriter.setup`."""
