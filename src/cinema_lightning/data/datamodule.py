@@ -26,7 +26,7 @@ from cinema_lightning.data.spacing import (
     check_spacing,
     checked_option,
     plain_spacing,
-    stored_spacing,
+    spacing_here,
     wanted_spacing,
 )
 from cinema_lightning.data.splits import limit_subjects, split_rows
@@ -295,26 +295,11 @@ class CineDataModule(Evaluation, L.LightningDataModule):
             )
         if self.limit_subjects is not None:
             self.rows["train"] = limit_subjects(self.cohort, self.rows["train"], self.limit_subjects, self.run_seed)
-        self._check_spacing()
+        check_spacing(self.cohort, self._spacing_here, self._trained_at, self.spacing)
         self._ready = True
 
     def _spacing_here(self) -> Spacing:
-        """Voxel size of the images as they are handed out; None where it differs from image to image."""
-        if isinstance(self.cohort.reader, NiftiReader):
-            return {view: self.cohort.reader.spacing.get(view) for view in self.views}
-        declared = self.dataset_spacing
-        found = stored_spacing(self.cohort, self._masks, self.views)
-        return {view: None if declared.get(view, ()) is None else size for view, size in found.items()}
-
-    def _check_spacing(self) -> None:
-        if isinstance(self.spacing, dict) and not isinstance(self.cohort.reader, NiftiReader):
-            raise CinemaError(
-                f"{self.cohort.source} is a store, whose images are not resampled: leave data.spacing out, or prepare "
-                "the data again at the size that you want."
-            )
-        if self._trained_at:
-            forced = self.spacing != "auto"
-            check_spacing(self._spacing_here(), self._trained_at, str(self.cohort.source), forced=forced)
+        return spacing_here(self.cohort, self._masks, self.views, self.dataset_spacing)
 
     def _usable(self, rows: np.ndarray) -> np.ndarray:
         counts = np.array([mask.bit_count() for mask in range(256)])[self._masks[rows]]

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal
 
 import numpy as np
 
+from cinema_lightning.data.nifti import NiftiReader
 from cinema_lightning.data.table import VIEW_BITS, Cohort
 from cinema_lightning.errors import CinemaError
 from cinema_lightning.views import get_view
@@ -46,7 +47,7 @@ def wanted_spacing(
     Args:
         views: Views in use.
         option: What the user says.
-        trained_at: The ``spacing`` of a checkpoint's facts; None where there is none.
+        trained_at: The ``spacing`` of a checkpoint's facts; None before training.
         dataset: Voxel sizes that the dataset declares, where they are not the views' own.
 
     Returns:
@@ -59,51 +60,87 @@ def wanted_spacing(
     return {view: _cut(known[view], view) for view in views}
 
 
-def stored_spacing(cohort: Cohort, masks: np.ndarray, views: Sequence[str]) -> Spacing:
+def spacing_here(cohort: Cohort, masks: np.ndarray, views: Sequence[str], dataset: Mapping[str, Any]) -> Spacing:
     """The voxel size of the images of a cohort, as its reader hands them out.
 
     Args:
         cohort: The cohort.
         masks: (n,) views of each study that are in use.
         views: Views to look at.
+        dataset: As of :func:`wanted_spacing`.
 
     Returns:
-        Per view the median of a few studies; None where none can be read or millimetres are not known.
+        Per view, of a store the median of a few studies; None where it varies from image to image, none can be read, or
+        millimetres are not known.
     """
+    if isinstance(cohort.reader, NiftiReader):
+        return {view: _cut(cohort.reader.spacing.get(view), view) for view in views}
     out: Spacing = {}
     for view in views:
         rows = np.flatnonzero(masks & VIEW_BITS[view])
         places = np.unique(np.linspace(0, len(rows) - 1, min(PROBED, len(rows))).astype(int))
         found = [size for row in rows[places] if (size := _probe(cohort, str(cohort.ids[row]), view)) is not None]
-        median = [float(value) for value in np.median(found, axis=0)] if found else None
-        out[view] = _cut(median, view)
+        known = found and dataset.get(view, ()) is not None
+        out[view] = _cut(np.median(found, axis=0).tolist(), view) if known else None
     return out
 
 
-def check_spacing(here: Spacing, trained_at: Mapping[str, Any], source: str, *, forced: bool) -> None:
+def unlike(here: Mapping[str, Any], trained_at: Mapping[str, Any]) -> str:
+    """Where images have another voxel size than those that a network was trained on.
+
+    Args:
+        here: View -> voxel size of the images; None where it is not known or varies.
+        trained_at: The same of those that the network was trained on.
+
+    Returns:
+        Part of a sentence about the first view that differs, such as ``SAX images of 3 x 3 x 10 mm, but the network
+        was trained at 1 x 1 x 10 mm``; empty where none does.
+    """
+    for view, size in here.items():
+        own, wanted = _cut(size, view), _cut(trained_at.get(view), view)
+        if own is None or wanted is None or np.allclose(own, wanted, rtol=TOLERANCE, atol=0):
+            continue
+        display = get_view(view).display
+        return f"{display} images of {in_words(own)} mm, but the network was trained at {in_words(wanted)} mm"
+    return ""
+
+
+def check_spacing(
+    cohort: Cohort, here: Callable[[], Spacing], trained_at: Mapping[str, Any] | None, option: Option
+) -> None:
     """Refuses images at another voxel size than the network was trained at: its volumes would look right and be wrong.
 
     Args:
-        here: Voxel size of the images.
-        trained_at: Of those that the network was trained on.
-        source: What to call the images.
-        forced: Whether the user asked for it; it is then only said.
+        cohort: The cohort.
+        here: Gives the voxel size of its images.
+        trained_at: Of those that the network was trained on, empty where it is not known; None before training.
+        option: What the user says; what was asked for is only said.
 
     Raises:
-        CinemaError: Names both.
+        CinemaError: Names both sizes; or the option cannot be followed.
     """
-    for view, size in here.items():
-        wanted = _cut(trained_at.get(view), view)
-        if size is None or wanted is None or np.allclose(size, wanted, rtol=TOLERANCE, atol=0):
-            continue
-        text = f"{source} has {get_view(view).display} images of {in_words(size)} mm, but the network was trained at "
-        text += f"{in_words(wanted)} mm"
-        if forced:
-            warnings.warn(f"{text}; it is used all the same, as data.spacing says.", stacklevel=3)
-            continue
+    plain = isinstance(cohort.reader, NiftiReader)
+    if isinstance(option, dict) and not plain:
         raise CinemaError(
-            f"{text}: give data of that size (`cinema prepare` with the same --size, or the scans themselves as plain "
-            "NIfTI, which are resampled), or set data.spacing to own to use it all the same."
+            f"{cohort.source} is a store, whose images are not resampled: leave data.spacing out, or prepare the data "
+            "again at the size that you want."
+        )
+    if trained_at is None:
+        return
+    if not trained_at and plain and option == "auto":
+        sizes = ", ".join(f"{get_view(view).display} {in_words(size)}" for view, size in here().items() if size)
+        warnings.warn(
+            "The weights do not say at what voxel size their network was trained; the scans of "
+            f"{cohort.source} are brought to {sizes} mm: set data.spacing if that is not it.",
+            stacklevel=4,
+        )
+    what = unlike(here(), trained_at) if trained_at else ""
+    if what and option != "auto":
+        warnings.warn(f"{cohort.source} has {what}; it is used all the same, as data.spacing says.", stacklevel=4)
+    elif what:
+        raise CinemaError(
+            f"{cohort.source} has {what}: give data of that size (`cinema prepare` with the same --size, or the scans "
+            "themselves as plain NIfTI, which are resampled), or set data.spacing to own to use it all the same."
         )
 
 

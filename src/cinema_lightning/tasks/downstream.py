@@ -12,6 +12,7 @@ from torch import Tensor
 from torchmetrics import MeanMetric
 
 from cinema_lightning.data.native import Native
+from cinema_lightning.data.spacing import unlike
 from cinema_lightning.data.table import HOUSEKEEPING
 from cinema_lightning.errors import CinemaError
 from cinema_lightning.models.adapt import LoadReport, freeze_backbone, layer_decay_groups
@@ -109,6 +110,8 @@ class Downstream(Task):
             rank_zero_info(str(self.report))
             if caution := self.report.facts.get("caution"):
                 rank_zero_warn(str(caution))
+            if what := unlike(spec.get("spacing") or {}, self.report.facts.get("spacing") or {}):
+                rank_zero_warn(f"The data has {what} ({self.weights}): it has to learn another scale first.")
         if self.lora is not None:
             add_lora(built, **asdict(self.lora))
         if self.freeze_what == "backbone":
