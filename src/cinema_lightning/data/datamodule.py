@@ -189,10 +189,11 @@ class CineDataModule(Evaluation, L.LightningDataModule):
             stage: fit, validate, test or predict; None for all.
 
         Raises:
-            CinemaError: If there is no data, or none for this stage.
+            CinemaError: If there is no data, none for this stage, or of another voxel size than the network's.
         """
         if not self._ready:
             self._open()
+        check_spacing(self.cohort, self._spacing_here, self._trained_at, self.spacing)
         if stage in ("fit", None):
             if self.n_train == 0:
                 raise CinemaError(
@@ -295,7 +296,6 @@ class CineDataModule(Evaluation, L.LightningDataModule):
             )
         if self.limit_subjects is not None:
             self.rows["train"] = limit_subjects(self.cohort, self.rows["train"], self.limit_subjects, self.run_seed)
-        check_spacing(self.cohort, self._spacing_here, self._trained_at, self.spacing)
         self._ready = True
 
     def _spacing_here(self) -> Spacing:

@@ -105,8 +105,9 @@ class Grid:
             unseen.append((axis, np.flatnonzero((places < -0.5) | (places > count - 0.5))))
             out = _interpolated(out, axis + 1, np.clip(places, 0, count - 1))
         for axis, cut in unseen:
-            out[(slice(None), *[slice(None)] * axis, cut)] = 0
-            out[(0, *[slice(None)] * axis, cut)] = 1
+            planes = np.moveaxis(out, axis + 1, 0)
+            planes[cut] = 0
+            planes[cut, 0] = 1
         return out
 
     def point_to_scan(self, x: float, y: float) -> tuple[float, float]:

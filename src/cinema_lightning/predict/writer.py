@@ -42,13 +42,14 @@ class PredictionWriter(RowWriter):
 
     def options(self) -> dict[str, Any]:
         """See :meth:`RowWriter.options`."""
-        # Volumes and points of other versions were those of the prepared image: the two do not belong into one table.
-        return {"nifti": self.nifti, "pictures": self.pictures, "grid": "scan"}
+        return {"nifti": self.nifti, "pictures": self.pictures}
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """See :meth:`RowWriter.setup`."""
         if not self._named:
             self.stem = getattr(pl_module, "prediction_stem", self.stem)
+        if grid := getattr(pl_module, "prediction_grid", ""):  # numbers of two grids do not belong into one table
+            self._record["grid"] = grid
         super().setup(trainer, pl_module, stage)
 
     def on_predict_start(self, trainer: Trainer, pl_module: LightningModule) -> None:

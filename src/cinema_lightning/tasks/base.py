@@ -117,6 +117,8 @@ class Task(LightningModule):
     monitor_mode = "min"
     prediction_stem = "predictions"
     """Name of the table that a prediction writes."""
+    prediction_grid = ""
+    """Whose voxels its numbers count, where they count any: ``scan`` is the image as it was acquired."""
 
     def __init__(self, spec: dict[str, Any], optim: Optimisation | None = None, compile: bool = False) -> None:
         super().__init__()

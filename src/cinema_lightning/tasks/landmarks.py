@@ -29,6 +29,7 @@ class Landmarks(Downstream):
 
     kind = "landmarks"
     monitor = "val/mean_distance"
+    prediction_grid = "scan"
 
     def __init__(self, spec: dict[str, Any], **options: Any) -> None:
         super().__init__(spec, **options)

@@ -105,6 +105,7 @@ class Segmentation(Downstream):
     kind = "segmentation"
     monitor = "val/dice"
     monitor_mode = "max"
+    prediction_grid = "scan"
 
     def __init__(
         self,
