@@ -72,9 +72,8 @@ def on_grid(volume: Volume, image: Volume, *, labels: bool = False) -> tuple[np.
     if volume.place != "known" or image.place != "known":
         return _by_voxel(volume, image)
     order, flips = _turns(volume, image)
-    turned = np.flip(
-        volume.voxels.transpose(*order, *range(3, volume.voxels.ndim)), [axis for axis in range(3) if flips[axis]]
-    )
+    turned = volume.voxels.transpose(*order, *range(3, volume.voxels.ndim))
+    turned = np.flip(turned, tuple(axis for axis in range(3) if flips[axis]))
     start = _start(volume, image, turned.shape[:3], flips)
     _check_place(volume, turned, start, image, labels)
     # Half a voxel is no reason to move: two conventions of where a voxel's place is differ by it.

@@ -188,7 +188,8 @@ def _report(
     suffix = f".{label}.csv" if label else ".csv"
     made = f"{counts['made']} prepared, {counts['kept']} already up to date, {len(failures)} failed"
     table = out / f"cohort{suffix}"
-    print(f"{reader.display}: {made}, in {seconds:.0f} s." + (f" Table: {table}." if table.exists() else ""))
+    said = f" Table: {table}." if counts["made"] + counts["kept"] or label else f" {table} is an earlier run's."
+    print(f"{reader.display}: {made}, in {seconds:.0f} s." + (said if table.exists() else ""))
     if failures:
         print(f"What failed and why: {out / ('failures' + suffix)}.")
     if warnings:
