@@ -60,14 +60,15 @@ class Mnms2(Dataset):
         """The cine of both views where ED and ES are the same frames of equally many in both, else ED and ES alone."""
         folder = case.sources[0]
         read = {view: _phases(folder, short, case.geometry) for view, short in FILES.items()}
+        files = {view: find_nifti(folder / f"{folder.name}_{short}_CINE.nii.gz") for view, short in FILES.items()}
         warnings: list[str] = []
-        cines = {}
-        for view, short in FILES.items():
+        cines: dict[str, tuple[Volume, tuple[int, int]] | None] = dict.fromkeys(FILES)
+        for view, file in files.items():
+            cine = read_volume(file, dims=4, geometry=case.geometry) if file.is_file() else None
             try:
-                cines[view] = _cine(folder, short, read[view][0], case.geometry)
+                cines[view] = _cine(cine, read[view][0]) if cine is not None else None
             except CinemaError as error:
-                cines[view] = None
-                warnings.append(f"{str(error).rstrip('.')}; the cine was left out")
+                warnings.append(f"{error}; the cine was left out")
         # a study has one ED and one ES; in series of other lengths they would be looked for at the same phase
         places = {(cine[1], cine[0].voxels.shape[-1]) for cine in cines.values() if cine is not None}
         if None in cines.values() or len(places) != 1:
@@ -111,12 +112,8 @@ def _phases(folder: Path, short: str, geometry: Geometry) -> tuple[Volume, list[
     return one_series(images), labels
 
 
-def _cine(folder: Path, short: str, phases: Volume, geometry: Geometry) -> tuple[Volume, tuple[int, int]] | None:
-    """The whole series on the grid of ED and ES, and where they lie in it; None where there is none or they do not."""
-    path = find_nifti(folder / f"{folder.name}_{short}_CINE.nii.gz")
-    if not path.is_file():
-        return None
-    cine = read_volume(path, dims=4, geometry=geometry)
+def _cine(cine: Volume, phases: Volume) -> tuple[Volume, tuple[int, int]] | None:
+    """The whole series on the grid of ED and ES, and where they lie in it; None where they do not."""
     voxels, note = on_grid(cine, phases)
     found = [
         next((t for t in range(voxels.shape[-1]) if np.array_equal(voxels[..., t], phases.voxels[..., phase])), None)
@@ -124,5 +121,5 @@ def _cine(folder: Path, short: str, phases: Volume, geometry: Geometry) -> tuple
     ]
     if found[0] is None or found[1] is None:
         return None
-    notes = tuple(dict.fromkeys((*phases.notes, *cine.notes, *filter(None, [note]))))
+    notes = (*phases.notes, *cine.notes, *filter(None, [note]))
     return replace(phases, voxels=voxels, notes=notes), (found[0], found[1])

@@ -186,7 +186,7 @@ def map_labels(label: np.ndarray, label_map: Mapping[int, int], what: str) -> np
     if label.dtype.kind == "f":
         label = np.where(np.abs(label - np.rint(label)) <= WHOLE, np.rint(label), label)
     values = np.unique(label)
-    unknown = [f"{value:.6g}" for value in values if value not in label_map]
+    unknown = [f"{value.item():.6g}" for value in values if value not in label_map]
     if unknown:
         known = ", ".join(map(str, label_map))
         raise CinemaError(f"the label map of {what} holds {', '.join(unknown[:SHOWN])}; known are {known}")
