@@ -90,7 +90,7 @@ def test_pixdim_within_one_percent_is_the_same(written):
     file = open_nifti(path)
     np.testing.assert_array_equal(file.affine, HEART)
     assert file.notes == ()
-    with pytest.raises(CinemaError, match="pixdim 1.52 x 1.5 x 10 mm"):
+    with pytest.raises(CinemaError, match=r"pixdim 1\.52 x 1\.5 x 10 mm"):
         open_nifti(written({PIXDIM + 4: ("3f", 1.52, 1.5, 10)}))
     with pytest.raises(CinemaError, match="pixdim nan"):
         open_nifti(written({PIXDIM + 4: ("f", float("nan"))}))

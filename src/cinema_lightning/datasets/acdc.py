@@ -19,7 +19,7 @@ from cinema_lightning.datasets.base import (
 )
 from cinema_lightning.datasets.files import body_mass_index, find_folder, metres, number, tidy, whole
 from cinema_lightning.errors import CinemaError
-from cinema_lightning.imaging.nifti import read_nifti, read_series
+from cinema_lightning.imaging.nifti import read_volume
 
 FOLDERS = {"training": "train", "testing": "test"}
 VALIDATION_PER_GROUP = 2
@@ -39,6 +39,7 @@ class Acdc(Dataset):
     classes: ClassVar[dict[str, tuple[str, ...]]] = {"pathology": ("DCM", "HCM", "MINF", "NOR", "RV")}
     regression = ("lv_ef", "rv_ef", "bmi")
     measures = "volumes"
+    nifti = True
     splits = "testing/ is test; of training/, two subjects per pathology (seed 0) validate"
 
     def cases(self, raw: Path) -> list[CaseRef]:
@@ -56,12 +57,13 @@ class Acdc(Dataset):
     def read(self, case: CaseRef) -> RawCase:
         """See :meth:`Dataset.read`."""
         folder, name = case.sources[0], case.args["name"]
-        frames, affine = read_series(folder / f"{name}_4d.nii.gz")
-        labels = {}
-        for frame in sorted({case.args["ed_frame"], case.args["es_frame"]}):
-            labels[frame], _ = read_nifti(folder / f"{name}_frame{frame + 1:02d}_gt.nii.gz", dims=3)
+        image = read_volume(folder / f"{name}_4d.nii.gz", dims=4, geometry=case.geometry)
+        labels = {
+            frame: read_volume(folder / f"{name}_frame{frame + 1:02d}_gt.nii.gz", dims=3, geometry=case.geometry)
+            for frame in sorted({case.args["ed_frame"], case.args["es_frame"]})
+        }
         fields = {key: case.args[key] for key in ("ed_frame", "es_frame")}
-        return RawCase({"sax": RawSeries(frames, affine, labels)}, fields)
+        return RawCase({"sax": RawSeries.of(image, labels)}, fields)
 
 
 def _case(folder: Path, split: str) -> CaseRef:

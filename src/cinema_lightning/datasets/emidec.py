@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 from cinema_lightning.datasets.base import CaseRef, Dataset, RawCase, RawSeries, dataset
 from cinema_lightning.datasets.files import find_folder, natural_key, number, sex, shuffled_split, tidy
 from cinema_lightning.errors import CinemaError
-from cinema_lightning.imaging.nifti import read_frame, read_nifti
+from cinema_lightning.imaging.nifti import read_volume
 
 # Key in the text file (without the dagger that some carry) -> column of the table.
 NUMBERS = {"Troponin": "troponin", "Killip Max": "killip_max", "FEVG": "lv_ef", "NTProBNP": "ntprobnp", "Age": "age"}
@@ -39,6 +39,7 @@ class Emidec(Dataset):
     classes: ClassVar[dict[str, tuple[str, ...]]] = {"pathology": ("N", "P")}
     columns = ("tobacco", "troponin", "killip_max", "ntprobnp", *YES_NO.values())
     measures = "proportions"
+    nifti = True
     splits = "60/20/20 within normal (N) and within pathological (P) cases, seed 0"
 
     def cases(self, raw: Path) -> list[CaseRef]:
@@ -55,9 +56,11 @@ class Emidec(Dataset):
     def read(self, case: CaseRef) -> RawCase:
         """See :meth:`Dataset.read`."""
         folder = case.sources[0]
-        frames, affine = read_frame(folder / "Images" / f"{folder.name}.nii.gz")
-        label, _ = read_nifti(folder / "Contours" / f"{folder.name}.nii.gz", dims=3)
-        return RawCase({"sax": RawSeries(frames, affine, {0: label})})
+        image, label = (
+            read_volume(folder / part / f"{folder.name}.nii.gz", dims=3, geometry=case.geometry)
+            for part in ("Images", "Contours")
+        )
+        return RawCase({"sax": RawSeries.of(image, {0: label})})
 
 
 def _case(path: Path) -> CaseRef:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -18,7 +19,7 @@ from cinema_lightning.datasets.base import (
 )
 from cinema_lightning.datasets.files import body_mass_index, find_folder, metres, number, read_table, sex, tidy, whole
 from cinema_lightning.errors import CinemaError
-from cinema_lightning.imaging.nifti import read_series
+from cinema_lightning.imaging.nifti import read_volume
 
 TABLE = "*M&Ms_Dataset_information*.csv"
 COLUMNS = ("External code", "VendorName", "Centre", "ED", "ES", "Age", "Pathology", "Sex", "Height", "Weight")
@@ -45,6 +46,7 @@ class Mnms(Dataset):
     }
     regression = ("lv_ef", "rv_ef", "age")
     measures = "volumes"
+    nifti = True
     splits = "the folder that holds the case; Training/Unlabeled is left out"
 
     def cases(self, raw: Path) -> list[CaseRef]:
@@ -64,13 +66,18 @@ class Mnms(Dataset):
     def read(self, case: CaseRef) -> RawCase:
         """See :meth:`Dataset.read`."""
         folder = case.sources[0]
-        frames, affine = read_series(folder / f"{folder.name}_sa.nii.gz")
-        maps, _ = read_series(folder / f"{folder.name}_sa_gt.nii.gz")
+        image = read_volume(folder / f"{folder.name}_sa.nii.gz", dims=4, geometry=case.geometry)
+        maps = read_volume(folder / f"{folder.name}_sa_gt.nii.gz", dims=4, geometry=case.geometry)
         phases = {key: int(case.args[key]) for key in ("ed_frame", "es_frame")}
-        if maps.shape != frames.shape:
-            raise CinemaError(f"{folder}: the label series is {maps.shape} and the image series {frames.shape}.")
-        labels = {frame: maps[frame] for frame in sorted(set(phases.values())) if 0 <= frame < len(maps)}
-        return RawCase({"sax": RawSeries(frames, affine, labels)}, dict(phases))
+        count, wanted = maps.voxels.shape[-1], image.voxels.shape[-1]
+        if count != wanted:
+            raise CinemaError(f"{maps.name} has {count} frames and its image {wanted}.")
+        labels = {
+            frame: replace(maps, voxels=maps.voxels[..., frame])
+            for frame in sorted(set(phases.values()))
+            if 0 <= frame < count
+        }
+        return RawCase({"sax": RawSeries.of(image, labels)}, dict(phases))
 
 
 def _case(root: Path, table: Path, row: dict[str, str]) -> CaseRef | None:

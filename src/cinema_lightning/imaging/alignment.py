@@ -7,7 +7,8 @@ map that is laid wrongly over its image gives numbers that look right.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -43,25 +44,22 @@ class Volume:
     place: Place = "known"
     notes: tuple[str, ...] = ()
 
+    @property
+    def size(self) -> tuple[int, int, int]:
+        """Voxels, (X, Y, Z)."""
+        x, y, z = self.voxels.shape[:3]
+        return x, y, z
 
-def on_grid(
-    volume: Volume,
-    affine: np.ndarray,
-    shape: tuple[int, ...],
-    *,
-    place: Place = "known",
-    labels: bool = False,
-) -> tuple[np.ndarray, str]:
-    """Brings a volume onto another image's grid by the two affines.
+
+def on_grid(volume: Volume, image: Volume, *, labels: bool = False) -> tuple[np.ndarray, str]:
+    """Brings a volume onto the grid of the image that it belongs to, by the two affines.
 
     A label map may cover a part of the grid, as one of a cut-out does (the rest is 0), and is moved by a voxel where
     its origin says so. An image keeps its voxels, and an origin that is off by less is only said.
 
     Args:
         volume: What to bring; further axes than X, Y, Z are kept.
-        affine: (4, 4) of the grid, voxel to RAS mm.
-        shape: (X, Y, Z) of the grid.
-        place: Whether the place of the grid is known, see :class:`Volume`.
+        image: Whose grid it is.
         labels: Whether it is a label map.
 
     Returns:
@@ -71,104 +69,130 @@ def on_grid(
         CinemaError: If sizes, voxel sizes, directions or origins contradict each other, or labelled voxels would lie
             outside of the grid.
     """
-    if volume.place != "known" or place != "known":
-        return _by_voxel(volume, affine, shape, place)
-    order, flips = _turns(volume, affine)
-    turned = np.flip(
-        volume.voxels.transpose(*order, *range(3, volume.voxels.ndim)), [axis for axis in range(3) if flips[axis]]
-    )
-    start = _start(volume, affine, turned.shape[:3], flips)
-    _check_place(volume, turned, start, affine, shape, labels)
+    if volume.place != "known" or image.place != "known":
+        return _by_voxel(volume, image)
+    order, flips = _turns(volume, image)
+    turned = volume.voxels.transpose(*order, *range(3, volume.voxels.ndim))
+    turned = np.flip(turned, tuple(axis for axis in range(3) if flips[axis]))
+    start = _start(volume, image, turned.shape[:3], flips)
+    _check_place(volume, turned, start, image, labels)
     # Half a voxel is no reason to move: two conventions of where a voxel's place is differ by it.
     nearest = np.sign(start) * np.ceil(np.abs(start) - 0.5 - ROUNDING)
     whole = nearest.astype(int) if labels else np.zeros(3, int)
-    out = _moved(volume, turned, whole, shape)
+    out = _moved(volume, turned, whole, image)
     return out, _said(volume, order, flips, whole, start - whole)
 
 
-def _by_voxel(volume: Volume, affine: np.ndarray, shape: tuple[int, ...], place: Place) -> tuple[np.ndarray, str]:
+def one_series(images: Sequence[Volume]) -> Volume:
+    """Frames or sequences from files of their own as one series on the grid of the first.
+
+    Args:
+        images: (X, Y, Z) each.
+
+    Returns:
+        (X, Y, Z, T) in a type that holds them all, with all that there is to say.
+
+    Raises:
+        CinemaError: If one lies elsewhere, see :func:`on_grid`.
+    """
+    first = images[0]
+    brought = [on_grid(image, first) for image in images]
+    notes = [note for image, (_, note) in zip(images, brought, strict=True) for note in (*image.notes, note) if note]
+    # In memory frame by frame, as they are used.
+    voxels = np.moveaxis(np.stack([voxels for voxels, _ in brought]), 0, -1)
+    return replace(first, voxels=voxels, notes=tuple(notes))
+
+
+def _by_voxel(volume: Volume, image: Volume) -> tuple[np.ndarray, str]:
     """Voxel on voxel, where a header does not say (or says twice) where its voxels lie."""
-    if volume.voxels.shape[:3] != tuple(shape):
-        raise CinemaError(f"{volume.name} has {_size(volume.voxels.shape)} voxels and the image {_size(shape)}")
-    _check_spacing(volume, affine, (0, 1, 2))
-    if np.abs(corners(volume.affine, shape) - corners(affine, shape)).max() <= spacing_of(affine).min():
+    if volume.size != image.size:
+        raise _other_size(volume, image)
+    _check_spacing(volume, image, (0, 1, 2))
+    apart = np.abs(corners(volume.affine, image.size) - corners(image.affine, image.size)).max()
+    if apart <= spacing_of(image.affine).min():
         return volume.voxels, ""
-    if "disputed" in (volume.place, place):
+    if "disputed" in (volume.place, image.place):
         raise CinemaError(
-            f"{volume.name} and its image lie apart, and the sform and qform of one of them contradict each other, so "
-            "that it is not known how they belong together: mend the headers"
+            f"{volume.name} lies elsewhere than {image.name}, and the sform and qform of one of them contradict each "
+            "other, so that it is not known how they belong together: mend the headers"
         )
     return volume.voxels, (
-        f"{volume.name}: its header or its image's does not say where it lies (sform and qform codes are 0), so it was "
-        "laid over the image voxel by voxel"
+        f"{volume.name} was laid over {image.name} voxel by voxel, since the header of one of them does not say where "
+        "it lies (sform and qform codes 0)"
     )
 
 
-def _turns(volume: Volume, affine: np.ndarray) -> tuple[tuple[int, int, int], tuple[bool, ...]]:
+def _turns(volume: Volume, image: Volume) -> tuple[tuple[int, int, int], tuple[bool, ...]]:
     """Which axis of the volume is each axis of the grid, and which of them run backwards."""
-    own, grid = volume.affine[:3, :3] / spacing_of(volume.affine), affine[:3, :3] / spacing_of(affine)
+    own, grid = (one.affine[:3, :3] / spacing_of(one.affine) for one in (volume, image))
     # Row: axis of the grid, column: axis of the volume; solved instead of multiplied, since stacks may be sheared.
     match = np.linalg.solve(grid, own)
     order = np.abs(match).argmax(axis=1)
     if sorted(order.tolist()) != [0, 1, 2]:
-        raise CinemaError(f"{volume.name} is rotated against its image")
+        raise CinemaError(f"{volume.name} is rotated against {image.name}")
     signs = np.sign(match[range(3), order])
-    _check_spacing(volume, affine, tuple(order.tolist()))
+    _check_spacing(volume, image, tuple(order.tolist()))
     nearest = np.zeros((3, 3))
     nearest[range(3), order] = signs
-    extent = spacing_of(volume.affine) * (np.array(volume.voxels.shape[:3]) - 1)
-    off = np.abs(match - nearest) @ extent / spacing_of(affine)
-    if off.max() > 1:
-        raise CinemaError(f"{volume.name} is rotated against its image, by {off.max():.1f} voxels at its far corner")
+    extent = spacing_of(volume.affine) * (np.array(volume.size) - 1)
+    off = float((np.abs(match - nearest) @ extent / spacing_of(image.affine)).max())
+    if off > 1:
+        raise CinemaError(f"{volume.name} is rotated against {image.name}, by {off:.1f} voxels at its far corner")
     # A single voxel runs neither way.
-    flips = (signs < 0) & (np.array(volume.voxels.shape)[order] > 1)
+    flips = (signs < 0) & (np.array(volume.size)[order] > 1)
     return (int(order[0]), int(order[1]), int(order[2])), tuple(flips.tolist())
 
 
-def _check_spacing(volume: Volume, affine: np.ndarray, order: tuple[int, ...]) -> None:
-    own, wanted = spacing_of(volume.affine)[list(order)], spacing_of(affine)
+def _check_spacing(volume: Volume, image: Volume, order: tuple[int, ...]) -> None:
+    own, wanted = spacing_of(volume.affine)[list(order)], spacing_of(image.affine)
     if np.abs(own / wanted - 1).max() > SAME_SIZE:
         raise CinemaError(
-            f"{volume.name} has voxels of {millimetres(own)} by its header and the image {millimetres(wanted)}"
+            f"{volume.name} has voxels of {millimetres(own)} by its header and {image.name} {millimetres(wanted)}: "
+            "mend the header that is wrong"
         )
 
 
-def _start(volume: Volume, affine: np.ndarray, turned: tuple[int, ...], flips: tuple[bool, ...]) -> np.ndarray:
+def _start(volume: Volume, image: Volume, turned: tuple[int, ...], flips: tuple[bool, ...]) -> np.ndarray:
     """Where on the grid the first voxel of the turned volume lies, voxels.
 
     It is measured at the file's own first voxel, whose place the header holds, so that voxel sizes that differ in their
     last digits do not add up over the image.
     """
-    at = np.linalg.solve(affine, volume.affine @ [0.0, 0.0, 0.0, 1.0])[:3]
+    at = np.linalg.solve(image.affine, volume.affine @ [0.0, 0.0, 0.0, 1.0])[:3]
     return at - np.where(flips, np.array(turned) - 1, 0)
 
 
-def _check_place(
-    volume: Volume, turned: np.ndarray, start: np.ndarray, affine: np.ndarray, shape: tuple[int, ...], labels: bool
-) -> None:
-    same = turned.shape[:3] == tuple(shape)
+def _check_place(volume: Volume, turned: np.ndarray, start: np.ndarray, image: Volume, labels: bool) -> None:
+    same = turned.shape[:3] == image.size
     if same and np.abs(start).max() > 1 + ROUNDING:
-        away = float(np.linalg.norm(affine[:3, :3] @ start))
+        away = float(np.linalg.norm(image.affine[:3, :3] @ start))
         raise CinemaError(
-            f"{volume.name} has as many voxels as its image, but its header places it {away:.1f} mm from there "
-            f"({', '.join(f'{value:.1f}' for value in start)} voxels): mend its origin"
+            f"{volume.name} has as many voxels as {image.name}, but its header places it {away:.1f} mm away "
+            f"({', '.join(f'{value:.1f}' for value in np.round(start, 1) + 0.0)} voxels): mend the header that is wrong"
         )
     # A map that covers a part and marks nothing there is likelier the map of something else.
     if not same and not (labels and turned.any()):
-        raise CinemaError(f"{volume.name} has {_size(turned.shape)} voxels and the image {_size(shape)}")
+        raise _other_size(volume, image)
 
 
-def _moved(volume: Volume, turned: np.ndarray, start: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
-    if not start.any() and turned.shape[:3] == tuple(shape):
+def _other_size(volume: Volume, image: Volume) -> CinemaError:
+    own, wanted = (" x ".join(map(str, one.size)) for one in (volume, image))
+    return CinemaError(f"{volume.name} has {own} voxels and {image.name} {wanted}")
+
+
+def _moved(volume: Volume, turned: np.ndarray, start: np.ndarray, image: Volume) -> np.ndarray:
+    if not start.any() and turned.shape[:3] == image.size:
         return turned
     low = np.maximum(start, 0)
-    high = np.minimum(start + turned.shape[:3], shape)
+    high = np.minimum(start + turned.shape[:3], image.size)
     inside = tuple(slice(max(a - s, 0), max(b - s, 0)) for a, b, s in zip(low, high, start, strict=True))
     kept = turned[inside]
     lost = np.count_nonzero(turned) - np.count_nonzero(kept)
     if lost:
-        raise CinemaError(f"{volume.name} reaches beyond its image by its header: {lost} voxels of it would be lost")
-    out = np.zeros((*shape, *turned.shape[3:]), turned.dtype)
+        raise CinemaError(
+            f"{volume.name} reaches beyond {image.name} by its header: {lost} marked voxels would be lost"
+        )
+    out = np.zeros((*image.size, *turned.shape[3:]), turned.dtype)
     out[tuple(slice(a, b) for a, b in zip(low, high, strict=True))] = kept
     return out
 
@@ -190,10 +214,6 @@ def corners(affine: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
     """Where the eight outer voxels of a grid of (X, Y, Z) voxels lie, (8, 3) RAS mm."""
     index = np.stack(np.meshgrid(*([0, n - 1] for n in shape), indexing="ij"), axis=-1).reshape(-1, 3)
     return index @ affine[:3, :3].T + affine[:3, 3]
-
-
-def _size(shape: tuple[int, ...]) -> str:
-    return " x ".join(str(n) for n in shape[:3])
 
 
 def millimetres(spacing: np.ndarray) -> str:

@@ -16,6 +16,7 @@ from pathlib import Path
 
 from cinema_lightning.datasets.base import DATASETS, CaseRef, Dataset
 from cinema_lightning.errors import CinemaError
+from cinema_lightning.imaging.nifti import Geometry
 from cinema_lightning.prepare.failures import Problem
 from cinema_lightning.prepare.record import recorded_size
 from cinema_lightning.prepare.runner import Outcome, Plan, Stop, run_all, stop_on_signals
@@ -35,6 +36,7 @@ def prepare(
     strict: bool = False,
     outcomes: Path | None = None,
     size: Size = "full",
+    geometry: Geometry = "refuse",
 ) -> int:
     """Turns a downloaded dataset into the store and its table (cohort.csv).
 
@@ -53,6 +55,8 @@ def prepare(
         outcomes: UK Biobank only: CSV of outcomes and covariates by EID.
         size: full is as published; small, for quick trials, makes pictures of 64 x 64 pixels (SAX voxels 3 times as
             long in plane, long-axis voxels 4 times, slices as they are). A store has one size.
+        geometry: What to believe where the sform and the pixdim of a NIfTI header name different voxel sizes: sform
+            (as nibabel does), pixdim (as SimpleITK and the published code do), or neither: refuse fails such studies.
 
     Returns:
         Exit code: 0 when every study is in the store, 1 when some failed, 128 + number of the signal that stopped it.
@@ -73,6 +77,7 @@ def prepare(
             f"for --size {size}, or delete that folder first."
         )
     cases, notes = _list(reader, raw, outcomes)
+    cases = _with_geometry(reader, cases, geometry)
     mine = cases if part is None else cases[part.index - 1 :: part.count]
     label = "" if part is None else f"{part.index}-of-{part.count}"
     began = time.monotonic()
@@ -108,6 +113,15 @@ def _list(reader: Dataset, raw: Path, outcomes: Path | None) -> tuple[list[CaseR
     counts = Counter(case.id for case in cases)
     unique = {case.id: _checked(case, counts[case.id]) for case in cases}
     return [unique[name] for name in sorted(unique)], notes
+
+
+def _with_geometry(reader: Dataset, cases: list[CaseRef], geometry: Geometry) -> list[CaseRef]:
+    """The choice becomes one of the studies' arguments, so that another one prepares them anew."""
+    if geometry == "refuse":
+        return cases
+    if not reader.nifti:
+        raise CinemaError(f"{reader.display} is not read from NIfTI files: leave --geometry out.")
+    return [replace(case, args={**case.args, "geometry": geometry}) for case in cases]
 
 
 def _checked(case: CaseRef, count: int) -> CaseRef:
@@ -174,7 +188,8 @@ def _report(
     suffix = f".{label}.csv" if label else ".csv"
     made = f"{counts['made']} prepared, {counts['kept']} already up to date, {len(failures)} failed"
     table = out / f"cohort{suffix}"
-    print(f"{reader.display}: {made}, in {seconds:.0f} s." + (f" Table: {table}." if table.exists() else ""))
+    said = f" Table: {table}." if counts["made"] + counts["kept"] or label else f" {table} is an earlier run's."
+    print(f"{reader.display}: {made}, in {seconds:.0f} s." + (said if table.exists() else ""))
     if failures:
         print(f"What failed and why: {out / ('failures' + suffix)}.")
     if warnings:

@@ -14,6 +14,7 @@ from cinema_lightning.data.store import series_path, write_series
 from cinema_lightning.datasets.base import CaseRef, Dataset, RawCase, RawSeries
 from cinema_lightning.errors import CinemaError
 from cinema_lightning.imaging import geometry
+from cinema_lightning.imaging.alignment import Volume, on_grid
 from cinema_lightning.imaging.geometry import Window
 from cinema_lightning.imaging.grid import Grid
 from cinema_lightning.imaging.intensity import to_uint8
@@ -22,7 +23,11 @@ from cinema_lightning.prepare.failures import StepError, step
 from cinema_lightning.prepare.size import Size, crop_size, marked, target_spacing
 
 # Raised whenever the same raw study gives other bytes or cells, so that a second run prepares it anew.
-VERSION = 1
+VERSION = 2
+# A label may miss a whole number by this much, as after a detour through floating numbers.
+WHOLE = 1e-3
+# Wrong labels that a message names.
+SHOWN = 5
 
 
 @dataclass
@@ -61,7 +66,8 @@ def prepare_case(dataset: Dataset, case: CaseRef, root: Path, size: Size = "full
     with step("read"):
         raw = dataset.read(case)
         _check(raw)
-    works = {view: _start(dataset, view, series, size) for view, series in raw.series.items()}
+        labels, notes = _labels_on_images(raw)
+    works = {view: _start(dataset, view, series, labels[view], size) for view, series in raw.series.items()}
     row: dict[str, Any] = {"views": " ".join(works), "n_frames": min(len(work.raw.frames) for work in works.values())}
     if "sax" in works:
         row["n_slices"] = works["sax"].grid.whole_shape[2]
@@ -76,9 +82,9 @@ def prepare_case(dataset: Dataset, case: CaseRef, root: Path, size: Size = "full
         for view, work in works.items():
             _write(dataset, case, root, view, work, size)
     if row.get("lv_esv") == 0:
-        raw.warnings.append("the ES label map has no LV blood pool, so the ejection fraction is 100%")
+        notes.append("the ES label map has no LV blood pool, so the ejection fraction is 100%")
     landmarks = [[view, frame, name, *works[view].moved(x, y)] for view, frame, name, x, y in raw.landmarks]
-    return {"row": row, "landmarks": landmarks, "warnings": list(raw.warnings)}
+    return {"row": row, "landmarks": landmarks, "warnings": [*raw.warnings, *notes]}
 
 
 def _check(raw: RawCase) -> None:
@@ -89,11 +95,32 @@ def _check(raw: RawCase) -> None:
             raise CinemaError(f"{view}: an image series of shape {series.frames.shape} cannot be prepared")
         if not series.frames.any():
             raise CinemaError(f"{view}: every pixel is 0")
-        for frame, label in series.labels.items():
-            if label.shape != series.frames.shape[1:]:
-                sizes = f"{label.shape} voxels and the image {series.frames.shape[1:]}"
-                raise CinemaError(f"{view}: the label map of frame {frame} has {sizes}")
     _check_phases(raw)
+
+
+def _labels_on_images(raw: RawCase) -> tuple[dict[str, dict[int, np.ndarray]], list[str]]:
+    """View -> frame -> label map on its image's grid, and what there is to say of the headers."""
+    maps: dict[str, dict[int, np.ndarray]] = {view: {} for view in raw.series}
+    notes = [note for series in raw.series.values() for note in series.notes]
+    for view, series in raw.series.items():
+        for frame, label in sorted(series.labels.items()):
+            try:
+                maps[view][frame], said = _on_image(label, series)
+            except CinemaError as error:
+                raise CinemaError(f"{view}: the label map of frame {frame}: {error}") from None
+            notes += said
+    return maps, list(dict.fromkeys(notes))
+
+
+def _on_image(label: np.ndarray | Volume, series: RawSeries) -> tuple[np.ndarray, list[str]]:
+    shape = series.frames.shape[1:]
+    if isinstance(label, Volume):
+        image = Volume(series.frames[0], np.asarray(series.affine, float), "its image", series.place)
+        voxels, note = on_grid(label, image, labels=True)
+        return voxels, [*label.notes, *filter(None, [note])]
+    if label.shape != shape:
+        raise CinemaError(f"it has {label.shape} voxels and the image {shape}")
+    return label, []
 
 
 def _check_phases(raw: RawCase) -> None:
@@ -102,21 +129,22 @@ def _check_phases(raw: RawCase) -> None:
         return
     if end_diastole == end_systole:
         raise CinemaError(f"ED and ES are the same frame ({end_diastole}, counted from 0)")
-    last = min(len(series.frames) for series in raw.series.values()) - 1
+    # They count in the SAX series, where there is one; other views may be longer or shorter.
+    counted = [raw.series["sax"]] if "sax" in raw.series else raw.series.values()
+    last = min(len(series.frames) for series in counted) - 1
     for phase, frame in (("ED", end_diastole), ("ES", end_systole)):
         if frame is None or not 0 <= frame <= last:
             raise CinemaError(f"{phase} is frame {frame}, counted from 0, but the frames are 0 to {last}")
 
 
-def _start(dataset: Dataset, view: str, series: RawSeries, size: Size) -> _Work:
+def _start(dataset: Dataset, view: str, series: RawSeries, labels: Mapping[int, np.ndarray], size: Size) -> _Work:
     with step("resample"):
         shape = series.frames.shape[1:]
         target = target_spacing(dataset, view, geometry.spacing_of(series.affine).tolist(), shape, size)
         work = _Work(series, Grid(np.asarray(series.affine, float), shape, target), {})
     with step("labels"):
         mapped = {
-            frame: map_labels(label, dataset.label_map, f"frame {frame} of {view}")
-            for frame, label in sorted(series.labels.items())
+            frame: map_labels(label, dataset.label_map, f"frame {frame} of {view}") for frame, label in labels.items()
         }
     with step("resample"):
         work.labels = {frame: work.grid.to_network(label, label=True) for frame, label in mapped.items()}
@@ -127,7 +155,7 @@ def map_labels(label: np.ndarray, label_map: Mapping[int, int], what: str) -> np
     """Turns a provider's label values into class codes.
 
     Args:
-        label: Raw label map.
+        label: Raw label map; values within a thousandth of a whole number are it.
         label_map: Raw value -> class code.
         what: What to call the map in a message.
 
@@ -137,11 +165,13 @@ def map_labels(label: np.ndarray, label_map: Mapping[int, int], what: str) -> np
     Raises:
         CinemaError: If a value is not in the map.
     """
+    if label.dtype.kind == "f":
+        label = np.where(np.abs(label - np.rint(label)) <= WHOLE, np.rint(label), label)
     values = np.unique(label)
-    unknown = [value.item() for value in values if value not in label_map]
+    unknown = [f"{value.item():.6g}" for value in values if value not in label_map]
     if unknown:
         known = ", ".join(map(str, label_map))
-        raise CinemaError(f"the label map of {what} holds {', '.join(map(str, unknown))}; known are {known}")
+        raise CinemaError(f"the label map of {what} holds {', '.join(unknown[:SHOWN])}; known are {known}")
     out = np.zeros(label.shape, np.uint8)
     for value in values:
         out[label == value] = label_map[int(value)]

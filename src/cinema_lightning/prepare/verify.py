@@ -186,7 +186,7 @@ def check_study(reader: Dataset, root: Path, row: Row, marks: list[Row], full: b
     name, views = row["id"], row.get("views", "").split()
     if not views:
         yield Finding("error", name, "views", "the row names no view")
-    frames = []
+    frames: dict[str, int] = {}
     for view in views:
         if view not in VIEWS:
             yield Finding("error", name, "views", f"there is no view '{view}'")
@@ -197,12 +197,13 @@ def check_study(reader: Dataset, root: Path, row: Row, marks: list[Row], full: b
             path = series_path(root, name, view, "label")
             if path.is_file():
                 yield from _check_labels(reader, name, view, series, open_series(path), row)
-            frames.append(series.n_frames)
+            frames[view] = series.n_frames
         except CinemaError as error:
             yield Finding("error", name, "files", str(error))
         yield from _check_marks(name, view, marks, root)
     if frames:
-        yield from _check_phases(row, min(frames))
+        # ED and ES count in the SAX series, where there is one; other views may have fewer frames.
+        yield from _check_phases(row, min(frames.values()), frames.get("sax", min(frames.values())))
     yield from _check_clinical(row)
 
 
@@ -260,16 +261,14 @@ def _check_marks(name: str, view: str, marks: list[Row], root: Path) -> Iterator
             yield Finding("error", name, "landmarks", f"{view}: {mark['landmark']} is at {at}, outside of {size}")
 
 
-def _check_phases(row: Row, n_frames: int) -> Iterator[Finding]:
+def _check_phases(row: Row, n_frames: int, counted: int) -> Iterator[Finding]:
     name = row["id"]
     if row.get("n_frames") and number(row["n_frames"]) != n_frames:
         yield Finding("error", name, "frames", f"the table says {row['n_frames']} frames, the files {n_frames}")
     phases = [number(row.get(column, "")) for column in ("ed_frame", "es_frame")]
     for phase, frame in zip(("ED", "ES"), phases, strict=True):
-        if frame is not None and not 0 <= frame < n_frames:
-            yield Finding(
-                "error", name, "frames", f"{phase} is frame {frame:g}, but the frames are 0 to {n_frames - 1}"
-            )
+        if frame is not None and not 0 <= frame < counted:
+            yield Finding("error", name, "frames", f"{phase} is frame {frame:g}, but the frames are 0 to {counted - 1}")
     if phases[0] is not None and phases[0] == phases[1]:
         yield Finding("error", name, "frames", f"ED and ES are the same frame ({phases[0]:g})")
 
