@@ -226,7 +226,8 @@ class NiftiSeries:
             voxels = file.voxels().reshape(*self._grid.size, -1, order="F")
             if index:
                 there = Volume(voxels, file.affine, str(file.path), file.place, file.notes)
-                voxels, note = on_grid(there, first.affine, self._grid.size, place=first.place)
+                nothing = np.broadcast_to(np.uint8(0), self._grid.size)  # only where it lies counts
+                voxels, note = on_grid(there, Volume(nothing, first.affine, str(first.path), first.place))
                 if note:
                     warnings.warn(note, stacklevel=2)
             self._voxels[index] = voxels
