@@ -45,6 +45,7 @@ def _trained(checkpoint: Path) -> tuple[Any, dict[str, Any]]:
     from cinema_lightning.compatibility import check_fits, refuse_foreign_classes
     from cinema_lightning.errors import CinemaError
     from cinema_lightning.messages import translate
+    from cinema_lightning.models.foreign import unfit
     from cinema_lightning.tasks import TASKS
     from cinema_lightning.tasks.base import Task
 
@@ -52,7 +53,7 @@ def _trained(checkpoint: Path) -> tuple[Any, dict[str, Any]]:
     content = load_checkpoint(checkpoint)
     hparams = dict(content.get("hyper_parameters") or {})
     if "_class_path" not in hparams or "spec" not in hparams:
-        raise CinemaError(f"{checkpoint} does not say what network it holds; use a checkpoint of `cinema fit`.")
+        raise unfit(checkpoint)
     refuse_foreign_classes(hparams, checkpoint)
     hparams.pop("_instantiator", None)
     if "weights" in hparams:

@@ -12,6 +12,7 @@ import torch
 from cinema_lightning.errors import CinemaError
 from cinema_lightning.models.convunetr import ConvUNetR
 from cinema_lightning.models.convvit import ConvViT
+from cinema_lightning.models.foreign import GIVE, whose_is
 from cinema_lightning.models.layout import check_layout, first_keys
 from cinema_lightning.models.sizes import SIZES
 from cinema_lightning.models.weights import (
@@ -129,8 +130,8 @@ def finetuned_facts(
     head = shapes.get(f"pred_head_dict.{views[0]}.weight") if views else None
     if not is_finetuned(shapes) or not head or not (dense or "pred_head_dict.cls.weight" in shapes):
         raise CinemaError(
-            f"{path} is not a fine-tuned network in the published layout; its first keys are "
-            f"{first_keys(sorted(shapes))}."
+            f"{path} {whose_is(shapes)}not a fine-tuned network in the published layout; its first keys are "
+            f"{first_keys(sorted(shapes))}. Here, {GIVE}."
         )
     facts: dict[str, Any] = {
         "network": "ConvUNetR" if dense else "ConvViT",

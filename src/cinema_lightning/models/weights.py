@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from cinema_lightning.errors import CinemaError
 from cinema_lightning.files import replacing
+from cinema_lightning.models.foreign import GIVE, broken_checkpoint, broken_safetensors, unfit, whose_is
 from cinema_lightning.models.layout import check_layout, first_keys, published_slots, to_published
 from cinema_lightning.models.mae import MaskedAutoencoder
 from cinema_lightning.models.published_config import Publishable, published_config
@@ -192,9 +193,7 @@ def opened(path: Path) -> Any:
     try:
         return safe_open(path, framework="pt")
     except (SafetensorError, OSError) as error:
-        raise CinemaError(
-            f"{path} is not a whole safetensors file ({error}); it may be truncated, fetch it again."
-        ) from error
+        raise broken_safetensors(path, error) from error
 
 
 def _from_shapes(shapes: Mapping[str, Sequence[int]], path: Path) -> dict[str, Any]:
@@ -204,8 +203,8 @@ def _from_shapes(shapes: Mapping[str, Sequence[int]], path: Path) -> dict[str, A
     strange = [view for view in channels if view not in VIEWS]
     if not channels or strange or not any(key.startswith("dec_embed_dict.") for key in shapes):
         raise CinemaError(
-            f"{path} is not a pretrained masked autoencoder in the published layout; its first keys are "
-            f"{first_keys(sorted(shapes))}."
+            f"{path} {whose_is(shapes)}not a pretrained masked autoencoder in the published layout; its first keys are "
+            f"{first_keys(sorted(shapes))}. Here, {GIVE}."
         )
     views = [view for view in VIEWS if view in channels]
     return {"views": views, "channels": channels[views[0]]}
@@ -282,15 +281,12 @@ def read_checkpoint(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     try:
         content = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
     except Exception as error:  # torch raises many unrelated kinds
-        raise CinemaError(
-            f"{path} cannot be read as a checkpoint ({str(error).strip().splitlines()[0][:160]}); it is truncated, of "
-            "another kind, or holds more than weights and plain values. Use another checkpoint."
-        ) from error
+        raise broken_checkpoint(path, error) from error
     state = content.get("state_dict") if isinstance(content, dict) else None
     prefix = "network."
     network = {key[len(prefix) :]: value for key, value in (state or {}).items() if key.startswith(prefix)}
     if not network:
-        raise CinemaError(f"{path} holds no network of this package; give a .ckpt file of a run.")
+        raise unfit(path)
     facts = (content.get("hyper_parameters") or {}).get("spec")
     return network, dict(facts) if isinstance(facts, dict) else {}
 
