@@ -26,6 +26,7 @@ from cinema_lightning.tasks import TASKS
 from cinema_lightning.tasks.base import Task
 
 SIZES = {"sax": [32, 32, 4], "lax_4c": [64, 64]}
+VOXELS = {"sax": [3.0, 3.0, 10.0], "lax_4c": [4.0, 4.0]}
 MODELS = "cinema_lightning.models"
 CLASSES = ["background", "RV blood pool", "myocardium", "LV blood pool"]
 KINDS = {
@@ -48,6 +49,7 @@ def hyperparameters(name, network=None, **options):
         "kind": kind,
         "dataset": "acdc",
         "spacing_known": True,
+        "spacing": {view: VOXELS[view] for view in views},
         "split": {"val_fraction": 0.1, "test_fraction": 0.0, "seed": 7},
         **facts,
     }
@@ -100,6 +102,8 @@ def test_exported_networks_come_back_to_the_bit(name, tmp_path):
     assert all(map(torch.equal, tensors(network.eval()(images(task.spec))), wanted))
     for fact, key in (("class_names", "classes"), ("target", "target"), ("mean", "mean"), ("landmarks", "landmarks")):
         assert facts.get(fact) == task.spec.get(key)
+    config = yaml.safe_load((out.parent / "config.yaml").read_text())["data"]
+    assert all(config["sax" if view == "sax" else "lax"]["spacing"] == VOXELS[view] for view in task.spec["views"])
     assert trained_on(out, out.parent / "config.yaml") == "acdc"
 
 
@@ -196,7 +200,7 @@ def test_a_base_autoencoder_has_the_published_keys_and_configuration(golden):
 def test_base_networks_have_the_published_keys_and_configuration(file, golden):
     model, spec = BASE[file]
     assert has_published_keys(model, file, golden)
-    config = published_config(model, {"spec": spec, "network": {"arguments": {"drop_path": 0.2}}})
+    config = published_config(model, about={"spec": spec, "network": {"arguments": {"drop_path": 0.2}}})
     view = "sax" if "sax" in file else "lax"
     assert (config["data"][view], config["data"]["name"]) == (DATA[view], spec["dataset"])
     kernels = {"enc_patch_size": [4, 4, 1], "enc_scale_factor": [2, 2, 1]}

@@ -25,7 +25,7 @@ SMALL = {"conv_channels": [8, 16], "enc_dim": 48, "enc_depth": 1, "enc_heads": 1
 CLASSES = ["background", "RV blood pool", "myocardium", "LV blood pool"]
 
 
-def published_segmentation(folder: Path, file: str | None = None, classes: int = 4, **data) -> Path:
+def published_segmentation(folder: Path, file: str | None = None, classes: int = 4, plane: float = 1.0, **data) -> Path:
     """A small network in the published layout that calls every voxel left ventricle."""
     torch.manual_seed(0)
     network = ConvUNetR(["sax"], input_size={"sax": [64, 64, 8]}, classes=classes, **SMALL)
@@ -35,7 +35,7 @@ def published_segmentation(folder: Path, file: str | None = None, classes: int =
     folder.mkdir(parents=True)
     path = folder / f"{file or folder.name + '_0'}.safetensors"
     save_file(to_published(network), path)
-    block = {"sax": {"patch_size": [64, 64, 8], "spacing": [1.0, 1.0, 10.0], "in_chans": 1}, **data}
+    block = {"sax": {"patch_size": [64, 64, 8], "spacing": [plane, plane, 10.0], "in_chans": 1}, **data}
     (folder / "config.yaml").write_text(yaml.safe_dump({"data": block, "model": {"name": "convunetr"}}))
     return path
 
@@ -49,7 +49,7 @@ def kaggle(tmp_path_factory):
 
 
 def test_a_published_file_tests_on_kaggle(kaggle, tmp_path):
-    path = published_segmentation(tmp_path / "finetuned" / "segmentation" / "acdc_sax")
+    path = published_segmentation(tmp_path / "finetuned" / "segmentation" / "acdc_sax", plane=3.0)
     command = ["test", "--config", "kaggle_seg.yaml", "--config", "phantom.yaml", "--data.root", str(kaggle)]
     command += ["--ckpt_path", str(path), "--output.folder", str(tmp_path / "out"), "--output.overlays", "0"]
     assert main([*command, "--trainer.enable_progress_bar", "false"]) == 0

@@ -31,7 +31,7 @@ def export(checkpoint: Path, out: Path) -> None:
     task, hparams = _trained(checkpoint)
     if merged := merge_lora(task.network):
         print(f"LoRA: {merged} adapters were folded into the weights that they adapt.")
-    save_published(task.network, out, _about(task, hparams))
+    save_published(task.network, out, task.spec.get("spacing"), _about(task, hparams))
     print(f"Written: {out}")
 
 

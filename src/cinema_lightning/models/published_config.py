@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, TypeAlias
 
 from cinema_lightning.models.convunetr import ConvUNetR
@@ -17,11 +17,16 @@ PUBLISHABLE = (MaskedAutoencoder, ConvUNetR, ConvViT)
 _TASKS = {"segmentation": "segmentation", "classification": "classification"}
 
 
-def published_config(model: Publishable, about: Mapping[str, Any] | None = None) -> dict[str, Any]:
+def published_config(
+    model: Publishable,
+    spacing: Mapping[str, Sequence[float] | None] | None = None,
+    about: Mapping[str, Any] | None = None,
+) -> dict[str, Any]:
     """Writes a network's facts the way the published ``config.yaml`` does; 2D values are padded to three numbers.
 
     Args:
         model: The network.
+        spacing: Voxel size in mm that it was trained at by view; the published one where that is not known.
         about: ``spec``, the facts of the data that it was trained with, which say what its outputs are; and the
             ``arguments`` of its ``network``. None where they are unknown.
 
@@ -29,17 +34,17 @@ def published_config(model: Publishable, about: Mapping[str, Any] | None = None)
         The blocks of the file. Beside the published keys, ``data.labels`` (code -> class of the label maps) and
         ``data.landmarks`` name what the published files leave unsaid.
     """
-    about = about or {}
+    about, spacing = about or {}, spacing or {}
     facts, options = about.get("spec") or {}, (about.get("network") or {}).get("arguments") or {}
     if isinstance(model, MaskedAutoencoder):
-        return {"model": _encoder(model, "") | {"views": list(model.encoder.views)}, "data": _views(model, facts, 1)}
+        return {"model": _encoder(model, "") | {"views": list(model.encoder.views)}, "data": _views(model, spacing, 1)}
     frames = model.channels if facts.get("channel_names") == ["ED", "ES"] else 1
     name = type(model).__name__.lower()
     named = {"name": facts["dataset"]} if "dataset" in facts else {}
     out: dict[str, Any] = {
         "task": _TASKS.get(facts.get("kind", ""), "segmentation" if isinstance(model, ConvUNetR) else "regression"),
         "grad_ckpt": False,
-        "data": named | _views(model, facts, frames) | _outputs(facts),
+        "data": named | _views(model, spacing, frames) | _outputs(facts),
         "model": {
             "name": name,
             "views": model.views[0] if len(model.views) == 1 else list(model.views),
@@ -54,13 +59,12 @@ def published_config(model: Publishable, about: Mapping[str, Any] | None = None)
     return out
 
 
-def _views(model: Publishable, facts: Mapping[str, Any], frames: int) -> dict[str, Any]:
+def _views(model: Publishable, spacing: Mapping[str, Sequence[float] | None], frames: int) -> dict[str, Any]:
     """Input size, voxel size and channels of the short- and the long-axis views."""
-    known = facts.get("spacing") or {}
     return {
         "lax" if VIEWS[view].is_long_axis else view: {
             "patch_size": list(geometry.input_size),
-            "spacing": [float(x) for x in known.get(view) or VIEWS[view].spacing][: geometry.dims],
+            "spacing": [float(x) for x in spacing.get(view) or VIEWS[view].spacing][: geometry.dims],
             "in_chans": model.encoder.channels // frames,
         }
         for view, geometry in model.encoder.geometries.items()

@@ -91,7 +91,12 @@ def load_published_mae(path: Path | str, revision: str | None = None, **argument
     return model
 
 
-def save_published(model: Publishable, path: Path | str, about: Mapping[str, Any] | None = None) -> None:
+def save_published(
+    model: Publishable,
+    path: Path | str,
+    spacing: Mapping[str, Sequence[float] | None] | None = None,
+    about: Mapping[str, Any] | None = None,
+) -> None:
     """Writes a network in the published layout, with ``config.yaml`` beside it.
 
     What it takes to build it again is noted in the file too, so that any size can be built from it alone.
@@ -99,6 +104,7 @@ def save_published(model: Publishable, path: Path | str, about: Mapping[str, Any
     Args:
         model: The network.
         path: Target, ending in ``.safetensors``; its folder is made if need be.
+        spacing: Voxel size in mm that the network was trained at by view; of others the published one is noted.
         about: What a fine-tuned network is, plain values: ``task``, the facts of its data (``spec``), its ``network``
             (class name, ``arguments``) and other ``options`` of the task.
 
@@ -108,13 +114,12 @@ def save_published(model: Publishable, path: Path | str, about: Mapping[str, Any
     path = Path(path)
     if path.suffix != ".safetensors":
         raise CinemaError(f"{path} must end in .safetensors; give such a name.")
-    about = dict(about or {})
-    text = yaml.safe_dump(published_config(model, about), sort_keys=False)
+    text = yaml.safe_dump(published_config(model, spacing, about), sort_keys=False)
     config_path = path.parent / CONFIG_NAME
     if config_path.exists() and config_path.read_text(encoding="utf-8") != text:
         raise CinemaError(f"{config_path} belongs to another network; save to a folder of its own.")
     path.parent.mkdir(parents=True, exist_ok=True)
-    note = {"MaskedAutoencoder": model.config} if isinstance(model, MaskedAutoencoder) else about
+    note = {"MaskedAutoencoder": model.config} if isinstance(model, MaskedAutoencoder) else dict(about or {})
     tensors = to_published(model)
     with replacing(path) as temporary:
         try:
