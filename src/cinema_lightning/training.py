@@ -43,6 +43,7 @@ from cinema_lightning.data.datamodule import CineDataModule
 from cinema_lightning.errors import CinemaError
 from cinema_lightning.messages import quieten, translate
 from cinema_lightning.models import BACKBONES
+from cinema_lightning.models.foreign import unfit
 from cinema_lightning.models.precision import has_fast_bf16
 from cinema_lightning.models.weights import locate
 from cinema_lightning.phantom.overlay import PhantomCohort, ensure_cohort
@@ -203,9 +204,7 @@ class CinemaCLI(LightningCLI):
         else:
             self._hparams = dict(load_checkpoint(self.checkpoint, mmap=True).get("hyper_parameters") or {})
         if "_class_path" not in self._hparams or "spec" not in self._hparams:
-            raise CinemaError(
-                f"{self.checkpoint} does not say what network it holds; use a checkpoint of `cinema fit`."
-            )
+            raise unfit(self.checkpoint)
         refuse_foreign_classes(self._hparams, self.checkpoint)
         hidden = ("_class_path", "_instantiator", "spec")
         arguments = {key: value for key, value in self._hparams.items() if key not in hidden}

@@ -11,7 +11,7 @@ from torch import nn
 
 from cinema_lightning.models.adapt import LoadReport, Source, state_source, transfer
 from cinema_lightning.models.finetuned import finetuned_facts, is_finetuned
-from cinema_lightning.models.weights import config_spacing, locate, opened, read_checkpoint, read_shapes
+from cinema_lightning.models.weights import config_spacing, locate, opened, read_checkpoint, read_note, read_shapes
 
 
 def load_weights(
@@ -51,7 +51,8 @@ def load_weights(
         return report
     path, config = locate(spec, revision)
     with file_source(path) as source:
-        facts = finetuned_facts(path, config, source.shapes) if is_finetuned(source.shapes) else {}
+        finetuned = is_finetuned(source.shapes)
+        facts = finetuned_facts(path, config, source.shapes, read_note(path)) if finetuned else {}
         report = transfer(network, source, other_heads(facts) if other_heads else "")
     spacing = config_spacing(config)
     report.facts = facts | ({"spacing": spacing} if spacing else {})
