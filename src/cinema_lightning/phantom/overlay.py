@@ -7,7 +7,6 @@ that one data folder serves all configurations.
 
 from __future__ import annotations
 
-import fcntl
 import json
 import shutil
 from collections.abc import Iterator
@@ -21,6 +20,7 @@ from lightning.pytorch.utilities import rank_zero_info
 from cinema_lightning.data.nifti import is_series
 from cinema_lightning.data.table import TABLE
 from cinema_lightning.errors import CinemaError
+from cinema_lightning.files import lock
 from cinema_lightning.phantom.cohort import FRAMES, SETTINGS, read_settings, write_text
 
 PLAIN = "plain"
@@ -113,16 +113,9 @@ def _alone(path: Path) -> Iterator[None]:
             "set data.root to another folder."
         ) from None
     with file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
+        if not lock(file.fileno(), path):
             rank_zero_info(f"Another process makes the phantoms in {path.parent}; waiting for it.")
-            fcntl.flock(file, fcntl.LOCK_EX)
-        except OSError as error:
-            raise CinemaError(
-                f"{path} cannot be locked ({error.strerror or error}); set data.root to a folder on another file "
-                "system."
-            ) from None
+            lock(file.fileno(), path, wait=True)
         yield
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
 import re
 import shutil
@@ -16,6 +15,7 @@ from pathlib import Path
 
 from cinema_lightning.datasets.base import DATASETS, CaseRef, Dataset
 from cinema_lightning.errors import CinemaError
+from cinema_lightning.files import lock
 from cinema_lightning.prepare.failures import Problem
 from cinema_lightning.prepare.record import recorded_size
 from cinema_lightning.prepare.runner import Outcome, Plan, Stop, run_all, stop_on_signals
@@ -122,22 +122,24 @@ def _checked(case: CaseRef, count: int) -> CaseRef:
 def _scratch(out: Path, label: str) -> Iterator[Path]:
     """A folder for unfinished studies, held by one run at a time; what an earlier run left in it is removed."""
     scratch = out / SCRATCH / (label or "all")
+    held = scratch.with_name(f"{scratch.name}.lock")
     try:
-        scratch.mkdir(parents=True, exist_ok=True)
-        handle = os.open(scratch, os.O_RDONLY)
+        held.parent.mkdir(parents=True, exist_ok=True)
+        handle = os.open(held, os.O_CREAT | os.O_RDWR, 0o666)
     except OSError as error:
         raise CinemaError(f"{out} cannot be written ({error.strerror or error}); give another --out.") from None
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
+    # A file without a name is that of a run which ends at this moment.
+    if not lock(handle, held) or os.fstat(handle).st_nlink == 0:
         os.close(handle)
-        raise CinemaError(f"Another run prepares into {out}; wait for it, or give each its own --shard.") from None
+        raise CinemaError(f"Another run prepares into {out}; wait for it, or give each its own --shard.")
     try:
+        scratch.mkdir(exist_ok=True)
         for left in scratch.iterdir():
             shutil.rmtree(left, ignore_errors=True)
         yield scratch
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
+        held.unlink(missing_ok=True)
         os.close(handle)
         with suppress(OSError):  # another shard is at work
             scratch.parent.rmdir()
