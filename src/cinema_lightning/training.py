@@ -45,6 +45,7 @@ from cinema_lightning.messages import quieten, translate
 from cinema_lightning.models import BACKBONES
 from cinema_lightning.models.precision import has_fast_bf16
 from cinema_lightning.models.weights import locate
+from cinema_lightning.paths import expand_all
 from cinema_lightning.phantom.overlay import PhantomCohort, ensure_cohort
 from cinema_lightning.predict.cases import CaseWriter
 from cinema_lightning.predict.rows import RowWriter
@@ -130,6 +131,7 @@ class CinemaCLI(LightningCLI):
         except ArgumentError as error:
             hint = " Give a --config, for example --config pretrain.yaml." if "are required" in str(error) else ""
             raise CinemaError(translate(str(error), REGISTRIES) + hint) from error
+        expand_all(self.config[self._verb])
 
     def _parse_ckpt_path(self) -> None:
         """Nothing: Lightning would let a checkpoint's hyperparameters silently replace the configuration's."""
