@@ -72,9 +72,9 @@ def _case(folder: Path, split: str) -> CaseRef:
             f"{phase}_frame": whole(info[phase.upper()], f"{phase.upper()} in {folder / 'Info.cfg'}") - 1
             for phase in ("ed", "es")
         }
+        height, weight = metres(info.get("Height")), number(info.get("Weight"))
     except CinemaError as error:
         return CaseRef(folder.name, folder.name, split, (folder,), problem=str(error))
-    height, weight = metres(info.get("Height")), number(info.get("Weight"))
     fields: dict[str, Any] = {
         "pathology": info["Group"],
         "height": height,

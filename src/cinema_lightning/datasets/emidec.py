@@ -65,6 +65,7 @@ def _case(path: Path) -> CaseRef:
     folder = path.parent / f"Case_{name}"
     try:
         info = read_info(path)
+        numbers = {column: tidy(number(info.get(key), f"{key} in {path}")) for key, column in NUMBERS.items()}
     except CinemaError as error:
         return CaseRef(name, name, "", (folder,), problem=str(error))
     fields: dict[str, Any] = {
@@ -72,7 +73,7 @@ def _case(path: Path) -> CaseRef:
         "sex": sex(info.get("Sex")),
         "tobacco": SMOKING.get(info["Tobacco"]),
     }
-    fields |= {column: tidy(number(info.get(key))) for key, column in NUMBERS.items()}
+    fields |= numbers
     fields |= {column: info.get(key, "")[:1].upper() or None for key, column in YES_NO.items()}
     return CaseRef(name, name, "", (folder,), fields)
 

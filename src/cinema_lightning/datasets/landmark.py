@@ -8,9 +8,10 @@ from typing import Any, ClassVar
 import numpy as np
 
 from cinema_lightning.datasets.base import CaseRef, Dataset, RawCase, RawSeries, dataset
-from cinema_lightning.datasets.files import find_folder, read_table, shuffled_split
+from cinema_lightning.datasets.files import find_folder, shuffled_split
 from cinema_lightning.errors import CinemaError
 from cinema_lightning.imaging.geometry import LPS_TO_RAS
+from cinema_lightning.tables import read_table
 
 COLUMNS = ("cohort", "uid", "view", "landmark", "x", "y")
 # Grey level of the mask -> landmark.
