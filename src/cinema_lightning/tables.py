@@ -153,6 +153,17 @@ def read_table(
     return [{**row, **{name: plain_number(row[name], mark) for name, mark in marks.items()}} for row in rows]
 
 
+def first_row(path: Path) -> list[str]:
+    """Stripped cells of the first row that is not blank, to tell tables with a header from those without.
+
+    Raises:
+        CinemaError: If the file cannot be read.
+    """
+    table = open_table(path, header=False)
+    records = (cells for _, cells in _records(path, table.encoding, table.delimiter))
+    return next(([cell.strip() for cell in cells] for cells in records if any(map(str.strip, cells))), [])
+
+
 def _check_names(path: Path, names: Sequence[str], required: Sequence[str]) -> None:
     missing = [name for name in required if name not in names]
     if missing:

@@ -50,8 +50,13 @@ class Acdc(Dataset):
             for folder in sorted((root / part).glob("*"))
             if folder.is_dir()
         ]
-        validate = _validation([case for case in found if case.split == "train" and case.problem is None])
-        return [replace(case, split="val") if case.id in validate else case for case in found]
+        return self.draw_validation(found)
+
+    def draw_validation(self, cases: list[CaseRef]) -> list[CaseRef]:
+        """Two training subjects per pathology validate."""
+        known = [case for case in cases if case.split == "train" and case.fields.get("pathology")]
+        validate = _validation([case for case in known if case.problem is None])
+        return [replace(case, split="val") if case.id in validate else case for case in cases]
 
     def read(self, case: CaseRef) -> RawCase:
         """See :meth:`Dataset.read`."""

@@ -14,6 +14,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from cinema_lightning.datasets.base import DATASETS, CaseRef, Dataset
+from cinema_lightning.datasets.published_layout import fetched, layout_of
 from cinema_lightning.errors import CinemaError
 from cinema_lightning.files import lock
 from cinema_lightning.prepare.failures import Problem
@@ -44,7 +45,8 @@ def prepare(
 
     Args:
         dataset: Which dataset: acdc, mnms, mnms2, kaggle, rescan, landmark, emidec, myops or ukb.
-        raw: Folder that holds the dataset as its provider ships it.
+        raw: Folder that holds the dataset as its provider ships it, or as the published CineMA code preprocessed it;
+            that may also be a data set on the Hugging Face hub, such as mathpluscode/ACDC.
         out: Folder of the store; made where it is missing.
         workers: Processes that prepare studies side by side. One works without a second process; with two or more, a
             study that uses up the memory fails alone.
@@ -62,7 +64,8 @@ def prepare(
             ``strict`` a study failed.
     """
     reader = DATASETS[dataset]
-    raw, out = Path(raw), Path(out)
+    raw, out = fetched(Path(raw), reader), Path(out)
+    reader = layout_of(reader, raw)
     if workers < 1:
         raise CinemaError(f"--workers is {workers}; give 1 or more.")
     part = Shard.parse(shard) if shard is not None else None
