@@ -72,6 +72,13 @@ def test_the_wanted_columns_decide_between_delimiters(tmp_path):
     assert open_table(tmp_path / "t.csv").columns == ("eid",)
 
 
+def test_a_table_decides_where_points_alone_do_not(tmp_path):
+    (tmp_path / "t.csv").write_text("a;b\n1.234;12,5\n")
+    assert read_table(tmp_path / "t.csv", numbers=("a",)) == [{"a": "1.234", "b": "12,5"}]
+    with pytest.raises(CinemaError, match=r"column 'a': '1\.234' can be 1234 or 1\.234, and no other"):
+        read_table(tmp_path / "t.csv", numbers=("a", "b"))
+
+
 def test_a_cell_of_a_megabyte(tmp_path):
     (tmp_path / "t.csv").write_text(f"a,b\n1,{'x' * 2**20}\n")
     assert len(read_table(tmp_path / "t.csv")[0]["b"]) == 2**20
@@ -103,6 +110,7 @@ def test_a_column_decides_together(cells, values):
     ("cells", "message"),
     [
         (["1,234", "5"], r"column 'a': '1,234' can be 1234 or 1\.234, and no other cell"),
+        (["1,234", "1.234"], r"'1,234' can be 1234 or 1\.234"),
         (["12,5", "12.5"], "'12.5' has a decimal point and '12,5' a decimal comma"),
         (["1.234,5", "1,234.5"], "'1,234.5' has a decimal point and '1.234,5' a decimal comma"),
     ],

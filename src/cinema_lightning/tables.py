@@ -14,6 +14,7 @@ import math
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -82,7 +83,7 @@ class Table:
             CinemaError: See :meth:`rows`.
         """
         wanted = len(self.columns) - 1
-        with self.path.open(newline="", encoding=self.encoding) as file:
+        with suppress(UnicodeError), self.path.open(newline="", encoding=self.encoding) as file:
             if all(line.count(self.delimiter) == wanted and '"' not in line for line in file):
                 return
         for _ in self.rows():
@@ -285,7 +286,7 @@ class Notation:
                 f"{self.what}: '{self._seen['.']}' has a decimal point and '{self._seen[',']}' a decimal comma; write "
                 "all numbers of a column in one way."
             )
-        if set(self._seen) == {COMMA}:
+        if COMMA in self._seen and not {".", ","} & set(self._seen):
             raise self.either(COMMA)
         return "," if "," in self._seen else "."
 

@@ -211,6 +211,14 @@ def test_rows_and_folders_that_have_no_partner(tmp_path):
     assert "no table of" in (tmp_path / "out" / "warnings.csv").read_text()
 
 
+def test_a_case_in_two_splits(tmp_path):
+    raw = _copy("acdc", tmp_path / "raw")
+    shutil.copytree(raw / "train" / "patient001", raw / "test" / "patient001")
+    assert prepare("acdc", raw, tmp_path / "out") == 1
+    reason = _rows(tmp_path / "out" / "failures.csv")["patient001"]["reason"]
+    assert reason == "the id is listed 2 times; ids must be unique"
+
+
 def test_validation_is_drawn_as_from_the_raw_data(tmp_path):
     raw, groups = tmp_path / "raw", ("DCM", "HCM", "MINF", "NOR", "RV")
     (raw / "train").mkdir(parents=True)

@@ -103,4 +103,4 @@ def _value(path: Path, key: str, value: Any) -> Any:
         return [str(line) for line in value]
     if isinstance(value, dict):
         return {str(name): str(text) for name, text in value.items()}
-    return expanded(value, f"{path}: key 'python'") if key == "python" else value
+    return expanded(str(value), f"{path}: key 'python'") if key == "python" else value

@@ -78,9 +78,10 @@ def _rows(table: Path) -> Iterator[tuple[dict[str, str], list[list[float]] | Non
         return
     for row in read_table(table, PUBLISHED_COLUMNS, numbers=POINTS):
         values = [number(row[name], f"{name} of {row['uid']} in {table}") for name in POINTS]
-        if None in values:
+        known = [value for value in values if value is not None]
+        if len(known) < len(POINTS):
             raise CinemaError(f"{table}: {row['uid']} lacks one of {', '.join(POINTS)}.")
-        yield row | {"cohort": row["cohort_name"]}, [[values[i], values[i + 1]] for i in (0, 2, 4)]  # type: ignore[list-item]
+        yield row | {"cohort": row["cohort_name"]}, [known[start : start + 2] for start in (0, 2, 4)]
 
 
 def _cases(root: Path, view: str) -> list[CaseRef]:

@@ -133,21 +133,22 @@ class PublishedLayout(Dataset):
 
     def cases(self, raw: Path) -> list[CaseRef]:
         """See :meth:`Dataset.cases`."""
-        folders = {folder.name: folder for folder in _folders(raw)}
+        folders = _folders(raw)
+        ids = {folder.name for folder in folders}
         rows: dict[str, tuple[str, Path, dict[str, str]]] = {}
         tables = {split: table for split in SPLITS if (table := _table(raw, split)) is not None}
         for split, table in tables.items():
             for row in read_table(table, ("pid",), numbers=NUMBERS):
-                name = next((name for name in (row["pid"], row["pid"].zfill(3)) if name in folders), row["pid"])
+                name = next((name for name in (row["pid"], row["pid"].zfill(3)) if name in ids), row["pid"])
                 if name in rows:
                     raise CinemaError(f"{table.name} and {rows[name][1].name} list '{name}'; an id has one split.")
                 rows[name] = split, table, row
         missing = [
             CaseRef(name, name, split, (), problem=f"{table.name} lists it, but {raw} has no folder of it")
             for name, (split, table, _) in rows.items()
-            if name not in folders
+            if name not in ids
         ]
-        found = [self._case(folder, rows.get(name), bool(tables)) for name, folder in folders.items()]
+        found = [self._case(folder, rows.get(folder.name), bool(tables)) for folder in folders]
         # Tables may give another split than the folders do.
         given = any(case.split == "val" or case.split != case.sources[0].parent.name for case in found)
         return [*(found if given or "val" in tables else self._of.draw_validation(found)), *missing]

@@ -64,8 +64,7 @@ def prepare(
             ``strict`` a study failed.
     """
     reader = DATASETS[dataset]
-    raw, out = fetched(Path(raw), reader), Path(out)
-    reader = layout_of(reader, raw)
+    raw, out = Path(raw), Path(out)
     if workers < 1:
         raise CinemaError(f"--workers is {workers}; give 1 or more.")
     part = Shard.parse(shard) if shard is not None else None
@@ -75,6 +74,8 @@ def prepare(
             f"{out} holds studies that were prepared with --size {found}, and a store has one size: give another --out "
             f"for --size {size}, or delete that folder first."
         )
+    raw = fetched(raw, reader)
+    reader = layout_of(reader, raw)
     cases, notes = _list(reader, raw, outcomes)
     mine = cases if part is None else cases[part.index - 1 :: part.count]
     label = "" if part is None else f"{part.index}-of-{part.count}"
