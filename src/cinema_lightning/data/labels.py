@@ -12,7 +12,7 @@ import numpy as np
 from cinema_lightning.data.dataset import FrameDataset, Sample, phase_name, same_phase
 from cinema_lightning.data.sampler import Draw
 from cinema_lightning.data.store import Series, open_series, series_path
-from cinema_lightning.data.table import Reader, SeriesLike
+from cinema_lightning.data.table import Reader, SeriesLike, numbers_of, read_cells
 from cinema_lightning.errors import CinemaError
 
 IGNORE = 255
@@ -155,23 +155,18 @@ def read_landmarks(root: Path) -> Any:
     Raises:
         CinemaError: If there is none, or a cell cannot be used.
     """
-    import pandas as pd
-
     path = Path(root) / LANDMARKS
     if not path.is_file():
         raise CinemaError(
             f"{path} is missing, so there are no landmarks to train on: prepare a dataset that has them "
             "(`cinema prepare landmark`), or make phantoms with `cinema phantom --out DIR`."
         )
-    try:
-        table = pd.read_csv(path, dtype={"id": str, "view": str, "landmark": str}, keep_default_na=False)
-    except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
-        raise CinemaError(f"{path} is not a CSV table ({str(error).strip()}); prepare the data again.") from None
+    table = read_cells(path, ("id", "view", "landmark"))
     missing = [name for name in ("id", "view", "frame", "landmark", "x", "y") if name not in table]
     if missing:
         raise CinemaError(f"{path} has no column '{missing[0]}'; prepare the data again.")
     for column in ("frame", "x", "y"):
-        values = pd.to_numeric(table[column], errors="coerce")
+        values = numbers_of(table[column], f"{path}, column '{column}'")
         wrong = np.flatnonzero(~np.isfinite(values))
         if len(wrong):
             cell = table[column].iloc[wrong[0]]

@@ -51,8 +51,13 @@ class Acdc(Dataset):
             for folder in sorted((root / part).glob("*"))
             if folder.is_dir()
         ]
-        validate = _validation([case for case in found if case.split == "train" and case.problem is None])
-        return [replace(case, split="val") if case.id in validate else case for case in found]
+        return self.draw_validation(found)
+
+    def draw_validation(self, cases: list[CaseRef]) -> list[CaseRef]:
+        """Two training subjects per pathology validate."""
+        known = [case for case in cases if case.split == "train" and case.fields.get("pathology")]
+        validate = _validation([case for case in known if case.problem is None])
+        return [replace(case, split="val") if case.id in validate else case for case in cases]
 
     def read(self, case: CaseRef) -> RawCase:
         """See :meth:`Dataset.read`."""
@@ -74,9 +79,9 @@ def _case(folder: Path, split: str) -> CaseRef:
             f"{phase}_frame": whole(info[phase.upper()], f"{phase.upper()} in {folder / 'Info.cfg'}") - 1
             for phase in ("ed", "es")
         }
+        height, weight = metres(info.get("Height")), number(info.get("Weight"))
     except CinemaError as error:
         return CaseRef(folder.name, folder.name, split, (folder,), problem=str(error))
-    height, weight = metres(info.get("Height")), number(info.get("Weight"))
     fields: dict[str, Any] = {
         "pathology": info["Group"],
         "height": height,

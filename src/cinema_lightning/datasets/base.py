@@ -171,6 +171,17 @@ class Dataset(ABC):
             CinemaError: If something is missing or broken, with the file's name.
         """
 
+    def draw_validation(self, cases: list[CaseRef]) -> list[CaseRef]:
+        """Gives cases the published splits where those are drawn; by default the provider's folders or lists say.
+
+        Args:
+            cases: All cases, in the splits that they have as shipped.
+
+        Returns:
+            The same in their order, some in another split.
+        """
+        return cases
+
     def join_outcomes(self, cases: list[CaseRef], outcomes: Path) -> tuple[list[CaseRef], list[str]]:
         """Adds the cells of an outcome table to the studies; only UK Biobank has one.
 

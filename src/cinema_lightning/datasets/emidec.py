@@ -48,10 +48,14 @@ class Emidec(Dataset):
             raw, "Case *.txt", folder="emidec-dataset-1.0.1", display=self.display, looked_for=self.looked_for
         )
         found = [_case(path) for path in sorted(root.glob("Case *.txt"), key=lambda path: natural_key(path.stem[6:]))]
+        return self.draw_validation(found)
+
+    def draw_validation(self, cases: list[CaseRef]) -> list[CaseRef]:
+        """All three splits are drawn, within N and within P."""
         splits: dict[str, str] = {}
         for group in ("N", "P"):
-            splits |= shuffled_split(case.id for case in found if case.id[:1] == group)
-        return [replace(case, split=splits.get(case.id, "")) for case in found]
+            splits |= shuffled_split(case.id for case in cases if case.id[:1] == group)
+        return [replace(case, split=splits.get(case.id, "")) for case in cases]
 
     def read(self, case: CaseRef) -> RawCase:
         """See :meth:`Dataset.read`."""
@@ -68,6 +72,7 @@ def _case(path: Path) -> CaseRef:
     folder = path.parent / f"Case_{name}"
     try:
         info = read_info(path)
+        numbers = {column: tidy(number(info.get(key), f"{key} in {path}")) for key, column in NUMBERS.items()}
     except CinemaError as error:
         return CaseRef(name, name, "", (folder,), problem=str(error))
     fields: dict[str, Any] = {
@@ -75,7 +80,7 @@ def _case(path: Path) -> CaseRef:
         "sex": sex(info.get("Sex")),
         "tobacco": SMOKING.get(info["Tobacco"]),
     }
-    fields |= {column: tidy(number(info.get(key))) for key, column in NUMBERS.items()}
+    fields |= numbers
     fields |= {column: info.get(key, "")[:1].upper() or None for key, column in YES_NO.items()}
     return CaseRef(name, name, "", (folder,), fields)
 

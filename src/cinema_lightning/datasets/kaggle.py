@@ -6,10 +6,11 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from cinema_lightning.datasets.base import CaseRef, Dataset, RawCase, RawSeries, dataset
-from cinema_lightning.datasets.files import find_folder, natural_key, number, read_table
+from cinema_lightning.datasets.files import find_folder, natural_key, number
 from cinema_lightning.errors import CinemaError
 from cinema_lightning.imaging.dicom import Cine, DicomFile, read_cine
 from cinema_lightning.imaging.stack import single, stack
+from cinema_lightning.tables import read_table
 
 PARTS = ("train", "validate", "test")
 LONG_AXIS = {"lax_2c": "2ch", "lax_4c": "4ch"}
@@ -78,14 +79,15 @@ def _volumes(root: Path, part: str) -> dict[str, dict[str, float]]:
     """Systole and Diastole in ml by id, from the table of one part."""
     out: dict[str, dict[str, float]] = {}
     if part == "test":
-        for row in read_table(root / "solution.csv", ("Id", "Volume")):
+        for row in read_table(root / "solution.csv", ("Id", "Volume"), numbers=("Volume",)):
             name, _, phase = row["Id"].partition("_")
             volume = number(row["Volume"])
             if volume is not None:
                 out.setdefault(name, {})[phase] = volume
         return out
-    for row in read_table(root / f"{part}.csv", ("Id", "Systole", "Diastole")):
-        cells = {phase: number(row[phase]) for phase in ("Systole", "Diastole")}
+    phases = ("Systole", "Diastole")
+    for row in read_table(root / f"{part}.csv", ("Id", *phases), numbers=phases):
+        cells = {phase: number(row[phase]) for phase in phases}
         out[row["Id"]] = {phase: value for phase, value in cells.items() if value is not None}
     return out
 

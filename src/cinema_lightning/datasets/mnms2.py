@@ -19,10 +19,11 @@ from cinema_lightning.datasets.base import (
     RawSeries,
     dataset,
 )
-from cinema_lightning.datasets.files import find_folder, number, read_table, tidy, whole
+from cinema_lightning.datasets.files import find_folder, number, tidy, whole
 from cinema_lightning.errors import CinemaError
 from cinema_lightning.imaging.alignment import Volume, on_grid, one_series
 from cinema_lightning.imaging.nifti import Geometry, find_nifti, read_volume
+from cinema_lightning.tables import read_table
 
 TABLE = "dataset_information.csv"
 COLUMNS = ("SUBJECT_CODE", "DISEASE", "VENDOR", "SCANNER", "FIELD")
@@ -54,7 +55,7 @@ class Mnms2(Dataset):
     def cases(self, raw: Path) -> list[CaseRef]:
         """See :meth:`Dataset.cases`."""
         root = find_folder(raw, TABLE, folder="MnM2", display=self.display, looked_for=self.looked_for)
-        return [_case(root, row) for row in read_table(root / TABLE, COLUMNS)]
+        return [_case(root, row) for row in read_table(root / TABLE, COLUMNS, numbers=("FIELD",))]
 
     def read(self, case: CaseRef) -> RawCase:
         """The cine of both views where ED and ES are the same frames of equally many in both, else ED and ES alone."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -51,11 +52,16 @@ class Myops(Dataset):
             raw, "*/myops_*_*_C0.nii*", folder="MyoPS2020", display=self.display, looked_for=self.looked_for
         )
         train, test = _names(root / "train25"), _names(root / "test20")
-        validate = _validation(list(train))
-        return [
-            *(_case(root, name, stem, "val" if name in validate else "train") for name, stem in train.items()),
+        found = [
+            *(_case(root, name, stem, "train") for name, stem in train.items()),
             *(_case(root, name, stem, "test") for name, stem in test.items()),
         ]
+        return self.draw_validation(found)
+
+    def draw_validation(self, cases: list[CaseRef]) -> list[CaseRef]:
+        """A fifth of the training cases validates."""
+        validate = _validation(sorted(case.id for case in cases if case.split == "train"))
+        return [replace(case, split="val") if case.split == "train" and case.id in validate else case for case in cases]
 
     def clean_prediction(self, labels: np.ndarray) -> np.ndarray:
         """Small islands of scar, then of edema and scar together, take the commonest code around them, per slice."""

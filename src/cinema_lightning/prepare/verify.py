@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import hashlib
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
@@ -25,6 +24,7 @@ from cinema_lightning.prepare.runner import stop_on_signals
 from cinema_lightning.prepare.size import crop_size, size_of, spacing_wanted
 from cinema_lightning.prepare.tables import LANDMARKS
 from cinema_lightning.shards import Shard
+from cinema_lightning.tables import read_table
 from cinema_lightning.views import VIEWS
 
 REPORT = "verify.csv"
@@ -181,11 +181,10 @@ def read_rows(root: Path) -> list[Row]:
         CinemaError: If there is no table or it has no rows.
     """
     path = root / TABLE
-    try:
-        with path.open(newline="", encoding="utf-8-sig") as file:
-            rows: list[Row] = list(csv.DictReader(file))
-    except OSError as error:
-        raise CinemaError(f"{path} cannot be read ({error.strerror}): run cinema prepare first.") from None
+    if not path.is_file():
+        raise CinemaError(f"{path} is missing: run cinema prepare first.")
+    numbers = (*RANGES, *(f"{side}_{volume}" for side in ("lv", "rv") for volume in ("edv", "esv")))
+    rows: list[Row] = list(read_table(path, numbers=numbers))
     if not rows or "id" not in rows[0]:
         raise CinemaError(f"{path} has no rows with an id: run cinema prepare again.")
     return rows
@@ -195,9 +194,8 @@ def _landmarks(root: Path) -> dict[str, list[Row]]:
     marks: dict[str, list[Row]] = defaultdict(list)
     path = root / "landmarks.csv"
     if path.is_file():
-        with path.open(newline="", encoding="utf-8") as file:
-            for row in csv.DictReader(file):
-                marks[row["id"]].append(row)
+        for row in read_table(path, LANDMARKS, numbers=LANDMARKS[-2:]):
+            marks[row["id"]].append(row)
     return marks
 
 
