@@ -1,10 +1,11 @@
-"""Files that are written as a whole or not at all, and locks that one process holds."""
+"""Files that are written as a whole or not at all, locks that one process holds, and names in natural order."""
 
 from __future__ import annotations
 
 import errno
 import fcntl
 import os
+import re
 import uuid
 import warnings
 from collections.abc import Iterator
@@ -75,3 +76,8 @@ def lock(handle: int, path: Path, *, wait: bool = False) -> bool:
             stacklevel=2,
         )
     return True
+
+
+def natural_key(text: str) -> list[tuple[int, int | str]]:
+    """Sort key by which sax_9 comes before sax_10."""
+    return [(0, int(part)) if part.isdecimal() else (1, part) for part in re.split(r"(\d+)", text) if part]

@@ -25,6 +25,7 @@ from cinema_lightning.imaging.alignment import Volume, on_grid
 from cinema_lightning.imaging.grid import network_grid
 from cinema_lightning.imaging.intensity import to_uint8
 from cinema_lightning.imaging.nifti import Geometry, NiftiFile, find_nifti, open_nifti
+from cinema_lightning.listing import list_paths
 from cinema_lightning.views import VIEWS, get_view
 
 _VIEW = "|".join(sorted(VIEWS, key=len, reverse=True))
@@ -52,10 +53,10 @@ def scan(root: Path) -> Files:
     files: Files = {}
     ignored: list[Path] = []
     twins: list[Path] = []
-    folders = [root, *sorted(path for path in root.iterdir() if path.is_dir())]
+    folders = [root, *(path for path in list_paths(root) if path.is_dir())]
     for folder in folders:
         views: dict[str, list[Path]] = {}
-        for path in sorted(folder.glob("*.nii*")):
+        for path in list_paths(folder, "*.nii*"):
             match = _NAME.match(path.name)
             if path.name.startswith("."):
                 continue  # what a Mac leaves beside each file

@@ -34,7 +34,10 @@ GET_DATA = "prepare the data with `cinema prepare`, or make some with `cinema ph
 # Bit of each view in a study's mask of views.
 VIEW_BITS = {name: 1 << bit for bit, name in enumerate(VIEWS)}
 # Columns that say nothing about the person or the scan.
-HOUSEKEEPING = ("id", "subject", "split", "views", "n_frames", "n_slices", "ed_frame", "es_frame")
+HOUSEKEEPING = (
+    *("id", "subject", "split", "views", "n_frames", "n_slices", "ed_frame", "es_frame"),
+    *("n_slices_read", "n_slices_left_out", "n_slices_filled", "crop_centre"),
+)
 _TEXT = ("id", "subject", "split", "views", "sex", "pathology", "vendor", "centre")
 
 

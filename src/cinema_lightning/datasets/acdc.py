@@ -20,6 +20,7 @@ from cinema_lightning.datasets.base import (
 from cinema_lightning.datasets.files import body_mass_index, find_folder, metres, number, tidy, whole
 from cinema_lightning.errors import CinemaError
 from cinema_lightning.imaging.nifti import read_volume
+from cinema_lightning.listing import list_paths
 
 FOLDERS = {"training": "train", "testing": "test"}
 VALIDATION_PER_GROUP = 2
@@ -48,7 +49,7 @@ class Acdc(Dataset):
         found = [
             _case(folder, split)
             for part, split in FOLDERS.items()
-            for folder in sorted((root / part).glob("*"))
+            for folder in list_paths(root / part)
             if folder.is_dir()
         ]
         return self.draw_validation(found)

@@ -7,9 +7,11 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from cinema_lightning.datasets.base import CaseRef, Dataset, RawCase, RawSeries, dataset
-from cinema_lightning.datasets.files import find_folder, natural_key, number, sex, shuffled_split, tidy
+from cinema_lightning.datasets.files import find_folder, number, sex, shuffled_split, tidy
 from cinema_lightning.errors import CinemaError
+from cinema_lightning.files import natural_key
 from cinema_lightning.imaging.nifti import read_volume
+from cinema_lightning.listing import list_paths
 
 # Key in the text file (without the dagger that some carry) -> column of the table.
 NUMBERS = {"Troponin": "troponin", "Killip Max": "killip_max", "FEVG": "lv_ef", "NTProBNP": "ntprobnp", "Age": "age"}
@@ -47,8 +49,8 @@ class Emidec(Dataset):
         root = find_folder(
             raw, "Case *.txt", folder="emidec-dataset-1.0.1", display=self.display, looked_for=self.looked_for
         )
-        found = [_case(path) for path in sorted(root.glob("Case *.txt"), key=lambda path: natural_key(path.stem[6:]))]
-        return self.draw_validation(found)
+        tables = sorted(list_paths(root, "Case *.txt"), key=lambda path: natural_key(path.stem[6:]))
+        return self.draw_validation([_case(path) for path in tables])
 
     def draw_validation(self, cases: list[CaseRef]) -> list[CaseRef]:
         """All three splits are drawn, within N and within P."""

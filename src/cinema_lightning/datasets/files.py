@@ -3,22 +3,23 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from cinema_lightning.errors import CinemaError
+from cinema_lightning.listing import is_litter
 from cinema_lightning.tables import column_numbers, finite
 
 
-def find_folder(raw: Path, pattern: str, *, folder: str, display: str, looked_for: str) -> Path:
+def find_folder(raw: Path, pattern: str | Sequence[str], *, folder: str, display: str, looked_for: str) -> Path:
     """Finds the folder that the provider ships, whether the user points at it or at its parent.
 
     Args:
         raw: What the user gave.
-        pattern: Glob that matches inside the right folder.
+        pattern: Glob that matches inside the right folder, or several of which one does.
         folder: The shipped folder's own name.
         display: The dataset's name.
         looked_for: The files in words, for the message.
@@ -32,8 +33,10 @@ def find_folder(raw: Path, pattern: str, *, folder: str, display: str, looked_fo
     raw = Path(raw)
     if not raw.is_dir():
         raise CinemaError(f"{raw} is not a folder: point --raw at the folder that holds {display} as downloaded.")
+    patterns = [pattern] if isinstance(pattern, str) else pattern
     for candidate in (raw / folder, raw):
-        if next(iter(candidate.glob(pattern)), None) is not None:
+        found = (path.relative_to(candidate).as_posix() for glob in patterns for path in candidate.glob(glob))
+        if not all(map(is_litter, found)):
             return candidate
     raise CinemaError(
         f"{raw} does not hold {display}: looked for {looked_for} and found none; "
@@ -83,11 +86,6 @@ def sex(text: Any) -> str | None:
     """M or F from M, F, male, female, any case; None otherwise."""
     letter = str(text).strip()[:1].upper()
     return letter if letter in ("M", "F") else None
-
-
-def natural_key(text: str) -> list[tuple[int, int | str]]:
-    """Sort key by which sax_9 comes before sax_10."""
-    return [(0, int(part)) if part.isdigit() else (1, part) for part in re.split(r"(\d+)", text) if part]
 
 
 def shuffled_split(ids: Iterable[str]) -> dict[str, str]:

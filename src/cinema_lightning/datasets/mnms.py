@@ -20,6 +20,7 @@ from cinema_lightning.datasets.base import (
 from cinema_lightning.datasets.files import body_mass_index, find_folder, metres, number, sex, tidy, whole
 from cinema_lightning.errors import CinemaError
 from cinema_lightning.imaging.nifti import read_volume
+from cinema_lightning.listing import list_paths
 from cinema_lightning.tables import read_table
 
 # 201014 and 211006_M&Ms_Dataset_Information_-_opendataset.csv of earlier releases lack the clinical columns.
@@ -56,14 +57,14 @@ class Mnms(Dataset):
     def cases(self, raw: Path) -> list[CaseRef]:
         """See :meth:`Dataset.cases`."""
         root = find_folder(raw, TABLE, folder="OpenDataset", display=self.display, looked_for=self.looked_for)
-        table = max(root.glob(TABLE))  # their names begin with a date: the latest
+        table = max(list_paths(root, TABLE))  # their names begin with a date: the latest
         rows = read_table(table, COLUMNS, numbers=("ED", "ES", "Age", "Height", "Weight"))
         found = [_case(root, table, row) for row in rows]
         listed = {case.id for case in found if case is not None}
         strays = [
             CaseRef(folder.name, folder.name, split, (folder,), problem=f"it has no row in {table.name}")
             for part, split in FOLDERS.items()
-            for folder in sorted((root / part).glob("*"))
+            for folder in list_paths(root / part)
             if folder.is_dir() and folder.name not in listed
         ]
         return [case for case in found if case is not None] + strays

@@ -14,6 +14,7 @@ from cinema_lightning.datasets.files import find_folder
 from cinema_lightning.imaging.alignment import one_series
 from cinema_lightning.imaging.geometry import centre_window
 from cinema_lightning.imaging.nifti import find_nifti, read_volume
+from cinema_lightning.listing import list_paths
 from cinema_lightning.views import get_view
 
 SEQUENCES = ("C0", "DE", "T2")
@@ -101,7 +102,7 @@ def _fill_islands(plane: np.ndarray, codes: tuple[int, ...], smallest: int) -> N
 def _names(folder: Path) -> dict[str, str]:
     """Number of each subject -> the start of its files' names; some copies call the test files training, too."""
     pattern = re.compile(r"(myops_(?:training|test)_(\w+))_(?:C0|DE|T2)\.nii(?:\.gz)?")
-    found = (pattern.fullmatch(path.name) for path in sorted(folder.glob("*.nii*")))
+    found = (pattern.fullmatch(path.name) for path in list_paths(folder, "*.nii*"))
     return {match[2]: match[1] for match in found if match}
 
 

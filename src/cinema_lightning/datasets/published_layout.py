@@ -14,8 +14,9 @@ from typing import Any
 import numpy as np
 
 from cinema_lightning.datasets.base import LV, RV, CaseRef, Dataset, RawCase, RawSeries
-from cinema_lightning.datasets.files import body_mass_index, metres, natural_key, number, sex, tidy, whole
+from cinema_lightning.datasets.files import body_mass_index, metres, number, sex, tidy, whole
 from cinema_lightning.errors import CinemaError
+from cinema_lightning.files import natural_key
 from cinema_lightning.imaging.geometry import spacing_of
 from cinema_lightning.imaging.nifti import read_nifti, read_series
 from cinema_lightning.tables import read_table

@@ -19,10 +19,12 @@ from cinema_lightning.datasets.base import (
     RawSeries,
     dataset,
 )
-from cinema_lightning.datasets.files import find_folder, natural_key, number, safe_id
+from cinema_lightning.datasets.files import find_folder, number, safe_id
 from cinema_lightning.errors import CinemaError
+from cinema_lightning.files import natural_key
 from cinema_lightning.imaging.geometry import affine_from_lps, directions_from_cosines
 from cinema_lightning.imaging.pickles import load_arrays
+from cinema_lightning.listing import list_paths
 from cinema_lightning.tables import read_table
 
 RETEST = "test_retest_100"
@@ -73,7 +75,7 @@ class Rescan(Dataset):
 
 def _labelled(top: Path, *, validate: bool) -> list[CaseRef]:
     """Labelled scans: GROUP/s_NNNN of train, the first of each group validates; scan_NN_A, scan_NN_B of test."""
-    folders = sorted({path.parent for path in top.glob("**/*.pickle")}, key=lambda path: natural_key(str(path)))
+    folders = sorted({path.parent for path in list_paths(top, "**/*.pickle")}, key=lambda path: natural_key(str(path)))
     first = {folder.parent: folder for folder in reversed(folders)}
     found = []
     for folder in folders:

@@ -21,6 +21,7 @@ from cinema_lightning.data.nifti import is_series
 from cinema_lightning.data.table import TABLE
 from cinema_lightning.errors import CinemaError
 from cinema_lightning.files import lock
+from cinema_lightning.listing import list_paths
 from cinema_lightning.phantom.cohort import FRAMES, SETTINGS, read_settings, write_text
 
 PLAIN = "plain"
@@ -126,7 +127,9 @@ def _holds_others(root: Path) -> bool:
     ours = (PLAIN, *LAYOUTS)
     entries = [entry for entry in root.iterdir() if entry.name[0] != "."] if root.is_dir() else []
     # a study of the user may be called like a dataset; no cohort has files of views directly in its folder
-    return any(entry.name not in ours or any(is_series(file) for file in entry.glob("*.nii*")) for entry in entries)
+    return any(
+        entry.name not in ours or any(is_series(file) for file in list_paths(entry, "*.nii*")) for entry in entries
+    )
 
 
 @contextmanager

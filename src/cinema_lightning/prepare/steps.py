@@ -18,6 +18,7 @@ from cinema_lightning.imaging.alignment import Volume, on_grid
 from cinema_lightning.imaging.geometry import Window
 from cinema_lightning.imaging.grid import Grid
 from cinema_lightning.imaging.intensity import to_uint8
+from cinema_lightning.imaging.motion import motion_centre
 from cinema_lightning.prepare import measure
 from cinema_lightning.prepare.failures import StepError, step
 from cinema_lightning.prepare.size import Size, crop_size, marked, target_spacing
@@ -75,7 +76,7 @@ def prepare_case(dataset: Dataset, case: CaseRef, root: Path, size: Size = "full
     with step("labels"):
         row |= _proportions(dataset, works)
     with step("crop"):
-        _place_windows(dataset, works, row.get("ed_frame"), size)
+        row |= _place_windows(dataset, works, row.get("ed_frame"), size)
         _crop_labels(works)
         row |= _volumes(dataset, works, row)
     with step("write"):
@@ -195,23 +196,38 @@ def _proportions(dataset: Dataset, works: dict[str, _Work]) -> dict[str, Any]:
     return measure.proportions(next(iter(sax.labels.values())), [code for code in dataset.labels if code > 0])
 
 
-def _place_windows(dataset: Dataset, works: dict[str, _Work], ed_frame: int | None, size: Size) -> None:
+def _place_windows(dataset: Dataset, works: dict[str, _Work], ed_frame: int | None, size: Size) -> dict[str, str]:
+    """Places the crops; gives the cell that says how the heart was found, where it had to be."""
     if dataset.crop == "plane intersection":
-        missing = [view for view in ("sax", "lax_2c", "lax_4c") if view not in works]
-        if missing:
-            raise CinemaError(f"there is no {missing[0]} image, so the planes' meeting point cannot be found")
-        point = geometry.meeting_point(*(works[view].grid.whole_affine for view in ("sax", "lax_2c", "lax_4c")))
+        point, found = _heart(works)
         for view, work in works.items():
             window = geometry.point_window(point, work.grid.whole_affine, crop_size(dataset, view, size))
             if any(s >= n or s + w <= 0 for s, w, n in zip(*window, work.grid.whole_shape, strict=False)):
-                raise CinemaError(f"{view}: the planes meet so far outside the image that the crop would be empty")
+                what = "what beats in the SAX images lies" if found == "motion" else "the planes meet"
+                raise CinemaError(f"{view}: {what} so far outside the image that the crop would be empty")
             work.grid = work.grid.cropped(window)
-    elif dataset.crop == "centre":
+        return {"crop_centre": found}
+    if dataset.crop == "centre":
         for view, work in works.items():
             work.grid = work.grid.cropped(geometry.centre_window(work.grid.whole_shape, crop_size(dataset, view, size)))
     elif dataset.crop == "label box":
         for view, work in works.items():
             work.grid = work.grid.cropped(_label_window(dataset, view, work, ed_frame, size))
+    return {}
+
+
+def _heart(works: dict[str, _Work]) -> tuple[np.ndarray, str]:
+    """A point on the left ventricle's axis, RAS mm, and by what it was found."""
+    planes = [works[view].grid.whole_affine for view in ("lax_2c", "lax_4c", "lax_3c") if view in works]
+    if "sax" not in works:
+        middles = [geometry.middle(work.grid.whole_affine, work.grid.whole_shape) for work in works.values()]
+        if len(planes) > 1:
+            return geometry.nearest_on_line(planes[0], planes[1], np.mean(middles, axis=0)), "planes"
+        return middles[0], "image"
+    if len(planes) > 1:
+        return geometry.meeting_point(works["sax"].grid.whole_affine, *planes[:2]), "planes"
+    sax = works["sax"].raw
+    return motion_centre(sax.frames, sax.affine), "motion"
 
 
 def _label_window(dataset: Dataset, view: str, work: _Work, ed_frame: int | None, size: Size) -> Window:

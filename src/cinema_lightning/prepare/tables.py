@@ -21,6 +21,7 @@ from cinema_lightning.views import VIEWS
 
 ORDER = (
     *("id", "subject", "split", "views", "n_frames", "n_slices", "ed_frame", "es_frame"),
+    *("n_slices_read", "n_slices_left_out", "n_slices_filled", "crop_centre"),
     *(f"orig_{view}_spacing_{axis}" for view in VIEWS for axis in "xyz"),
     *("lv_edv", "lv_esv", "lv_ef", "rv_edv", "rv_esv", "rv_ef", "lv_mass"),
     *("age", "sex", "height", "weight", "bmi", "pathology", "vendor", "centre", "field_strength", "time", "event"),

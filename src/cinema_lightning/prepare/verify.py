@@ -233,6 +233,7 @@ def check_study(reader: Dataset, root: Path, row: Row, marks: list[Row], full: b
     if frames:
         # ED and ES count in the SAX series, where there is one; other views may have fewer frames.
         yield from _check_phases(row, min(frames.values()), frames.get("sax", min(frames.values())))
+    yield from _check_stack(row)
     yield from _check_clinical(row)
 
 
@@ -297,6 +298,17 @@ def _check_phases(row: Row, n_frames: int, counted: int) -> Iterator[Finding]:
             yield Finding("error", name, "frames", f"{phase} is frame {frame:g}, but the frames are 0 to {counted - 1}")
     if phases[0] is not None and phases[0] == phases[1]:
         yield Finding("error", name, "frames", f"ED and ES are the same frame ({phases[0]:g})")
+
+
+def _check_stack(row: Row) -> Iterator[Finding]:
+    words = {"left_out": "were left out of the stack", "filled": "were filled between their neighbours"}
+    for what, done in words.items():
+        count = number(row.get(f"n_slices_{what}", ""))
+        if count:
+            read = row.get("n_slices_read") or "?"
+            yield Finding(
+                "warning", row["id"], "slices", f"{count:g} SAX slices {done} ({read} read), see warnings.csv"
+            )
 
 
 def _check_clinical(row: Row) -> Iterator[Finding]:
