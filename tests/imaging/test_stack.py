@@ -205,7 +205,7 @@ def _darker(images):
     return [replace(image, pixels=image.pixels // 4) for image in images]
 
 
-@pytest.mark.parametrize("way", ["time", "folder", "order of instances", "series"])
+@pytest.mark.parametrize("way", ["time", "folder", "order of instances", "instances twice", "series"])
 def test_of_two_acquisitions_the_later_counts(way):
     """Repeats under one UID of every third slice; the first try shows next to nothing."""
     slices = []
@@ -216,6 +216,14 @@ def test_of_two_acquisitions_the_later_counts(way):
             second = [replace(image, acquired="20200101120130", name=f"{image.name}b") for image in second]
         elif way == "folder":
             second = [replace(image, name=image.name.replace("sax_", "sax_9")) for image in second]
+        elif way == "instances twice":
+            bare = {"trigger_time": None, "n_phases": None}
+            both = [
+                replace(image, **bare, instance=float(n % PHASES), name=f"{image.name[:6]}/{n}")
+                for n, image in enumerate(first + second)
+            ]
+            slices.append(both if index % 3 == 0 else both[PHASES:])
+            continue
         elif way == "series":
             first = [replace(image, series="1.2.9", name=f"{image.name}a") for image in first]
             second = [replace(image, series="1.2.10") for image in second]
@@ -274,6 +282,39 @@ def test_phases_by_fraction_of_the_beat():
     assert at_phases(wave, 25) is wave
     # The beat closes on itself: what lies after the last frame is on its way to the first.
     np.testing.assert_allclose(at_phases(np.array([0.0, 3.0])[:, None, None], 3)[:, 0, 0], [0, 2, 2])
+
+
+def test_pixel_sizes_at_the_edge_of_rounding():
+    slices = [
+        [replace(image, spacing=(1.505 - 2e-5 * (i % 2), 1.505)) for image in _slice(p)] for i, p in enumerate(PLACES)
+    ]
+    assert _assemble(slices).left_out == 0
+
+
+def test_single_pictures_beside_the_cine():
+    """Pictures of another kind at the places of slices, and far beyond them: no slice takes them for its frames."""
+    late = [
+        replace(_slice(place, folder=f"late_{index}")[0], series="1.2.4", n_phases=None, pixels=np.full(SIZE, 9))
+        for index, place in enumerate([*PLACES, 9.5, 10.5, 11.5])
+    ]
+    slices = [_slice(place) for place in PLACES]
+    stacked = _assemble(
+        [late, [image for image in slices[3] if not image.name.endswith("-5.dcm")], *slices[:3], *slices[4:]]
+    )
+    _is_whole(stacked)
+    assert (stacked.read, stacked.left_out) == (27, 15)
+    assert "7 of 8 frames" in stacked.warnings[0]
+
+
+def test_a_series_for_each_phase():
+    images = [replace(image, series=f"1.2.{image.name[-5]}") for place in PLACES for image in _slice(place)]
+    _is_whole(stack(sort_slices(images)[0]))
+
+
+def test_slices_without_their_own_positions():
+    images = [replace(image, position=np.zeros(3)) for place in PLACES for image in _slice(place)]
+    with pytest.raises(CinemaError, match="all 12 SAX slices lie at one place"):
+        stack(sort_slices(images)[0])
 
 
 def test_velocities_and_frames_without_geometry_are_said_once():

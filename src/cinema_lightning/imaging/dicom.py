@@ -234,10 +234,11 @@ def _same_plane(one: _Frame, other: _Frame) -> bool:
 
 def _takes(plane: Frames) -> list[Frames]:
     """The acquisitions of one place."""
-    expected = _phases(plane)
-    if expected is not None and _one_beat(plane, expected):
+    expected, series = _phases(plane), _by_series(plane)
+    # A series for each phase: none of them is a beat, but together they are one.
+    if expected and _one_beat(plane, expected) and max(map(len, series)) < MOST_MISSING * expected:
         return [plane]
-    return [take for series in _by_series(plane) for take in _split(series, expected)]
+    return [take for part in series for take in _split(part, expected)]
 
 
 def _phases(frames: Frames) -> int | None:
@@ -255,7 +256,7 @@ def _one_beat(frames: Frames, expected: int | None) -> bool:
 
 def _moments(frames: Frames) -> list[float]:
     """Times in the beat by the first clock that all frames have and that runs; empty without one."""
-    for clock in CLOCKS[:-1]:
+    for clock in CLOCKS:
         values = [getattr(frame.image, clock) for frame in frames]
         if None not in values and len(set(values)) > 1:
             return values

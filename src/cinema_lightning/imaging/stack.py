@@ -25,8 +25,12 @@ from cinema_lightning.imaging.slice_grid import Grid, fit_grid
 PARALLEL_COSINE = 0.9962
 # Cosine of half a degree: a tilt beyond it is spoken of.
 TILTED_COSINE = 0.99996
+# Pixel sizes within this share of each other are one size.
+SAME_SIZE = 0.01
 # Slices that lie no farther beside the grid than this share of a pixel are taken as they are.
 BESIDE = 0.1
+# Acquisitions of a single slice; more of them are slices that lack their own positions.
+MOST_REPEATS = 3
 # Distances that differ by more than this share are spoken of.
 DISAGREES = 0.02
 Cines = list[Cine]
@@ -118,6 +122,8 @@ def stack(cines: Sequence[Cine]) -> Stack:
             place without a slice, or fewer than 70% of the slices that the span and the commonest distance call for.
     """
     parallel, said = _parallel(list(cines))
+    parallel, more = _beating(parallel)
+    said += more
     kept, more = _usable(parallel)
     said += more
     base = _best_base(kept)
@@ -162,31 +168,31 @@ def _parallel(cines: Cines) -> tuple[Cines, list[str]]:
     return [cine for cine, fits in zip(cines, most, strict=True) if fits], said
 
 
+def _beating(cines: Cines) -> tuple[Cines, list[str]]:
+    """Slices with at least half as many phases as most frames belong to: others are single pictures, or few."""
+    phases = _commonest([count for cine in cines for count in [len(cine.frames)] * len(cine.frames)])
+    few = [cine for cine in cines if len(cine.frames) < MOST_MISSING * phases and not cine.problem]
+    said = [f"{cine.name} is left out: it has {len(cine.frames)} phases, most have {phases}" for cine in few]
+    return [cine for cine in cines if cine not in few], said
+
+
 def _usable(cines: Cines) -> tuple[Cines, list[str]]:
-    """Slices with most of their frames, as many phases as most have or nearly so, and the pixels that most have."""
+    """Slices with most of their frames, and the number and size of pixels that most have."""
     said = [f"{cine.name} is left out: {cine.problem}" for cine in cines if cine.problem]
-    kept = [cine for cine in cines if not cine.problem]
-    if not kept:
+    whole = [cine for cine in cines if not cine.problem]
+    if not whole:
         raise CinemaError(f"there is no usable SAX slice: {said[0]}")
-    plane = Counter(map(_plane, kept)).most_common(1)[0][0]
-    said += [
-        f"{cine.name} is left out: {_told(_plane(cine))}, of most {_told(plane)}"
-        for cine in kept
-        if _plane(cine) != plane
-    ]
-    kept = [cine for cine in kept if _plane(cine) == plane]
-    phases = _commonest([len(cine.frames) for cine in kept])
-    few = [cine for cine in kept if len(cine.frames) < MOST_MISSING * phases]
-    said += [f"{cine.name} is left out: it has {len(cine.frames)} phases, most have {phases}" for cine in few]
-    return [cine for cine in kept if cine not in few], said
+    kept = max(([other for other in whole if _same_pixels(cine, other)] for cine in whole), key=len)
+    said += [f"{cine.name} is left out: {_told(cine)}, of most {_told(kept[0])}" for cine in whole if cine not in kept]
+    return kept, said
 
 
-def _plane(cine: Cine) -> tuple[int, int, float, float]:
-    return (*cine.frames.shape[1:], *(round(size, 2) for size in cine.spacing))
+def _same_pixels(one: Cine, other: Cine) -> bool:
+    return one.frames.shape[1:] == other.frames.shape[1:] and np.allclose(one.spacing, other.spacing, rtol=SAME_SIZE)
 
 
-def _told(plane: tuple[int, int, float, float]) -> str:
-    return f"{plane[0]} x {plane[1]} pixels of {plane[2]:g} x {plane[3]:g} mm"
+def _told(cine: Cine) -> str:
+    return "{} x {} pixels of {:.4g} x {:.4g} mm".format(*cine.frames.shape[1:], *cine.spacing)
 
 
 def _commonest(numbers: Sequence[int]) -> int:
@@ -244,6 +250,8 @@ def _without_repeats(cines: Cines, base: Cine, middle: np.ndarray) -> tuple[Cine
         best, others = latest([cines[index] for _, index in group])
         kept.append(best)
         said += [f"{other.name} is left out: {best.name} is at the same place, {_why(best, other)}" for other in others]
+    if len(kept) == 1 and len(cines) > MOST_REPEATS:
+        raise CinemaError(f"all {len(cines)} SAX slices lie at one place, so their positions cannot be right")
     return kept, said
 
 
