@@ -110,8 +110,13 @@ def test_a_file_is_known_by_its_place_its_name_or_its_configuration(folder, file
 
 
 def test_classes_that_nothing_names(tmp_path):
-    with pytest.warns(UserWarning, match="taken to be those of the published networks, background, RV blood pool"):
+    with pytest.warns(UserWarning, match="does not say its classes; they are taken to be background, RV blood pool"):
         spec = published_network(published_segmentation(tmp_path / "a" / "b"), segmentation("kaggle"))[0]["spec"]
     assert (spec["classes"], spec["dataset"]) == (CLASSES, "kaggle")
-    with pytest.raises(CinemaError, match="has 5 outputs, but nothing says which classes of voxels they are"):
-        published_network(published_segmentation(tmp_path / "c" / "d", classes=5), segmentation("kaggle"))
+    path = published_segmentation(tmp_path / "c" / "d", classes=5)
+    with pytest.raises(CinemaError, match="has 5 outputs, but Kaggle DSB 2 has no classes of voxels"):
+        published_network(path, segmentation("kaggle"))
+    path = published_segmentation(tmp_path / "e" / "f", classes=5, name="emidec")
+    with pytest.warns(UserWarning, match="taken to be background, cavity, myocardium, infarct, no-reflow"):
+        spec = published_network(path, segmentation("acdc"))[0]["spec"]  # whose test then refuses these classes
+    assert (len(spec["classes"]), spec["dataset"]) == (5, "emidec")

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 from lightning.pytorch.utilities import rank_zero_warn
 
 from cinema_lightning.data.facts import Facts, facts_of
-from cinema_lightning.datasets.base import CINE_LABELS
+from cinema_lightning.datasets.base import CINE_LABELS, DATASETS
 from cinema_lightning.errors import CinemaError
 from cinema_lightning.models import BACKBONES
 from cinema_lightning.models.finetuned import is_finetuned, load_finetuned, network_arguments, trained_on
@@ -170,25 +170,33 @@ def _labels(path: Path, facts: dict[str, Any], dataset: Facts) -> dict[int, str]
     """Code -> class of the label maps, in the order of the outputs: the file's own classes in the dataset's codes."""
     outputs, own = int(facts["outputs"]), {name: code for code, name in dataset.labels.items()}
     names = facts.get("class_names")
-    if names is None and dataset.labels:
-        names = [dataset.labels[code] for code in sorted(dataset.labels)]
-        _check(path, outputs, len(names), f"{dataset.display} has {len(names)} classes of voxels")
-    elif names is None:
-        names = list(CINE_LABELS.values())
-        _check(path, outputs, len(names), "nothing says which classes of voxels they are (data.labels in config.yaml)")
-        rank_zero_warn(
-            f"{path} does not say its classes of voxels, nor does {dataset.display} have any: they are taken to be "
-            f"those of the published networks, {', '.join(names)}."
-        )
+    if names is None:
+        source = _source(path, dataset)
+        labels = source.labels or CINE_LABELS  # those of the published networks
+        names = [labels[code] for code in sorted(labels)]
+        _check(path, outputs, len(names), f"{source.display} has {len(source.labels) or 'no'} classes of voxels")
+        _say_assumed(path, names)
     if own.keys() == set(names):
         return {own[name]: name for name in names}
     return dict(zip(facts.get("label_codes") or range(outputs), names, strict=True))
 
 
 def _declared(path: Path, dataset: Facts, target: str) -> tuple[str, ...]:
-    if target not in dataset.classes:
+    source = _source(path, dataset)
+    if target not in source.classes:
         raise CinemaError(f"{path} does not say its classes; put its config.yaml beside it.")
-    return dataset.classes[target]
+    _say_assumed(path, source.classes[target])
+    return source.classes[target]
+
+
+def _source(path: Path, dataset: Facts) -> Facts:
+    """Facts of the dataset that a file was trained on; where it does not say, of the one in use."""
+    name = trained_on(path, locate(path)[1])
+    return facts_of(name) if name in DATASETS else dataset
+
+
+def _say_assumed(path: Path, names: Sequence[str]) -> None:
+    rank_zero_warn(f"{path} does not say its classes; they are taken to be {', '.join(names)}, in this order.")
 
 
 def _check(path: Path, outputs: int, wanted: int, why: str) -> None:
