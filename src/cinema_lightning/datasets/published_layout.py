@@ -333,7 +333,7 @@ def _check_claims(case: CaseRef, raw: RawCase) -> None:
     millilitres = float(np.prod(spacing_of(sax.affine))) / 1000
     for frame, volume in zip(_FRAMES, ("edv", "esv"), strict=True):
         label = sax.labels.get(raw.fields[frame]) if frame in raw.fields else None
-        if label is not None:
+        if isinstance(label, np.ndarray):
             for side, code in (("lv", LV), ("rv", RV)):
                 found[f"{side}_{volume}"] = int((label == code).sum()) * millilitres
     for name, value in found.items():
