@@ -81,7 +81,8 @@ def test_plain_scans_follow_the_network(tmp_path, trained, spacing, shape):
 def test_checkpoints_made_before_take_the_views_size(tmp_path):
     data = pretrain(scans(tmp_path))
     data.follow({"views": ["sax"], "input_size": {"sax": [16, 16, 4]}}, "predict")
-    data.setup("predict")
+    with pytest.warns(UserWarning, match="do not say at what voxel size .* are brought to SAX 1 x 1 x 10 mm"):
+        data.setup("predict")
     assert data.cohort.reader.open("p0", "sax").info.spacing == (1.0, 1.0, 10.0)
 
 

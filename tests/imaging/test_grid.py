@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from cinema_lightning.errors import CinemaError
 from cinema_lightning.imaging import geometry
 from cinema_lightning.imaging.geometry import Window
 from cinema_lightning.imaging.grid import Grid, network_grid, stored_grid
@@ -73,6 +74,12 @@ def test_a_window_beyond_the_image_and_points():
     x, y = grid.point_to_scan(10.0, 10.0)
     place = np.linalg.inv(grid.affine) @ grid.network_affine @ [10.0, 10.0, 0.0, 1.0]
     assert (x, y) == pytest.approx(tuple(place[:2]))
+
+
+def test_another_shape_is_refused():
+    grid = network_grid(np.diag([1.5, 1.5, 6.0, 1.0]), (40, 30, 4), (1.0, 1.0, 10.0))
+    with pytest.raises(CinemaError, match=r"has \(60, 45, 3\) voxels, but .* \(60, 45, 2\)"):
+        grid.to_scan(np.ones((2, 60, 45, 3)))
 
 
 def test_the_grid_that_preparation_noted_is_the_one_it_used():

@@ -88,6 +88,22 @@ def test_weights_start_the_encoder_and_low_layers_learn_slowly(pretrained):
     )
 
 
+def test_weights_of_another_voxel_size_are_worth_a_word(pretrained):
+    facts = {"target": "x", "class_counts": [3, 1], "classes": ["a", "b"]}
+
+    def started(size):
+        return Classification(
+            spec("classification", **facts, spacing={"sax": size}), network=tiny(ConvViT), weights=pretrained
+        )
+
+    with pytest.warns(UserWarning, match="SAX images of 3 x 3 x 10 mm, but the network was trained at 1 x 1 x 10 mm"):
+        started([3.0, 3.0, 10.0])
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        started([1.0, 1.0, 10.0])
+        started(None)
+
+
 def test_a_linear_probe_trains_heads_only(pretrained):
     task = Classification(
         spec("classification", classes=["a", "b"], target="x", class_counts=[3, 1]),

@@ -6,6 +6,7 @@ import hashlib
 import os
 import warnings
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any, Literal
 
 import lightning as L
@@ -129,10 +130,10 @@ class CineDataModule(Evaluation, L.LightningDataModule):
 
         ``spacing`` is the voxel size in mm by view, None where images keep their own; it takes a look at the data.
         """
-        if not self._ready:
+        if not self._ready and Path(self.root).is_dir():  # a missing folder is setup's to refuse
             self._open()
         sizes = {view: list(size) for view, size in self.input_size.items()}
-        spacing = plain_spacing(self._spacing_here())
+        spacing = plain_spacing(self._spacing_here() if self._ready else self._wanted_spacing())
         return {"views": list(self.views), "input_size": sizes, "spacing": spacing, "channels": 1}
 
     @property
@@ -276,8 +277,7 @@ class CineDataModule(Evaluation, L.LightningDataModule):
         return (epochs.processed + 1, 0) if complete else (epochs.processed, used)
 
     def _open(self) -> None:
-        wanted = wanted_spacing(self.views, self.spacing, self._trained_at, self.dataset_spacing)
-        self.cohort = read_cohort(self.root, self.views, wanted, self.geometry)
+        self.cohort = read_cohort(self.root, self.views, self._wanted_spacing(), self.geometry)
         # The masks of the views asked for; other views are as if they were not there.
         self._masks = self.cohort.view_masks & np.uint8(mask_of(self.views))
         splits = split_rows(self.cohort, self.val_fraction, self.run_seed, self.test_fraction)
@@ -297,6 +297,9 @@ class CineDataModule(Evaluation, L.LightningDataModule):
         if self.limit_subjects is not None:
             self.rows["train"] = limit_subjects(self.cohort, self.rows["train"], self.limit_subjects, self.run_seed)
         self._ready = True
+
+    def _wanted_spacing(self) -> Spacing:
+        return wanted_spacing(self.views, self.spacing, self._trained_at, self.dataset_spacing)
 
     def _spacing_here(self) -> Spacing:
         return spacing_here(self.cohort, self._masks, self.views, self.dataset_spacing)

@@ -216,8 +216,7 @@ class NiftiSeries:
         voxels = self._file(file)[..., frame]
         if voxels.dtype == np.uint8 and self._grid.is_own:
             return voxels.reshape(self.shape).copy()
-        kind = np.float32 if voxels.dtype == np.float16 else voxels.dtype  # which SimpleITK does not know
-        return to_uint8(self._grid.to_network(voxels.astype(kind, copy=False))).reshape(self.shape)
+        return to_uint8(self._grid.to_network(voxels)).reshape(self.shape)
 
     def _file(self, index: int) -> np.ndarray:
         """All frames of a file, (X, Y, Z, T), on the grid of the first one."""

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from cinema_lightning.errors import CinemaError
 from cinema_lightning.imaging import geometry
 from cinema_lightning.imaging.geometry import Window
 
@@ -96,7 +97,15 @@ class Grid:
 
         Returns:
             (C, X, Y, Z) of :attr:`size`, float32.
+
+        Raises:
+            CinemaError: If they are of another shape.
         """
+        if probabilities.shape[1:] != self.shape:
+            raise CinemaError(
+                f"The image has {probabilities.shape[1:]} voxels, but by what its preparation noted it should have "
+                f"{self.shape}; prepare the study again."
+            )
         out = np.asarray(probabilities, dtype=np.float32)
         unseen = []
         for axis in (2, 1, 0):
