@@ -41,7 +41,7 @@ from cinema_lightning.compatibility import check_fits, refuse_foreign_classes
 from cinema_lightning.data import DATA
 from cinema_lightning.data.datamodule import CineDataModule
 from cinema_lightning.errors import CinemaError
-from cinema_lightning.messages import quieten, translate
+from cinema_lightning.messages import quieten, translate, understand_null
 from cinema_lightning.models import BACKBONES
 from cinema_lightning.models.precision import has_fast_bf16
 from cinema_lightning.models.weights import locate
@@ -52,6 +52,7 @@ from cinema_lightning.predict.writer import PredictionWriter
 from cinema_lightning.published import PUBLISHED, published_network
 from cinema_lightning.tasks import TASKS
 from cinema_lightning.tasks.base import Task
+from cinema_lightning.trainer_options import refuse_unsupported
 
 
 class RunLogger(TensorBoardLogger):
@@ -141,6 +142,7 @@ class CinemaCLI(LightningCLI):
         config.base = None
         if config.data is None or (config.model is None and self._verb == "fit"):
             raise CinemaError("there is no model or no data: give a --config, for example --config pretrain.yaml.")
+        refuse_unsupported(config.trainer)
         root, name = Path(config.runs), config.name or runs.run_name(self._configs)
         given = config.ckpt_path
         saved = [path for path in self._configs if runs.is_saved(path)]
@@ -231,10 +233,11 @@ class CinemaCLI(LightningCLI):
         """Falls back to float32 where bf16 would be emulated."""
         cuda = torch.cuda.is_available() and trainer.accelerator in ("auto", "gpu", "cuda")
         device = torch.device("cuda" if cuda else "cpu")
-        if str(trainer.precision) in ("bf16-mixed", "bf16") and not has_fast_bf16(device):
+        half = not cuda and str(trainer.precision) in ("16-mixed", "16")  # Lightning would take bf16 without a word
+        if (half or str(trainer.precision) in ("bf16-mixed", "bf16")) and not has_fast_bf16(device):
             rank_zero_warn(
                 f"This {'GPU' if cuda else 'CPU'} has no bf16 arithmetic and would emulate it many times slower: "
-                "training in 32-true instead of bf16-mixed."
+                f"training in 32-true instead of {trainer.precision}."
             )
             trainer.precision = "32-true"
 
@@ -268,6 +271,10 @@ class CinemaCLI(LightningCLI):
         every, epochs = trainer.get("check_val_every_n_epoch"), trainer.get("max_epochs")
         if every and epochs and 0 < epochs < every:  # a run shorter than that is validated at its end
             kwargs["check_val_every_n_epoch"] = epochs
+        if overfit := trainer.get("overfit_batches"):
+            # Lightning would put a sampler of its own into the loaders: the same batches in each epoch are ours to give
+            kwargs |= {"overfit_batches": 0.0, "limit_train_batches": overfit, "limit_val_batches": overfit}
+            self.datamodule.overfit = True
         logger = trainer.get("logger")
         if logger in (None, True):
             fit = self._verb == "fit"
@@ -369,6 +376,7 @@ def run(verb: str, arguments: list[str], configs: list[Path]) -> int:
     for registry in (TASKS, DATA, BACKBONES):
         registry.load()
     quieten()
+    understand_null()
     before = os.environ.get(runs.RUN_DIR_VARIABLE)
     try:
         CinemaCLI(verb, arguments, configs)

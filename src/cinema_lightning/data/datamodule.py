@@ -57,6 +57,7 @@ class CineDataModule(Evaluation, L.LightningDataModule):
         cohort: The table, after setup.
         rows: Row numbers of the cohort by split, after setup.
         train_sampler: Order of the training batches, after setup for fit; ``skip`` and ``set_epoch`` serve a resume.
+        overfit: Every epoch repeats the batches and draws of the first one (``trainer.overfit_batches``).
         n_train: Number of training samples, after setup.
     """
 
@@ -99,6 +100,7 @@ class CineDataModule(Evaluation, L.LightningDataModule):
         self.predict_split = predict_split
         self.predict_frames = predict_frames
         self.train_sampler: ViewGroupSampler | None = None
+        self.overfit = False
         self._ready = False
         self._resume: tuple[int, int] | None = None
 
@@ -167,6 +169,7 @@ class CineDataModule(Evaluation, L.LightningDataModule):
                 )
             rows, frames = self.samples("train")
             self.train_sampler = self._sampler(rows, self.batch_size, shuffle=True, frames=frames)
+            self.train_sampler.pinned = self.overfit
             self.batch_size = self.train_sampler.batch_size
 
     def train_dataloader(self) -> DataLoader[Any]:

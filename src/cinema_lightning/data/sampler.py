@@ -66,6 +66,7 @@ class ViewGroupSampler(DistributedSampler[list[Draw]]):
         batch_size: As given, or halved until a training epoch holds a whole global batch (with a warning).
         skip: Batches to leave out at the start of the next iteration only, to go on in the middle of an epoch. The
             length does not change.
+        pinned: Every epoch is the first one, with its order and its draws (``trainer.overfit_batches``).
         n_dropped: Samples that no epoch can use in full: the size of the dropped tail.
 
     Raises:
@@ -95,6 +96,7 @@ class ViewGroupSampler(DistributedSampler[list[Draw]]):
         self.frames = frames
         self.batch_size = batch_size
         self.skip = 0
+        self.pinned = False
         self._validate()
         self.n_dropped = 0
         if shuffle:
@@ -118,8 +120,8 @@ class ViewGroupSampler(DistributedSampler[list[Draw]]):
         return self._length
 
     def set_epoch(self, epoch: int) -> None:
-        """Chooses the epoch of the next iteration; without effect on the fixed order of validation."""
-        self.epoch = int(epoch)
+        """Chooses the epoch of the next iteration; without effect on the fixed order of validation, or where pinned."""
+        self.epoch = 0 if self.pinned else int(epoch)
 
     def __iter__(self) -> Iterator[list[Draw]]:
         # Read at once, not at the first batch: workers run ahead, and skip holds for this iteration only.

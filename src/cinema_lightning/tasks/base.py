@@ -15,7 +15,7 @@ from lightning import LightningModule
 from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
-from torch.nn.utils import clip_grads_with_norm_, get_total_norm
+from torch.nn.utils import clip_grad_value_, clip_grads_with_norm_, get_total_norm
 
 from cinema_lightning.errors import CinemaError
 from cinema_lightning.tasks.optim import (
@@ -243,23 +243,35 @@ class Task(LightningModule):
     ) -> None:
         """Clips by the global norm, or drops the step on all ranks alike where loss or gradient is not finite.
 
-        Gradients are set to None, so that AdamW leaves weights and moments as they were.
+        Gradients are set to None, so that AdamW leaves weights and moments as they were. With float16 a gradient that
+        overflows while every loss is finite says that the scale was too large: the scaler halves it, and the step is
+        dropped without being anybody's fault.
         """
         parameters = [p for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
         norm = get_total_norm([p.grad for p in parameters])
         step, self._step = self._step, []
-        finite = torch.stack([torch.isfinite(norm), *(fine for fine, _ in step)]).all()
+        losses = torch.stack([fine for fine, _ in step]).all() if step else torch.ones_like(norm, dtype=torch.bool)
+        flags = torch.stack([losses & torch.isfinite(norm), losses]).float()
         if self.trainer.world_size > 1:
-            finite = self.trainer.strategy.reduce(finite.float(), reduce_op="min") > 0.5
+            flags = self.trainer.strategy.reduce(flags, reduce_op="min")
+        finite, finite_losses = (flags > 0.5).tolist()
         if not finite:
             for parameter in parameters:
                 parameter.grad = None
-            self._count_skipped(step)
+            if not (finite_losses and self._scale_can_fall()):
+                self._count_skipped(step)
             return
         self._skipped_in_a_row = 0
         self.log("train/grad_norm", norm)
-        if gradient_clip_val:
+        if gradient_clip_val and gradient_clip_algorithm == "value":
+            clip_grad_value_(parameters, float(gradient_clip_val))
+        elif gradient_clip_val:
             clip_grads_with_norm_(parameters, float(gradient_clip_val), norm)
+
+    def _scale_can_fall(self) -> bool:
+        """Whether there is a gradient scaler (float16) whose scale may have been what overflowed."""
+        scaler = getattr(self.trainer.precision_plugin, "scaler", None)
+        return scaler is not None and scaler.get_scale() > 1
 
     def _count_skipped(self, step: list[tuple[Tensor, list[str]]]) -> None:
         self.skipped_steps += 1
