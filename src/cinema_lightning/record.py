@@ -13,8 +13,18 @@ from cinema_lightning.compatibility import differences
 from cinema_lightning.errors import CinemaError
 from cinema_lightning.files import replacing
 
-FREE_KEYS = ("data.root", "data.num_workers", "data.prefetch_factor", "data.pin_memory", "data.val_batch_size")
-"""Data options that may change between a run and its resumption; they do not change what is learnt."""
+FREE_KEYS = (
+    "data.root",
+    "data.num_workers",
+    "data.prefetch_factor",
+    "data.pin_memory",
+    "data.batch_size",
+    "data.val_batch_size",
+)
+"""Data options that may change between a run and its resumption; they do not change what is learnt.
+
+The batch size is what one device can take at once: a resumed run makes the steps it began with.
+"""
 
 
 def saved(run: Path) -> dict[str, Any] | None:

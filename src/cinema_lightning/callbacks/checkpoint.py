@@ -22,7 +22,9 @@ from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
 from lightning.pytorch.callbacks import ModelCheckpoint
 
 from cinema_lightning.callbacks.monitor import deciding_metric
+from cinema_lightning.data.resume import ended_early, position, rescaled, unfinished, within_step
 from cinema_lightning.errors import CinemaError
+from cinema_lightning.runs import checkpoint_path
 
 STOPPED_EXIT_CODE = 75
 """Exit code of a run that a signal stopped after it saved (EX_TEMPFAIL): a batch script may requeue on it."""
@@ -130,7 +132,9 @@ class Checkpoints(ModelCheckpoint):
         )
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Takes from the task what was not given."""
+        """Takes from the task what was not given; the place is the run's, whatever logger there is."""
+        if self.dirpath is None:
+            self.dirpath = str(checkpoint_path(Path(trainer.default_root_dir), "last").parent)
         self.monitor, self.mode = deciding_metric(pl_module, *self._given, "checkpoint")
         self.kth_value = torch.tensor(torch.inf if self.mode == "min" else -torch.inf)
         super().setup(trainer, pl_module, stage)
@@ -154,7 +158,7 @@ class Checkpoints(ModelCheckpoint):
         stops = [callback for callback in trainer.callbacks if isinstance(callback, CleanStop)]  # type: ignore[attr-defined]
         last_epoch = trainer.max_epochs is not None and trainer.current_epoch + 1 >= trainer.max_epochs
         stop = any(callback.wanted(trainer) for callback in stops) and not last_epoch
-        ending = last_epoch or stop or trainer.should_stop
+        ending = last_epoch or stop or trainer.should_stop or 0 < trainer.max_steps <= trainer.global_step
         if not self._should_skip_saving_checkpoint(trainer):
             candidates = self._monitor_candidates(trainer)
             if self._validated:
@@ -164,6 +168,26 @@ class Checkpoints(ModelCheckpoint):
         self._validated = False
         if stop:
             raise stops[0].stopped(trainer)
+
+    def save_now(self, trainer: Trainer) -> None:
+        """Saves ``last.ckpt`` now, on all ranks."""
+        assert self.dirpath is not None
+        trainer.save_checkpoint(Path(self.dirpath) / "last.ckpt")
+
+    def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
+        """Whatever is saved goes on with the next batch, though max_steps or max_time ended the epoch in its middle."""
+        if ended_early(trainer) or within_step(trainer):
+            _, batches = position(trainer)
+            checkpoint["loops"]["fit_loop"] = unfinished(checkpoint["loops"]["fit_loop"], batches)
+
+    def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
+        """Counts in the batches of the devices at hand; ``max_time`` counts from this start."""
+        checkpoint.get("callbacks", {}).pop("Timer", None)
+        data: Any = trainer.datamodule  # type: ignore[attr-defined]
+        before = checkpoint.get(type(data).__qualname__, {}).get("layout")
+        if before is not None and data.train_sampler is not None and before["at_once"] != data.train_sampler.at_once:
+            loops = checkpoint["loops"]["fit_loop"]
+            checkpoint["loops"]["fit_loop"] = rescaled(loops, before["at_once"], data.train_sampler.at_once)
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Takes over the best score also where the run's folder was moved."""
@@ -178,6 +202,29 @@ class Checkpoints(ModelCheckpoint):
             moved["last_model_path"] = str(Path(self.dirpath) / "last.ckpt")
             state_dict = state_dict | moved if best.is_file() else state_dict
         super().load_state_dict(state_dict)
+
+
+def keep_apart(callbacks: list[Callback], run: Path) -> None:
+    """Lets the user's own ModelCheckpoints, which have no folder of their own, keep theirs beside the run's.
+
+    Lightning would put them where the logger writes.
+
+    Args:
+        callbacks: The user's callbacks.
+        run: Folder of the run.
+
+    Raises:
+        CinemaError: If one would overwrite what the run keeps itself.
+    """
+    for callback in callbacks:
+        if not isinstance(callback, ModelCheckpoint) or callback.dirpath:
+            continue
+        if callback.save_last or callback.filename in ("best", "last"):
+            raise CinemaError(
+                "A ModelCheckpoint of trainer.callbacks would overwrite the best.ckpt or last.ckpt that the run keeps "
+                "itself; give it a dirpath of its own, or another filename and no save_last."
+            )
+        callback.dirpath = str(checkpoint_path(run, "last").parent)
 
 
 class RunStopped(Exception):  # noqa: N818  (it is no error)
@@ -229,9 +276,9 @@ class CleanStop(Callback):
         if not (stop or due):
             return
         self._saved_at = time.monotonic()
-        checkpoint = trainer.checkpoint_callback
-        if isinstance(checkpoint, ModelCheckpoint) and checkpoint.dirpath:
-            trainer.save_checkpoint(Path(checkpoint.dirpath) / "last.ckpt")
+        for callback in trainer.callbacks:  # type: ignore[attr-defined]
+            if isinstance(callback, Checkpoints):  # not one that the user added
+                callback.save_now(trainer)
         if stop:
             trainer._logger_connector.update_train_step_metrics()  # Lightning would log this step after this hook
             raise self.stopped(trainer)

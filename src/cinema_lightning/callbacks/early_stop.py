@@ -47,6 +47,10 @@ class EarlyStop(EarlyStopping):
             self.best_score = torch.tensor(-torch.inf if rising else torch.inf)
         super().setup(trainer, pl_module, stage)
 
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """A run that had ended here is not trained further when it is started again."""
+        trainer.should_stop = trainer.should_stop or (self.enabled and self.wait_count >= self.patience)
+
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Says so where the run ended before its last epoch."""
         if self.enabled and self.wait_count >= self.patience:

@@ -6,12 +6,14 @@ import hashlib
 import os
 import warnings
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from typing import Any, Literal
 
 import lightning as L
 import numpy as np
 import torch
 from lightning.pytorch.trainer.states import TrainerFn
+from lightning.pytorch.utilities import rank_zero_info
 from torch.utils.data import DataLoader
 
 from cinema_lightning.data import DATA
@@ -19,7 +21,9 @@ from cinema_lightning.data.dataset import FrameDataset
 from cinema_lightning.data.evaluation import Evaluation, Split
 from cinema_lightning.data.loader import BatchLoader
 from cinema_lightning.data.nifti import NiftiReader
+from cinema_lightning.data.resume import Layout, limited, position
 from cinema_lightning.data.sampler import ViewGroupSampler
+from cinema_lightning.data.sending import RoomToSend, end_if_unsent
 from cinema_lightning.data.splits import limit_subjects, split_rows
 from cinema_lightning.data.table import Cohort, mask_of, read_cohort
 from cinema_lightning.data.transforms import PLAN, Fit, PretrainAugment
@@ -194,14 +198,18 @@ class CineDataModule(Evaluation, L.LightningDataModule):
         Lightning keeps the state of loaders too, but gives it back in the middle of an epoch only, and otherwise
         starts the first resumed epoch before it says which one it is.
         """
-        epoch, batches = self._position()
-        return {"epoch": epoch, "batches": batches, "samples": self._fingerprint()}
+        epoch, batches = (0, 0) if self.trainer is None else position(self.trainer)
+        state: dict[str, Any] = {"epoch": epoch, "batches": batches, "samples": self._fingerprint()}
+        if self.trainer is not None and self.train_sampler is not None:
+            state["layout"] = asdict(self._layout(self.trainer, self.train_sampler))
+        return state
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Starts the next training loader there.
+        """Starts the next training loader there, with the steps of the saved run, whatever the number of devices.
 
         Raises:
-            CinemaError: If the training samples are others than when the state was saved.
+            CinemaError: If the training samples are others than when the state was saved, or the devices cannot make
+                the same steps.
         """
         if self.trainer is not None and self.trainer.state.fn != TrainerFn.FITTING:
             return  # Lightning restores for test and predict too, whose data are meant to be others
@@ -210,7 +218,45 @@ class CineDataModule(Evaluation, L.LightningDataModule):
                 f"The training studies of {self.root} are others than those of the run that is to be resumed; give the "
                 "same data, or start a new run without --ckpt_path."
             )
-        self._resume = (state_dict["epoch"], state_dict["batches"])
+        batches = state_dict["batches"]
+        if "layout" in state_dict and self.trainer is not None and self.train_sampler is not None:
+            before = Layout(**state_dict["layout"])
+            batches = batches * before.at_once // self._keep_layout(before, self.trainer, self.train_sampler).at_once
+        self._resume = (state_dict["epoch"], batches)
+
+    def _layout(self, trainer: L.Trainer, sampler: ViewGroupSampler) -> Layout:
+        """How samples become batches and steps now."""
+        step = sampler.at_once * trainer.accumulate_grad_batches
+        return Layout(sampler.planned, sampler.at_once, step, limited(trainer, len(sampler)))
+
+    def _keep_layout(self, before: Layout, trainer: L.Trainer, sampler: ViewGroupSampler) -> Layout:
+        """Makes the steps of the run that is resumed: its batches are cut for the devices at hand."""
+        now = self._layout(trainer, sampler)
+        kept = before.on(trainer.world_size, self.batch_size)
+        if kept.at_once == before.at_once and kept.planned == now.planned and kept.epoch != now.epoch:
+            raise CinemaError(
+                f"An epoch of the run to be resumed has {kept.epoch} batches, and now {now.epoch}: give the "
+                "trainer.limit_train_batches and trainer.accumulate_grad_batches that it was started with."
+            )
+        if kept == now:
+            return kept
+        if kept.at_once != before.at_once and getattr(trainer.lightning_module, "compares_samples", False):
+            raise CinemaError(
+                f"The loss compares the {before.at_once} samples of a batch with each other, so that the run cannot be "
+                f"resumed in smaller ones: data.batch_size times the number of devices has to be {before.at_once}."
+            )
+        self.batch_size = kept.at_once // trainer.world_size
+        rows, frames = self.samples("train")
+        cuts = kept.planned // kept.at_once
+        self.train_sampler = self._sampler(rows, self.batch_size, shuffle=True, frames=frames, cuts=cuts)
+        trainer.accumulate_grad_batches = kept.step // kept.at_once
+        if kept.epoch != len(self.train_sampler):
+            trainer.limit_train_batches = kept.epoch
+        rank_zero_info(
+            f"Goes on with the steps of {kept.step} samples that the run began with: {trainer.accumulate_grad_batches} "
+            f"batches of {self.batch_size} on {trainer.world_size} device(s) make one."
+        )
+        return kept
 
     def _fingerprint(self) -> str:
         """A digest of who trains, and with which views."""
@@ -231,18 +277,6 @@ class CineDataModule(Evaluation, L.LightningDataModule):
     def _transform(self) -> Fit:
         training = self.trainer is not None and self.trainer.training
         return self.train_transform() if training and self.augment else self.eval_transform()
-
-    def _position(self) -> tuple[int, int]:
-        """Epoch of the next training batch, and how many batches of it were used."""
-        if self.trainer is None:
-            return 0, 0
-        loop = self.trainer.fit_loop
-        epochs: Any = loop.epoch_progress.current  # typed as its base class, without "processed"
-        used = loop.epoch_loop.batch_progress.current.ready
-        if epochs.ready <= epochs.processed:  # between epochs
-            return epochs.processed, 0
-        complete = used >= self.trainer.num_training_batches
-        return (epochs.processed + 1, 0) if complete else (epochs.processed, used)
 
     def _open(self) -> None:
         self.cohort = read_cohort(self.root)
@@ -271,7 +305,7 @@ class CineDataModule(Evaluation, L.LightningDataModule):
         return rows[counts >= max(self.min_views, 1)]
 
     def _sampler(
-        self, rows: np.ndarray, batch_size: int, *, shuffle: bool, frames: np.ndarray | None = None
+        self, rows: np.ndarray, batch_size: int, *, shuffle: bool, frames: np.ndarray | None = None, cuts: int = 1
     ) -> ViewGroupSampler:
         world_size, rank = (self.trainer.world_size, self.trainer.global_rank) if self.trainer is not None else (1, 0)
         return ViewGroupSampler(
@@ -283,6 +317,7 @@ class CineDataModule(Evaluation, L.LightningDataModule):
             frames=frames,
             world_size=world_size,
             rank=rank,
+            cuts=cuts,
         )
 
     def _eval_sampler(self, rows: np.ndarray, frames: np.ndarray | None = None) -> ViewGroupSampler:
@@ -303,7 +338,8 @@ class CineDataModule(Evaluation, L.LightningDataModule):
             persistent_workers=workers,
             prefetch_factor=self.prefetch_factor if workers else None,
             pin_memory=self.pin_memory and torch.cuda.is_available(),
-            collate_fn=_as_it_is,
+            collate_fn=RoomToSend(count, self.prefetch_factor),
+            worker_init_fn=end_if_unsent,
         )
 
 
@@ -318,10 +354,6 @@ class PretrainData(CineDataModule):
     def train_transform(self) -> Fit:
         """The published augmentation of pretraining."""
         return PretrainAugment(self.input_size, self.run_seed)
-
-
-def _as_it_is(batch: Any) -> Any:
-    return batch
 
 
 def _checked_views(views: Sequence[str]) -> list[str]:

@@ -17,6 +17,8 @@ from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 from torch.nn.utils import clip_grad_value_, clip_grads_with_norm_, get_total_norm
 
+from cinema_lightning.data.draws import generator
+from cinema_lightning.data.resume import limited
 from cinema_lightning.errors import CinemaError
 from cinema_lightning.tasks.optim import (
     Optimisation,
@@ -101,6 +103,8 @@ class Task(LightningModule):
     monitor = "val/loss"
     """Metric that chooses the best checkpoint."""
     monitor_mode = "min"
+    compares_samples = False
+    """Whether the loss compares the samples of a batch with each other, so that it is not that of its parts."""
     prediction_stem = "predictions"
     """Name of the table that a prediction writes."""
 
@@ -174,9 +178,22 @@ class Task(LightningModule):
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """One micro-batch."""
+        self._seed_draws(batch_idx)
         loss = self.loss(batch, "train")
         self._step.append((torch.isfinite(loss.detach()), list(batch.get("id", []))))
         return loss
+
+    def _seed_draws(self, batch_idx: int) -> None:
+        """Keys dropout and drop path on seed, step, micro-batch and rank.
+
+        A resumed run then draws what it would have drawn, without a saved state, and ranks draw different masks.
+        """
+        part = batch_idx % self.trainer.accumulate_grad_batches
+        key = ("network", self.global_step, part, self.global_rank)
+        seed = int(generator(run_seed(), *key).integers(2**63))
+        torch.default_generator.manual_seed(seed)
+        if self.device.type != "cpu":
+            torch.get_device_module(self.device).manual_seed(seed)  # set on the host: the device is not waited for
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """One validation batch; :meth:`loss` logs."""
@@ -227,8 +244,7 @@ class Task(LightningModule):
         sampler = getattr(getattr(self.trainer, "datamodule", None), "train_sampler", None)
         if sampler is None:
             return max(self.trainer.estimated_stepping_batches / epochs, 1.0)
-        limit = self.trainer.limit_train_batches
-        batches = int(len(sampler) * limit) if isinstance(limit, float) else min(len(sampler), limit)
+        batches = limited(self.trainer, len(sampler))
         return max(math.ceil(batches / self.trainer.accumulate_grad_batches), 1)
 
     def parameter_groups(self) -> list[dict[str, object]]:

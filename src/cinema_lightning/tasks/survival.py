@@ -103,6 +103,7 @@ class Survival(Pooled):
     kind = "survival"
     monitor = "val/c_index"
     monitor_mode = "max"
+    compares_samples = True
 
     def __init__(
         self,
