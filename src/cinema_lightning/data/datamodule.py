@@ -15,7 +15,7 @@ from lightning.pytorch.trainer.states import TrainerFn
 from torch.utils.data import DataLoader
 
 from cinema_lightning.data import DATA
-from cinema_lightning.data.dataset import FrameDataset
+from cinema_lightning.data.dataset import FrameDataset, Prepared, Step
 from cinema_lightning.data.evaluation import Evaluation, Split
 from cinema_lightning.data.loader import BatchLoader
 from cinema_lightning.data.nifti import NiftiReader
@@ -218,16 +218,25 @@ class CineDataModule(Evaluation, L.LightningDataModule):
         return hashlib.blake2b("/".join(lines).encode("utf-8"), digest_size=8).hexdigest()
 
     def on_before_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
-        """Draws what is random and decides shapes, on the host."""
-        return self._transform().prepare(batch)
+        """Plans batches that no worker has: of a loader that is not this module's."""
+        return batch if PLAN in batch else self._transform(self._training).prepare(batch)
 
     def on_after_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
-        """Augments, scales, crops and pads, on the device."""
-        return self._transform().apply(batch) if PLAN in batch else batch
+        """Augments, scales, crops and pads, on the device; the workers have drawn what is random and decided shapes."""
+        return self._transform(self._training).apply(batch) if PLAN in batch else batch
 
-    def _transform(self) -> Fit:
-        training = self.trainer is not None and self.trainer.training
+    @property
+    def _training(self) -> bool:
+        return self.trainer is not None and self.trainer.training
+
+    def _transform(self, training: bool) -> Fit:
         return self.train_transform() if training and self.augment else self.eval_transform()
+
+    def _host_steps(self, training: bool) -> list[Step]:
+        """What workers add to a batch: the transform's plan, and what the task asks for."""
+        task = self.trainer.lightning_module if self.trainer is not None else None
+        steps = getattr(task, "host_steps", list)
+        return [self._transform(training).prepare, *steps()]
 
     def _position(self) -> tuple[int, int]:
         """Epoch of the next training batch, and how many batches of it were used."""
@@ -293,7 +302,7 @@ class CineDataModule(Evaluation, L.LightningDataModule):
         # batch_size None: the sampler gives whole batches and the dataset returns them collated, which leaves
         # Lightning nothing to replace, in prediction and across processes either.
         return BatchLoader(
-            dataset or self.make_dataset(),
+            Prepared(dataset or self.make_dataset(), self._host_steps(sampler.shuffle)),
             batch_size=None,
             sampler=sampler,
             num_workers=count,

@@ -122,6 +122,10 @@ class Task(LightningModule):
         """Loss of a batch (scalar), logging what the stage calls for (``train`` or ``val``)."""
         raise NotImplementedError(f"{type(self).__name__} does not say what its loss is.")
 
+    def host_steps(self) -> list[Callable[[Batch], Batch]]:
+        """What the workers that read a batch add to it: pure functions of the batch, that can be pickled."""
+        return []
+
     def panels(self, batch: Batch) -> Panels:
         """What is worth seeing of a batch, by view and title."""
         return {}
