@@ -35,10 +35,13 @@ from cinema_lightning.tasks.survival import Survival
 class Backend(backend_registration._DummyBackendModule):
     """What torch asks of a device's module."""
 
-    def get_amp_supported_dtype(self) -> list[torch.dtype]:
+    def get_amp_supported_dtype(self):
         return [torch.bfloat16, torch.float16]
 
-    def is_bf16_supported(self) -> bool:
+    def manual_seed(self, seed):
+        pass
+
+    def is_bf16_supported(self):
         return True
 
 
@@ -206,7 +209,7 @@ def test_a_training_step_waits_for_nothing_but_whether_it_is_finite(name, phanto
     with device:
         move_module(task)
     task._device = DEVICE
-    task._trainer = SimpleNamespace(world_size=1, callbacks=[])
+    task._trainer = SimpleNamespace(world_size=1, accumulate_grad_batches=1, global_step=0, global_rank=0)
     parameters = [p for p in task.parameters() if p.requires_grad]
     optimizer = SimpleNamespace(param_groups=[{"params": parameters}])
     with device, sdpa_kernel(SDPBackend.MATH):

@@ -165,9 +165,18 @@ class CineDataModule(Evaluation, L.LightningDataModule):
                 raise CinemaError(
                     f"{self.cohort.source} has no training studies; see its split column and val_fraction."
                 )
-            rows, frames = self.samples("train")
-            self.train_sampler = self._sampler(rows, self.batch_size, shuffle=True, frames=frames)
-            self.batch_size = self.train_sampler.batch_size
+            self._order_training()
+
+    def set_batch_size(self, batch_size: int) -> None:
+        """Orders the training samples in smaller or larger batches, after setup; the other splits keep theirs."""
+        self.val_batch_size = self.val_batch_size or self.batch_size
+        self.batch_size = batch_size
+        self._order_training()
+
+    def _order_training(self) -> None:
+        rows, frames = self.samples("train")
+        self.train_sampler = self._sampler(rows, self.batch_size, shuffle=True, frames=frames)
+        self.batch_size = self.train_sampler.batch_size
 
     def train_dataloader(self) -> DataLoader[Any]:
         """Batches of shuffled training samples."""

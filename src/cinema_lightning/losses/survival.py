@@ -58,8 +58,8 @@ def cox_loss(log_risk: Tensor, time: Tensor, event: Tensor) -> tuple[Tensor, Ten
         event: (N,) 1 or 0.
 
     Returns:
-        The loss, and whether the batch has any event (scalar bool, on the device of the scores). Without one the partial likelihood says nothing: the loss is 0
-        with a gradient of 0, so that ranks stay in step.
+        The loss, and whether the batch has any event (scalar bool on the scores' device). Without one the partial
+        likelihood says nothing: the loss is 0 with a gradient of 0, so that ranks stay in step.
     """
     count = (event > 0).sum()
     loss = -cox_log_likelihood(log_risk, time, event) / count.clamp(min=1) + 0.0 * log_risk.float().sum()

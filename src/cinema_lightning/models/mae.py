@@ -269,7 +269,7 @@ class MaskedAutoencoder(nn.Module):
     def _selections(
         self, images: Mapping[str, Tensor], masks: Mapping[str, Tensor | Selection]
     ) -> dict[str, Selection]:
-        """Visible and masked patches; while the network is compiled, whose graph cannot read a mask, of its own ratio."""
+        """Visible and masked patches; in a compiled network, which cannot read a mask, of its own ratio."""
         known = {view: self.n_visible(view, image.shape[2:]) for view, image in images.items()}
         return self.encoder.selections(images, masks, known if torch.compiler.is_compiling() else None)
 

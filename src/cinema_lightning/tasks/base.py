@@ -21,6 +21,7 @@ from cinema_lightning.errors import CinemaError
 from cinema_lightning.tasks.optim import (
     Optimisation,
     adamw,
+    divided,
     fitting_global_batch,
     learning_rate,
     parameter_groups,
@@ -96,6 +97,11 @@ class Task(LightningModule):
         spec: Facts of the data, plain types only, so that a checkpoint can hold them. Linked by the command line.
         optim: Optimiser and schedule.
         compile: Compile the network with ``torch.compile``.
+
+    Attributes:
+        questions: What callbacks want to know of all ranks at each step, by name: whether any says yes.
+        answers: The answers of the last step. They travel with the flag of finite gradients, in one reduction, which is
+            all that a step waits for.
     """
 
     monitor = "val/loss"
@@ -113,6 +119,8 @@ class Task(LightningModule):
         self.network: nn.Module
         self._step: list[tuple[Tensor, list[str]]] = []
         self._skipped_in_a_row = 0
+        self.questions: dict[str, Callable[[], bool]] = {}
+        self.answers: dict[str, bool] = {}
         self.kept: dict[str, tuple[Batch, Any]] | None = None
         self.register_buffer("skipped_steps", torch.zeros((), dtype=torch.long))
         self.skipped_steps: Tensor
@@ -147,26 +155,43 @@ class Task(LightningModule):
             self._compile()
 
     def _set_accumulation(self, wanted: int) -> None:
-        """Accumulates micro-batches up to the global batch; an epoch's incomplete tail is dropped."""
+        """Makes steps of the global batch: smaller batches on many devices, several on few.
+
+        An epoch's incomplete tail is dropped.
+        """
         datamodule = getattr(self.trainer, "datamodule", None)
-        sampler = getattr(datamodule, "train_sampler", None)
-        if datamodule is None or sampler is None or self.trainer.accumulate_grad_batches != 1:
+        if getattr(datamodule, "train_sampler", None) is None or self.trainer.accumulate_grad_batches != 1:
             return  # trainer.accumulate_grad_batches, where set, is the user's word
+        assert datamodule is not None
+        world = self.trainer.world_size
         wanted = fitting_global_batch(wanted, datamodule.n_train)
-        per_step = datamodule.batch_size * self.trainer.world_size
-        count = min(max(1, round(wanted / per_step)), len(sampler))
-        if count * per_step != wanted:
-            rank_zero_warn(
-                f"One step takes {count * per_step} samples instead of optim.global_batch {wanted}: choose a "
-                "data.batch_size whose product with the devices divides it."
-            )
+        size, count = divided(wanted, datamodule.batch_size, world)
+        if size != datamodule.batch_size:
+            datamodule.set_batch_size(size)
+        batches = len(datamodule.train_sampler)
+        count = min(count, batches)
         self.trainer.accumulate_grad_batches = count
         limit = self.trainer.limit_train_batches
         if isinstance(limit, float) and limit == 1:  # the whole epoch; an integer 1 is one batch
-            self.trainer.limit_train_batches = len(sampler) // count * count
-        rank_zero_info(
-            f"{count} batches of {datamodule.batch_size} on {self.trainer.world_size} device(s) make one step."
+            self.trainer.limit_train_batches = batches // count * count
+        rank_zero_info(f"{count} batches of {datamodule.batch_size} on {world} device(s) make one step.")
+
+    def _scaled_rate(self) -> float:
+        """Factor of the learning rate where a step is not of the samples that the rate is for; said."""
+        datamodule = getattr(self.trainer, "datamodule", None)
+        if not self.optim.global_batch or getattr(datamodule, "train_sampler", None) is None:
+            return 1.0
+        assert datamodule is not None
+        wanted = fitting_global_batch(self.optim.global_batch, datamodule.n_train)
+        taken = datamodule.batch_size * self.trainer.world_size * self.trainer.accumulate_grad_batches
+        if taken == wanted:
+            return 1.0
+        factor = taken / wanted if self.optim.scale_lr else 1.0
+        rank_zero_warn(
+            f"One step takes {taken} samples instead of optim.global_batch {wanted}: the learning rate "
+            f"{f'is multiplied by {factor:.4g}' if self.optim.scale_lr else 'stays as it is'} (optim.scale_lr)."
         )
+        return factor
 
     def _compile(self) -> None:
         on_cpu = self.trainer.strategy.root_device.type == "cpu"
@@ -215,9 +240,10 @@ class Task(LightningModule):
         if epochs < 1:
             raise CinemaError("The schedule needs the length of the run: set trainer.max_epochs in the configuration.")
         per_epoch = self._steps_per_epoch(epochs)
+        scale = self._scaled_rate()
 
         def factor(step: int) -> float:
-            return learning_rate(step / per_epoch, epochs, self.optim) / self.optim.lr
+            return scale * learning_rate(step / per_epoch, epochs, self.optim) / self.optim.lr
 
         scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
@@ -252,10 +278,7 @@ class Task(LightningModule):
         parameters = [p for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
         norm = get_total_norm([p.grad for p in parameters])
         step, self._step = self._step, []
-        finite = torch.stack([torch.isfinite(norm), *(fine for fine, _ in step)]).all()
-        if self.trainer.world_size > 1:
-            finite = self.trainer.strategy.reduce(finite.float(), reduce_op="min") > 0.5
-        if not finite:
+        if not self._agree(torch.stack([torch.isfinite(norm), *(fine for fine, _ in step)]).all()):
             for parameter in parameters:
                 parameter.grad = None
             self._count_skipped(step)
@@ -264,6 +287,18 @@ class Task(LightningModule):
         self.log("train/grad_norm", norm)
         if gradient_clip_val:
             clip_grads_with_norm_(parameters, float(gradient_clip_val), norm)
+
+    def _agree(self, finite: Tensor) -> bool:
+        """Whether all is finite on all ranks; on the way the questions are answered."""
+        flags = [~finite, *(torch.full((), ask(), device=finite.device) for ask in self.questions.values())]
+        asked = torch.stack(flags).float()
+        if self.trainer.world_size > 1:
+            reduced = self.trainer.strategy.reduce(asked, reduce_op="max")
+            assert isinstance(reduced, Tensor)
+            asked = reduced
+        skip, *answers = (value > 0.5 for value in asked.cpu().tolist())
+        self.answers = dict(zip(self.questions, answers, strict=True))
+        return not skip
 
     def _count_skipped(self, step: list[tuple[Tensor, list[str]]]) -> None:
         self.skipped_steps += 1
