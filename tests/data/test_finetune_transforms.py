@@ -363,7 +363,7 @@ def test_two_frames_of_a_study_are_augmented_apart_and_two_channels_alike():
     batch |= {"id": ["a", "a"], "frame": torch.tensor([0, 7])}
     for epoch in range(4):
         plan = FinetuneAugment(SIZES, seed=3, probability=1.0, hole=True).prepare(batch | {"epoch": epoch})[PLAN]
-        ed, es = plan["sax"]["draws"]
+        ed, es = plan["views"]["sax"]["draws"]
         assert ed.turn != es.turn
         assert ed.shift != es.shift
         assert ed.gamma != es.gamma

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from lightning.fabric.utilities.apply_func import move_data_to_device
 from monai.transforms import Zoom
 from scipy.ndimage import map_coordinates
 
@@ -195,7 +196,7 @@ def test_nothing_is_lost_to_autocast():
 def test_gpu_and_cpu_agree():
     batch = all_views((15, 14, 5), (20, 17), n=4)
     transform = PretrainAugment(SMALL)
-    device = {key: value.cuda() if torch.is_tensor(value) else value for key, value in transform.prepare(batch).items()}
+    device = move_data_to_device(transform.prepare(batch), torch.device("cuda"))
     out = transform.apply(device)
     for view in VIEWS:
         assert torch.allclose(out[view].cpu(), transform(batch)[view], atol=1e-4)

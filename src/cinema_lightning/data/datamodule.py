@@ -227,8 +227,8 @@ class CineDataModule(Evaluation, L.LightningDataModule):
         return hashlib.blake2b("/".join(lines).encode("utf-8"), digest_size=8).hexdigest()
 
     def on_before_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
-        """Plans batches that no worker has: of a loader that is not this module's."""
-        return batch if PLAN in batch else self._transform(self._training).prepare(batch)
+        """Plans what no worker has planned: batches of a loader that is not this module's."""
+        return self._transform(self._training).prepare(batch)
 
     def on_after_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
         """Augments, scales, crops and pads, on the device; the workers have drawn what is random and decided shapes."""

@@ -20,7 +20,7 @@ from torch.nn import functional as F
 
 from cinema_lightning.data.draws import generator
 from cinema_lightning.data.labels import IGNORE
-from cinema_lightning.data.transforms import PLAN, Batch, Fit, Key, sample_keys
+from cinema_lightning.data.transforms import Batch, Fit, Key, sample_keys
 from cinema_lightning.views import get_view
 
 # Published limits at the published input sizes: translation 60 of 192 and 80 of 256 pixels, hole 40 x 40 x 2 of
@@ -44,41 +44,15 @@ class Whole(Fit):
         seed: The run's seed; keys the draws of subclasses.
     """
 
-    def prepare(self, batch: Batch) -> Batch:
-        """Decides the padded sizes, on the host.
-
-        Args:
-            batch: The batch of :mod:`cinema_lightning.data.dataset`.
-
-        Returns:
-            The batch with the plan added.
-        """
-        batch = dict(batch)
-        batch[PLAN] = {view: self._plan(batch, view) for view in self.views(batch)}
-        return batch
-
-    def apply(self, batch: Batch) -> Batch:
-        """Computes what :meth:`prepare` decided, on the device that the batch is on.
-
-        Args:
-            batch: What :meth:`prepare` returned.
-
-        Returns:
-            The batch with each view float32 (B, C, X, Y[, Z]) in [0, 1], and labels of the same size.
-        """
-        batch = dict(batch)
-        for view, plan in batch.pop(PLAN).items():
-            label = f"{view}_label"
-            # Grey levels need float32, also where the caller runs in bf16 autocast.
-            with torch.autocast(batch[view].device.type, enabled=False):
-                batch[view] = self._images(batch[view], plan)
-                if label in batch:
-                    batch[label] = self._labels(batch[label], plan)
-        return batch
-
     def _plan(self, batch: Batch, view: str) -> dict[str, Any]:
         target = [max(pair) for pair in zip(self.input_size[view], batch[view].shape[2:], strict=True)]
         return _base_plan(batch, view, target)
+
+    def _compute(self, batch: Batch, view: str, plan: dict[str, Any]) -> None:
+        label = f"{view}_label"
+        batch[view] = self._images(batch[view], plan)
+        if label in batch:
+            batch[label] = self._labels(batch[label], plan)
 
     def _images(self, images: Tensor, plan: dict[str, Any]) -> Tensor:
         planes = _planes(images).to(torch.float32, memory_format=torch.contiguous_format)

@@ -54,23 +54,27 @@ class Fit:
             batch: The batch of :mod:`cinema_lightning.data.dataset`.
 
         Returns:
-            The batch with the plan added, and with ``V_size`` and ``V_affine`` as they will be after a crop.
+            The batch with the plan added: how each view is computed, and what else of the batch will be otherwise then
+            (``V_size`` and ``V_affine`` after a crop). As it is where a worker has planned it.
         """
-        batch = dict(batch)
-        plan: dict[str, dict[str, Any]] = {}
-        keys = sample_keys(batch)
-        for view in self.views(batch):
-            target = self.input_size[view]
-            sizes = batch[f"{view}_size"].tolist()
-            starts = [
-                [self.start(key, view, axis, size - target[axis]) for axis, size in enumerate(true)]
-                for key, true in zip(keys, sizes, strict=True)
-            ]
-            plan[view] = {"sizes": sizes, "starts": starts, **_zooms([self.zoom(key, view) for key in keys], sizes)}
-            batch[f"{view}_size"] = batch[f"{view}_size"].minimum(batch[f"{view}_size"].new_tensor(target))
-            batch[f"{view}_affine"] = _moved(batch[f"{view}_affine"], starts)
-        batch[PLAN] = plan
-        return batch
+        if PLAN in batch:
+            return batch
+        becomes = dict(batch)
+        views = {view: self._plan(becomes, view) for view in self.views(batch)}
+        changed = {key: value for key, value in becomes.items() if value is not batch[key]}
+        return batch | {PLAN: {"views": views, "becomes": changed}}
+
+    def _plan(self, batch: Batch, view: str) -> dict[str, Any]:
+        """Plans one view, and changes in the batch what goes with it."""
+        target, keys = self.input_size[view], sample_keys(batch)
+        sizes = batch[f"{view}_size"].tolist()
+        starts = [
+            [self.start(key, view, axis, size - target[axis]) for axis, size in enumerate(true)]
+            for key, true in zip(keys, sizes, strict=True)
+        ]
+        batch[f"{view}_size"] = batch[f"{view}_size"].minimum(batch[f"{view}_size"].new_tensor(target))
+        batch[f"{view}_affine"] = _moved(batch[f"{view}_affine"], starts)
+        return {"sizes": sizes, "starts": starts, **_zooms([self.zoom(key, view) for key in keys], sizes)}
 
     def apply(self, batch: Batch) -> Batch:
         """Computes what :meth:`prepare` decided, on the device that the batch is on.
@@ -81,12 +85,17 @@ class Fit:
         Returns:
             The batch with each view float32 in [0, 1] of exactly the input size, (B, C, X, Y[, Z]).
         """
-        batch = dict(batch)
-        for view, plan in batch.pop(PLAN).items():
+        plan = batch[PLAN]
+        batch = {key: value for key, value in batch.items() if key != PLAN} | plan["becomes"]
+        for view, own in plan["views"].items():
             # Grey levels need float32, also where the caller runs in bf16 autocast.
             with torch.autocast(batch[view].device.type, enabled=False):
-                batch[view] = _apply(batch[view], plan, self.input_size[view])
+                self._compute(batch, view, own)
         return batch
+
+    def _compute(self, batch: Batch, view: str, plan: dict[str, Any]) -> None:
+        """Computes one view of a batch as planned, in its place."""
+        batch[view] = _apply(batch[view], plan, self.input_size[view])
 
     def views(self, batch: Batch) -> list[str]:
         """The views of a batch."""
