@@ -147,6 +147,70 @@ def test_clipping_by_value_clips_by_value(phantom_cohort, tmp_path, monkeypatch)
     assert max(largest) == pytest.approx(1e-4, rel=1e-5)
 
 
+def _rates(run: Path) -> list[float]:
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    events = EventAccumulator(str(run)).Reload()
+    tag = next(tag for tag in events.Tags()["scalars"] if tag.startswith("lr-"))
+    return [event.value for event in events.Scalars(tag)]
+
+
+FINDERS = "lightning.pytorch.callbacks."
+
+
+def test_a_found_batch_size_is_trained_with_and_kept(phantom_cohort, tmp_path, monkeypatch, caplog):
+    seen = _seen(monkeypatch)
+    finder = [f"--trainer.callbacks+={FINDERS}BatchSizeFinder", "--trainer.callbacks.max_trials=2"]
+    options = [*finder, "--trainer.callbacks.init_val=2", "--data.batch_size=1", "--model.optim.global_batch=8"]
+    assert fit(phantom_cohort, tmp_path, *options) == 0
+    assert {len(ids) for _, ids, _ in seen[-2:]} == {4}
+    assert "of 4 on 1 device(s) make one step" in caplog.text
+    assert load_checkpoint(run_of(tmp_path) / "checkpoints" / "last.ckpt")["global_step"] == 1
+    del seen[:]
+    more = ["--ckpt_path=last", "--trainer.max_epochs=2"]
+    assert fit(phantom_cohort, tmp_path, *options, *more) == 0
+    assert {len(ids) for _, ids, _ in seen} == {1}, "no search when it goes on, and the batches that fit"
+    assert load_checkpoint(run_of(tmp_path) / "checkpoints" / "last.ckpt")["global_step"] == 2
+
+
+def test_a_found_learning_rate_is_trained_with_and_kept(phantom_cohort, tmp_path, caplog):
+    finder = [f"--trainer.callbacks+={FINDERS}LearningRateFinder", "--trainer.callbacks.num_training_steps=30"]
+    finder += ["--trainer.callbacks.early_stop_threshold=null", "--trainer.callbacks.min_lr=1e-5"]
+    finder += ["--trainer.max_epochs=8"]
+    options = [*finder, "--model.optim.warmup_epochs=0", "--trainer.log_every_n_steps=1"]
+    assert fit(phantom_cohort, tmp_path, *options) == 0
+    found = load_checkpoint(run_of(tmp_path) / "checkpoints" / "last.ckpt")["found_lr"]
+    assert f"{found:.3g} instead of 0.001" in caplog.text
+    assert max(_rates(run_of(tmp_path))) == pytest.approx(found, rel=1e-5)
+    assert fit(phantom_cohort, tmp_path, *options, "--ckpt_path=last", "--trainer.max_epochs=9") == 0
+    assert load_checkpoint(run_of(tmp_path) / "checkpoints" / "last.ckpt")["found_lr"] == found
+    assert max(_rates(run_of(tmp_path))) == pytest.approx(found, rel=1e-5)
+
+
+def test_going_on_with_another_rate_and_longer_has_to_be_asked_for(phantom_cohort, tmp_path, capsys):
+    def state() -> dict:
+        return load_checkpoint(run_of(tmp_path) / "checkpoints" / "last.ckpt")
+
+    assert fit(phantom_cohort, tmp_path, "--model.optim.warmup_epochs=0") == 0
+    changed = ["--model.optim.warmup_epochs=0", "--model.optim.lr=5e-4", "--model.optim.weight_decay=0.2"]
+    again = [*changed, "--trainer.max_epochs=3", "--ckpt_path=last", "--trainer.log_every_n_steps=1"]
+    before = state()["global_step"]
+    assert fit(phantom_cohort, tmp_path, *again) == 2
+    assert "model.optim.lr" in (said := capsys.readouterr().err)
+    assert "--allow_changes" in said
+    assert fit(phantom_cohort, tmp_path, *again, "--allow_changes=true") == 0
+    after = state()
+    assert after["global_step"] == 3 * before
+    groups = after["optimizer_states"][0]["param_groups"]
+    assert {group["initial_lr"] for group in groups} == {5e-4}
+    assert 0.2 in {group["weight_decay"] for group in groups}
+    # a third of the half-cosine from the new peak has passed when it goes on
+    assert max(_rates(run_of(tmp_path))[-2 * before :]) == pytest.approx(1e-6 + (5e-4 - 1e-6) * 0.75, rel=1e-3)
+    assert (run_of(tmp_path) / "config.resumed_1.yaml").is_file()
+    last = [*changed, "--trainer.max_epochs=4", "--ckpt_path=last"]
+    assert fit(phantom_cohort, tmp_path, *last) == 0, "the changed configuration is the run's now"
+
+
 # What CUDA refuses under torch.use_deterministic_algorithms (its documentation), as far as a network could use it.
 NOT_DETERMINISTIC = (
     *("nll_loss2d_forward", "nll_loss2d_backward", "upsample_bilinear2d_backward", "upsample_bicubic2d_backward"),

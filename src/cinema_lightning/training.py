@@ -21,7 +21,7 @@ import yaml
 from jsonargparse import Namespace
 from lightning import Callback, Trainer
 from lightning.fabric.plugins.environments import ClusterEnvironment
-from lightning.pytorch.callbacks import LearningRateMonitor
+from lightning.pytorch.callbacks import BatchSizeFinder, LearningRateFinder, LearningRateMonitor
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
@@ -115,6 +115,10 @@ class CinemaCLI(LightningCLI):
         """Adds run folders, the standing callbacks, prediction output, and the link from data to model."""
         parser.add_argument("--base", type=str | list[str] | None, default=None, help="Configurations to stand on.")
         parser.add_argument("--runs", type=str, default="runs", help="Folder of all runs.")
+        if self._verb == "fit":
+            parser.add_argument(
+                "--allow_changes", type=bool, default=False, help="Resume with other options than the run had."
+            )
         parser.add_argument("--name", type=str | None, default=None, help="Run name; made of the overlays otherwise.")
         parser.add_argument(
             "--phantom", type=PhantomCohort | None, default=None, help="Cohort to make where data.root is missing."
@@ -171,7 +175,7 @@ class CinemaCLI(LightningCLI):
         if self._verb == "fit":
             if self.checkpoint and resumed:
                 record.keep_weights(resumed, config)
-                record.check_same_experiment(resumed, self._plain_config())
+                record.check_same_experiment(resumed, self._plain_config(), bool(config.allow_changes))
             self._trial = bool(config.trainer.fast_dev_run)
             self.run_dir = (None if self._trial else resumed) or self._new_run(root, name)
         else:
@@ -305,6 +309,9 @@ class CinemaCLI(LightningCLI):
             callbacks = [c for c in callbacks if not isinstance(c, RowWriter)]
             callbacks.append(Throughput())
             assert self.run_dir is not None
+            if self.checkpoint is not None:  # what they found is in the run's state
+                found = BatchSizeFinder | LearningRateFinder
+                config["callbacks"] = [c for c in _as_list(config["callbacks"]) if not isinstance(c, found)]
             keep_apart(_as_list(config["callbacks"]), self.run_dir)
             if config["logger"]:
                 callbacks.append(LearningRateMonitor(logging_interval="step"))

@@ -25,6 +25,7 @@ from cinema_lightning.callbacks.monitor import deciding_metric
 from cinema_lightning.data.resume import ended_early, position, rescaled, unfinished, within_step
 from cinema_lightning.errors import CinemaError
 from cinema_lightning.runs import checkpoint_path
+from cinema_lightning.tasks.base import Task
 
 STOPPED_EXIT_CODE = 75
 """Exit code of a run that a signal stopped after it saved (EX_TEMPFAIL): a batch script may requeue on it."""
@@ -247,8 +248,10 @@ class CleanStop(Callback):
         self._saved_at = time.monotonic()
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Installs the handlers over Lightning's own, in the main thread only."""
+        """Installs the handlers over Lightning's own, in the main thread only; the task asks all ranks at each step."""
         self._saved_at = time.monotonic()
+        if isinstance(pl_module, Task):
+            pl_module.questions |= {"stop": self._told, "save": self._due}
         if threading.current_thread() is threading.main_thread():
             for number in (signal.SIGTERM, signal.SIGUSR2, signal.SIGINT):
                 self._previous[number] = signal.signal(number, self._on_signal)
@@ -269,10 +272,10 @@ class CleanStop(Callback):
         """
         if (batch_idx + 1) % trainer.accumulate_grad_batches or batch_idx + 1 == trainer.num_training_batches:
             return  # in the middle of a step; or at the end of the epoch, which is validated before it is saved
-        due = 0 < self.save_every_minutes < (time.monotonic() - self._saved_at) / 60
-        stop = self.wanted(trainer)
-        if trainer.world_size > 1:
-            due = trainer.strategy.reduce_boolean_decision(due, all=False)
+        stop, due = self._told(), self._due()
+        if trainer.world_size > 1:  # as all ranks agreed at the end of the step
+            assert isinstance(pl_module, Task)
+            stop, due = pl_module.answers["stop"], pl_module.answers["save"]
         if not (stop or due):
             return
         self._saved_at = time.monotonic()
@@ -283,9 +286,15 @@ class CleanStop(Callback):
             trainer._logger_connector.update_train_step_metrics()  # Lightning would log this step after this hook
             raise self.stopped(trainer)
 
+    def _told(self) -> bool:
+        return self.signal_name is not None
+
+    def _due(self) -> bool:
+        return 0 < self.save_every_minutes < (time.monotonic() - self._saved_at) / 60
+
     def wanted(self, trainer: Trainer) -> bool:
         """Whether a signal reached any of the ranks."""
-        stop = self.signal_name is not None
+        stop = self._told()
         return trainer.strategy.reduce_boolean_decision(stop, all=False) if trainer.world_size > 1 else stop
 
     def stopped(self, trainer: Trainer) -> RunStopped:

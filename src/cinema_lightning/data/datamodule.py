@@ -17,7 +17,7 @@ from lightning.pytorch.utilities import rank_zero_info
 from torch.utils.data import DataLoader
 
 from cinema_lightning.data import DATA
-from cinema_lightning.data.dataset import FrameDataset
+from cinema_lightning.data.dataset import FrameDataset, Prepared, Step
 from cinema_lightning.data.evaluation import Evaluation, Split
 from cinema_lightning.data.loader import BatchLoader
 from cinema_lightning.data.nifti import NiftiReader
@@ -171,16 +171,27 @@ class CineDataModule(Evaluation, L.LightningDataModule):
                 raise CinemaError(
                     f"{self.cohort.source} has no training studies; see its split column and val_fraction."
                 )
-            rows, frames = self.samples("train")
-            self.train_sampler = self._sampler(rows, self.batch_size, shuffle=True, frames=frames)
-            self.train_sampler.pinned = self.overfit
-            self.batch_size = self.train_sampler.batch_size
+            self.batch_size = self._order_training().batch_size
+
+    def set_batch_size(self, batch_size: int) -> None:
+        """Orders the training samples in smaller or larger batches, after setup; the other splits keep theirs."""
+        self.val_batch_size = self.val_batch_size or self.batch_size
+        self.batch_size = batch_size
+        self.batch_size = self._order_training().batch_size
+
+    def _order_training(self, cuts: int = 1) -> ViewGroupSampler:
+        rows, frames = self.samples("train")
+        self.train_sampler = self._sampler(rows, self.batch_size, shuffle=True, frames=frames, cuts=cuts)
+        self.train_sampler.pinned = self.overfit
+        return self.train_sampler
 
     def train_dataloader(self) -> DataLoader[Any]:
         """Batches of shuffled training samples."""
         if self.train_sampler is None:
             self.setup("fit")
         assert self.train_sampler is not None
+        if self.train_sampler.batch_size != self.batch_size:  # a BatchSizeFinder tries another one
+            self._order_training()
         if self._resume is not None:
             epoch, self.train_sampler.skip = self._resume
             self.train_sampler.set_epoch(epoch)
@@ -219,6 +230,8 @@ class CineDataModule(Evaluation, L.LightningDataModule):
                 "same data, or start a new run without --ckpt_path."
             )
         batches = state_dict["batches"]
+        if not (batches or state_dict["epoch"]):  # nothing was trained, as where one of Lightning's finders went back
+            return
         if "layout" in state_dict and self.trainer is not None and self.train_sampler is not None:
             before = Layout(**state_dict["layout"])
             batches = batches * before.at_once // self._keep_layout(before, self.trainer, self.train_sampler).at_once
@@ -246,9 +259,8 @@ class CineDataModule(Evaluation, L.LightningDataModule):
                 f"resumed in smaller ones: data.batch_size times the number of devices has to be {before.at_once}."
             )
         self.batch_size = kept.at_once // trainer.world_size
-        rows, frames = self.samples("train")
-        cuts = kept.planned // kept.at_once
-        self.train_sampler = self._sampler(rows, self.batch_size, shuffle=True, frames=frames, cuts=cuts)
+        self._order_training(kept.planned // kept.at_once)
+        assert self.train_sampler is not None
         trainer.accumulate_grad_batches = kept.step // kept.at_once
         if kept.epoch != len(self.train_sampler):
             trainer.limit_train_batches = kept.epoch
@@ -267,16 +279,25 @@ class CineDataModule(Evaluation, L.LightningDataModule):
         return hashlib.blake2b("/".join(lines).encode("utf-8"), digest_size=8).hexdigest()
 
     def on_before_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
-        """Draws what is random and decides shapes, on the host."""
-        return self._transform().prepare(batch)
+        """Plans what no worker has planned: batches of a loader that is not this module's."""
+        return self._transform(self._training).prepare(batch)
 
     def on_after_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
-        """Augments, scales, crops and pads, on the device."""
-        return self._transform().apply(batch) if PLAN in batch else batch
+        """Augments, scales, crops and pads, on the device; the workers have drawn what is random and decided shapes."""
+        return self._transform(self._training).apply(batch) if PLAN in batch else batch
 
-    def _transform(self) -> Fit:
-        training = self.trainer is not None and self.trainer.training
+    @property
+    def _training(self) -> bool:
+        return self.trainer is not None and self.trainer.training
+
+    def _transform(self, training: bool) -> Fit:
         return self.train_transform() if training and self.augment else self.eval_transform()
+
+    def _host_steps(self, training: bool) -> list[Step]:
+        """What workers add to a batch: the transform's plan, and what the task asks for."""
+        task = self.trainer.lightning_module if self.trainer is not None else None
+        steps = getattr(task, "host_steps", list)
+        return [self._transform(training).prepare, *steps()]
 
     def _open(self) -> None:
         self.cohort = read_cohort(self.root)
@@ -331,7 +352,7 @@ class CineDataModule(Evaluation, L.LightningDataModule):
         # batch_size None: the sampler gives whole batches and the dataset returns them collated, which leaves
         # Lightning nothing to replace, in prediction and across processes either.
         return BatchLoader(
-            dataset or self.make_dataset(),
+            Prepared(dataset or self.make_dataset(), self._host_steps(sampler.shuffle)),
             batch_size=None,
             sampler=sampler,
             num_workers=count,

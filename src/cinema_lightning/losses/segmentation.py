@@ -53,8 +53,9 @@ def dice_loss(logits: Tensor, labels: Tensor) -> Tensor:
     """
     maps = _class_map(labels, logits)
     labelled = (maps != IGNORED)[:, None]
-    one_hot = F.one_hot(maps.clamp(min=0), logits.shape[1]).movedim(-1, 1)
-    return _DICE(logits.float().softmax(dim=1) * labelled, one_hot * labelled)
+    classes = torch.arange(logits.shape[1], device=maps.device).view(1, -1, *[1] * (maps.ndim - 1))
+    one_hot = maps[:, None] == classes  # no class is below 0, so that what is not labelled is in none
+    return _DICE(logits.float().softmax(dim=1) * labelled, one_hot)
 
 
 def segmentation_loss(logits: Tensor, labels: Tensor) -> Tensor:
