@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import math
 import os
 import shutil
 from collections.abc import Callable
@@ -11,14 +10,11 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import torch
-from lightning import LightningModule
-from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
-from lightning.pytorch.utilities.types import OptimizerLRScheduler
+from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor, nn
 from torch.nn.utils import clip_grad_value_, clip_grads_with_norm_, get_total_norm
 
 from cinema_lightning.data.draws import generator
-from cinema_lightning.data.resume import limited
 from cinema_lightning.errors import CinemaError
 from cinema_lightning.tasks.optim import Optimisation
 from cinema_lightning.tasks.pacing import Paced

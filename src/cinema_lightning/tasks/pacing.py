@@ -124,7 +124,7 @@ class Paced(LightningModule):
         self.optim = replace(self.optim, lr=float(value), min_lr=min(self.optim.min_lr, float(value)))
 
     def on_fit_start(self) -> None:
-        """Plans the steps again where a BatchSizeFinder found another batch size; Lightning calls it after callbacks."""
+        """Plans the steps again where a BatchSizeFinder, a callback, found another batch size."""
         datamodule: Any = getattr(self.trainer, "datamodule", None)
         if getattr(datamodule, "train_sampler", None) is None or datamodule.batch_size == self._planned_batch:
             return
