@@ -4,6 +4,7 @@ import importlib.util
 import os
 import signal
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -14,6 +15,7 @@ from cinema_lightning.callbacks.checkpoint import CleanStop, load_checkpoint
 from cinema_lightning.cli import main
 from cinema_lightning.data.resume import Layout
 from cinema_lightning.errors import CinemaError
+from cinema_lightning.tasks.base import Task
 
 TINY = [
     "--model.network.conv_channels=[4,8]",
@@ -96,7 +98,7 @@ def test_drop_path_is_drawn_again_after_a_stop(fit, tmp_path, undisturbed, monke
 
 
 # ---------------------------------------------------------------------- ends of a run that are no ends of an epoch
-@pytest.mark.parametrize("steps", [1, 3, 5])
+@pytest.mark.parametrize("steps", [pytest.param(1, marks=pytest.mark.slow), 3, 5])
 def test_max_steps_ends_in_an_epoch_that_is_gone_on_with(fit, tmp_path, undisturbed, steps):
     assert fit(f"--trainer.max_steps={steps}") == 0
     assert last(tmp_path)["global_step"] == steps
@@ -106,7 +108,9 @@ def test_max_steps_ends_in_an_epoch_that_is_gone_on_with(fit, tmp_path, undistur
     assert same(undisturbed, last(tmp_path))
 
 
-@pytest.mark.parametrize("batch", [1, 4, 9, 12])  # of 6 micro-batches an epoch, 2 of which make a step
+@pytest.mark.parametrize(
+    "batch", [9, *(pytest.param(n, marks=pytest.mark.slow) for n in (1, 4, 12))]
+)  # of 6 micro-batches an epoch, 2 of which make a step
 def test_max_time_ends_within_a_step_and_counts_from_each_start(fit, tmp_path, monkeypatch, batch):
     cut = ("--data.batch_size=1", "--trainer.accumulate_grad_batches=2", "--trainer.limit_train_batches=6")
     assert fit(*cut, runs=tmp_path / "whole") == 0
@@ -191,9 +195,7 @@ def _own(tmp_path: Path, **options) -> tuple[str, ...]:
     return "--config", str(overlay), "--name", NAME
 
 
-def test_a_stop_is_saved_by_the_run_and_not_by_a_callback_of_the_user(
-    fit, tmp_path, undisturbed, monkeypatch
-):
+def test_a_stop_is_saved_by_the_run_and_not_by_a_callback_of_the_user(fit, tmp_path, undisturbed, monkeypatch):
     own = _own(tmp_path, dirpath=str(tmp_path / "mine"), every_n_epochs=1000, filename="every")
     with monkeypatch.context() as patch:
         do_at(patch, 4, stop)
@@ -261,3 +263,41 @@ def test_another_length_of_an_epoch_is_refused(fit, tmp_path, capsys):
     assert fit("--ckpt_path=last", "--trainer.limit_train_batches=2") == 2
     assert "has 3 batches, and now 2" in capsys.readouterr().err
     assert same(before, last(tmp_path))
+
+
+# ---------------------------------------------------------------------- what a step draws
+def _masks(rank: int = 0, step: int = 0, part: int = 0) -> torch.Tensor:
+    trainer = SimpleNamespace(accumulate_grad_batches=2, global_rank=rank, global_step=step)
+    task = Task({})
+    task._trainer = trainer
+    task._seed_draws(part)
+    return torch.nn.functional.dropout(torch.ones(64))
+
+
+def test_masks_are_those_of_rank_step_and_micro_batch():
+    first = _masks()
+    torch.rand(3)
+    assert torch.equal(first, _masks())
+    assert torch.equal(first, _masks(part=2)), "the micro-batch counts within its step"
+    for other in (_masks(rank=1), _masks(step=1), _masks(part=1)):
+        assert not torch.equal(first, other)
+
+
+@pytest.mark.slow
+def test_shipped_dropout_is_drawn_again_after_a_stop(tmp_path, monkeypatch):
+    options = ["fit", "--config", "acdc_seg.yaml", "--config", "phantom.yaml", "--data.root", str(tmp_path / "data")]
+    options += ["--phantom.subjects=8", "--phantom.workers=1", "--data.batch_size=2", "--trainer.max_epochs=2"]
+    options += ["--trainer.enable_progress_bar=false", "--trainer.enable_model_summary=false"]
+    options += ["--pictures.every_n_epochs=0", "--trainer.limit_val_batches=1", "--trainer.limit_train_batches=3"]
+    assert main([*options, "--runs", str(tmp_path / "whole")]) == 0
+    name = Path("acdc_seg+phantom") / "0"
+    config = yaml.safe_load((tmp_path / "whole" / name / "config.yaml").read_text())
+    network = config["model"]["init_args"]["network"]["init_args"]
+    assert network["dropout"] == network["drop_path"] == 0.1
+    with monkeypatch.context() as patch:
+        do_at(patch, 2, stop)
+        assert main([*options, "--runs", str(tmp_path / "cut")]) == 75
+    torch.rand(7)
+    assert main([*options, "--runs", str(tmp_path / "cut"), "--ckpt_path=last"]) == 0
+    whole, cut = (load_checkpoint(tmp_path / runs / name / "checkpoints" / "last.ckpt") for runs in ("whole", "cut"))
+    assert same(whole, cut)

@@ -217,11 +217,11 @@ class CineDataModule(Evaluation, L.LightningDataModule):
                 f"The training studies of {self.root} are others than those of the run that is to be resumed; give the "
                 "same data, or start a new run without --ckpt_path."
             )
-        batches = state_dict["batches"]
-        trial = self.trainer is None or self.trainer.fast_dev_run
-        if "layout" in state_dict and not trial and self.train_sampler is not None:
+        batches, trainer = state_dict["batches"], self.trainer
+        trial = trainer is None or trainer.fast_dev_run  # type: ignore[attr-defined]
+        if "layout" in state_dict and not trial and trainer is not None and self.train_sampler is not None:
             before = Layout(**state_dict["layout"])
-            batches = batches * before.at_once // self._keep_layout(before, self.trainer, self.train_sampler).at_once
+            batches = batches * before.at_once // self._keep_layout(before, trainer, self.train_sampler).at_once
         self._resume = (state_dict["epoch"], batches)
 
     def _layout(self, trainer: L.Trainer, sampler: ViewGroupSampler) -> Layout:
