@@ -83,16 +83,9 @@ def test_one_process_needs_no_tasks_of_slurm(monkeypatch):
         launch.environment({"devices": 4})
 
 
-FIT = [
-    "fit",
-    "--config",
-    "pretrain.yaml",
-    "--config",
-    "phantom.yaml",
-    "--trainer.max_epochs=1",
-    "--trainer.max_steps=1",
-]
-FIT += ["--pictures.every_n_epochs=0", "--model.network.enc_depth=1", "--model.network.dec_depth=1"]
+FIT = ["fit", "--config", "pretrain.yaml", "--config", "phantom.yaml", "--trainer.max_epochs=1"]
+FIT += ["--trainer.max_steps=1", "--pictures.every_n_epochs=0"]
+FIT += ["--model.network.enc_depth=1", "--model.network.dec_depth=1"]
 FIT += ["--trainer.enable_progress_bar=false", "--trainer.enable_model_summary=false"]
 
 

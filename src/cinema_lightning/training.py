@@ -319,16 +319,8 @@ class CinemaCLI(LightningCLI):
 
     # ------------------------------------------------------------------ running
     def _run_subcommand(self, subcommand: str) -> None:
-        """Runs the verb, with the record of a training written first.
-
-        Raises:
-            CinemaError: If Lightning takes for the first process what is not.
-        """
-        if self.trainer.is_global_zero and self.config[subcommand].get("shard") is None:
-            if (rank := launch.other_rank()) is not None:
-                raise CinemaError(launch.alone(rank))
-        elif subcommand == "fit":
-            self._leave_no_empty_run()
+        """Runs the verb, with the record of a training written first."""
+        self._check_rank()
         if subcommand == "fit" and not self._trial and self.trainer.is_global_zero:
             assert self.run_dir is not None
             text = self._parser(self._verb).dump(self.config[self._verb], skip_none=False, skip_link_targets=True)
@@ -351,10 +343,19 @@ class CinemaCLI(LightningCLI):
         if subcommand == "test":
             options["verbose"] = False  # the figures with their intervals follow from the table of cases
         getattr(self.trainer, subcommand)(self.model, **options)
-        if self._trial:
-            rank_zero_info("A trial (trainer.fast_dev_run): nothing of it is kept.")
-        elif subcommand == "fit":
-            rank_zero_info(f"The run is in {self.run_dir} (checkpoints, pictures, TensorBoard events, config.yaml).")
+        if subcommand == "fit":
+            kept = f"The run is in {self.run_dir} (checkpoints, pictures, TensorBoard events, config.yaml)."
+            rank_zero_info("A trial (trainer.fast_dev_run): nothing of it is kept." if self._trial else kept)
+
+    def _check_rank(self) -> None:
+        """Makes sure that Lightning, too, takes the first process for the first, and no other."""
+        if not self.trainer.is_global_zero:
+            if self._verb == "fit":
+                self._leave_no_empty_run()
+            return
+        rank = launch.other_rank()
+        if rank is not None and self.config[self._verb].get("shard") is None:
+            raise CinemaError(launch.alone(rank))
 
     def _prepare_output(self) -> None:
         """Tells the writer what it writes, and where."""

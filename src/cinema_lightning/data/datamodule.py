@@ -21,7 +21,7 @@ from cinema_lightning.data.dataset import FrameDataset, Prepared, Step
 from cinema_lightning.data.evaluation import Evaluation, Split
 from cinema_lightning.data.loader import BatchLoader
 from cinema_lightning.data.nifti import NiftiReader
-from cinema_lightning.data.resume import Layout, limited, position
+from cinema_lightning.data.resume import Layout, between_epochs, limited, position
 from cinema_lightning.data.sampler import ViewGroupSampler
 from cinema_lightning.data.sending import RoomToSend, end_if_unsent
 from cinema_lightning.data.splits import limit_subjects, split_rows
@@ -196,6 +196,8 @@ class CineDataModule(Evaluation, L.LightningDataModule):
             epoch, self.train_sampler.skip = self._resume
             self.train_sampler.set_epoch(epoch)
             self._resume = None
+            if self.trainer is not None:
+                between_epochs(self.trainer)
         return self._loader(self.train_sampler)
 
     def val_dataloader(self) -> DataLoader[Any] | list[Any]:
@@ -229,12 +231,13 @@ class CineDataModule(Evaluation, L.LightningDataModule):
                 f"The training studies of {self.root} are others than those of the run that is to be resumed; give the "
                 "same data, or start a new run without --ckpt_path."
             )
-        batches = state_dict["batches"]
+        batches, trainer = state_dict["batches"], self.trainer
         if not (batches or state_dict["epoch"]):  # nothing was trained, as where one of Lightning's finders went back
             return
-        if "layout" in state_dict and self.trainer is not None and self.train_sampler is not None:
+        trial = trainer is None or trainer.fast_dev_run  # type: ignore[attr-defined]
+        if "layout" in state_dict and not trial and trainer is not None and self.train_sampler is not None:
             before = Layout(**state_dict["layout"])
-            batches = batches * before.at_once // self._keep_layout(before, self.trainer, self.train_sampler).at_once
+            batches = batches * before.at_once // self._keep_layout(before, trainer, self.train_sampler).at_once
         self._resume = (state_dict["epoch"], batches)
 
     def _layout(self, trainer: L.Trainer, sampler: ViewGroupSampler) -> Layout:

@@ -88,6 +88,15 @@ def within_step(trainer: Trainer) -> bool:
     return used < trainer.num_training_batches and used % trainer.accumulate_grad_batches > 0
 
 
+def between_epochs(trainer: Trainer) -> None:
+    """Starts a new epoch after the end of another; with max_steps Lightning would leave out the first one."""
+    loop = trainer.fit_loop
+    epochs: Any = loop.epoch_progress.current
+    if epochs.ready == epochs.started == epochs.processed:
+        loop._restarting = False  # its setter says the opposite where there is max_steps
+        loop.epoch_loop.restarting = False
+
+
 def unfinished(loops: dict[str, Any], batches: int) -> dict[str, Any]:
     """Lightning's progress as it is in the middle of an epoch, for one that ended early or in the middle of a step.
 

@@ -54,12 +54,8 @@ class RoomToSend:
         return batch
 
 
-def end_if_unsent(worker: int) -> None:
-    """Prepares a worker to end when a batch cannot be sent, which the main process notices.
-
-    Args:
-        worker: Number of the worker; not used.
-    """
+def end_if_unsent(_: int) -> None:
+    """Prepares a worker to end when a batch cannot be sent, which the main process notices."""
     multiprocessing.queues.Queue._on_queue_feeder_error = staticmethod(_end)  # type: ignore[attr-defined]
 
 
@@ -76,7 +72,7 @@ def explained(error: RuntimeError) -> CinemaError | None:
     )
 
 
-def _end(error: Exception, item: object) -> NoReturn:
+def _end(error: Exception, _: object) -> NoReturn:
     sys.stderr.write(f"A worker cannot send its batch: {str(error)[:200]}\n")
     sys.stderr.flush()
     os._exit(1)
