@@ -8,8 +8,10 @@ metadata and index from there. Chunks are read by themselves, at the places that
 
 from __future__ import annotations
 
+import mmap
 import os
 import struct
+from contextlib import suppress
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -64,7 +66,7 @@ class FrameFile:
         self._index = self._header + self._packed
         if os.fstat(self._file).st_size < size or not _FIXED <= self._header <= self._index <= size:
             raise CutShortError
-        self.memory = np.zeros(size, dtype=np.uint8)
+        self.memory = _empty(size)
         """The frame without its chunks."""
         self._put(0, head[: self._index] if self._header <= len(head) else self._read(0, self._header))
         self._put(self._index, self._read(self._index, size - self._index))
@@ -85,7 +87,7 @@ class FrameFile:
         import blosc2
 
         try:
-            return np.frombuffer(blosc2.decompress2(self.memory[self._index :].tobytes()), dtype="<i8")
+            return np.frombuffer(blosc2.decompress2(self.memory[self._index :]), dtype="<i8")
         except Exception as error:  # whatever Blosc2 finds wrong
             raise DamagedError from error
 
@@ -101,7 +103,7 @@ class FrameFile:
         return found
 
     def _put(self, start: int, found: bytes) -> None:
-        self.memory[start : start + len(found)] = np.frombuffer(found, dtype=np.uint8)
+        self.memory[start : start + len(found)] = found
 
     def __reduce__(self) -> Any:
         raise TypeError("an open file cannot be sent to another process")
@@ -109,3 +111,12 @@ class FrameFile:
     def __del__(self) -> None:
         if self._file >= 0:
             os.close(self._file)
+
+
+def _empty(size: int) -> mmap.mmap:
+    """Memory of zeros, of which only the pages that are written are ever made."""
+    memory = mmap.mmap(-1, size)
+    if hasattr(mmap, "MADV_NOHUGEPAGE"):  # else the system would make and clear two megabytes for the first byte
+        with suppress(OSError):  # of a system without such pages
+            memory.madvise(mmap.MADV_NOHUGEPAGE)
+    return memory
