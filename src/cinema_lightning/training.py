@@ -43,7 +43,7 @@ from cinema_lightning.data.datamodule import CineDataModule
 from cinema_lightning.errors import CinemaError
 from cinema_lightning.messages import quieten, translate
 from cinema_lightning.models import BACKBONES
-from cinema_lightning.models.precision import has_fast_bf16
+from cinema_lightning.models.precision import has_fast_bf16, instead_of_bf16
 from cinema_lightning.models.weights import locate
 from cinema_lightning.phantom.overlay import PhantomCohort, ensure_cohort
 from cinema_lightning.predict.cases import CaseWriter
@@ -228,15 +228,18 @@ class CinemaCLI(LightningCLI):
         return self._hparams["spec"]
 
     def _choose_precision(self, trainer: Namespace) -> None:
-        """Falls back to float32 where bf16 would be emulated."""
+        """Takes another precision where bf16 would be emulated, and the fastest convolutions for a training's sizes."""
         cuda = torch.cuda.is_available() and trainer.accelerator in ("auto", "gpu", "cuda")
         device = torch.device("cuda" if cuda else "cpu")
         if str(trainer.precision) in ("bf16-mixed", "bf16") and not has_fast_bf16(device):
+            instead = instead_of_bf16(device)
             rank_zero_warn(
                 f"This {'GPU' if cuda else 'CPU'} has no bf16 arithmetic and would emulate it many times slower: "
-                "training in 32-true instead of bf16-mixed."
+                f"training in {instead} instead of bf16-mixed."
             )
-            trainer.precision = "32-true"
+            trainer.precision = instead
+        if cuda and self._verb == "fit" and trainer.benchmark is None and not trainer.deterministic:
+            trainer.benchmark = True  # batches are of one size for each set of views; those of a test are of many
 
     # ------------------------------------------------------------------ building
     def instantiate_classes(self) -> None:
@@ -272,9 +275,6 @@ class CinemaCLI(LightningCLI):
         if logger in (None, True):
             fit = self._verb == "fit"
             logger = RunLogger(save_dir=str(self.run_dir), name="", version="") if fit else False
-        if trainer.get("strategy") in ("auto", "ddp") and _processes(trainer) > 1:
-            # subjects may lack views: a batch then leaves those views' weights without gradients, on all ranks alike
-            kwargs["strategy"] = "ddp_find_unused_parameters_true"
         kwargs |= {"default_root_dir": str(self.run_dir), "plugins": plugins, "logger": logger}
         return super().instantiate_trainer(**kwargs)
 
@@ -340,19 +340,6 @@ WRITERS: dict[str, type[RowWriter]] = {"test": CaseWriter, "predict": Prediction
 """What writes the results of a verb."""
 REGISTRIES = {"model": (TASKS, BACKBONES), "data": (DATA,)}
 """Where the names are that a key may take."""
-
-
-def _processes(trainer: dict[str, Any]) -> int:
-    """Processes that these trainer options start."""
-    devices = trainer.get("devices", "auto")
-    if isinstance(devices, str) and devices.isdigit():
-        devices = int(devices)
-    if isinstance(devices, list):
-        devices = len(devices)
-    if devices in ("auto", -1, "-1"):
-        cuda = trainer.get("accelerator") in ("auto", "gpu", "cuda")
-        devices = torch.cuda.device_count() if cuda else 1
-    return max(int(devices), 1) * int(trainer.get("num_nodes", 1)) if str(devices).isdigit() else 2
 
 
 def run(verb: str, arguments: list[str], configs: list[Path]) -> int:

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch._dynamo.testing import CompileCounter
 
-from cinema_lightning.models.baselines import DynUNet, ResNet50, SegResNet, SwinUNETR, UNet
+from cinema_lightning.models.baselines import DynUNet, ResNet50, SegResNet, UNet
 from cinema_lightning.models.convunetr import ConvUNetR
 from cinema_lightning.models.convvit import ConvViT
 from cinema_lightning.models.lora import add_lora
@@ -69,9 +69,10 @@ def test_a_compiled_autoencoder_refuses_masks_of_another_ratio():
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("network", "lora"),
-    [(ConvViT, True), *((cls, False) for cls in (ConvViT, ConvUNetR, UNet, DynUNet, SegResNet, SwinUNETR, ResNet50))],
+    [(ConvViT, True), *((cls, False) for cls in (ConvViT, ConvUNetR, UNet, DynUNet, SegResNet, ResNet50))],
 )
 def test_every_backbone_is_one_graph_for_each_set_of_views(network, lora):
+    """All but SwinUNETR, which is broken into several within monai."""
     torch.manual_seed(0)
     built = network(list(SIZES), SIZES | {"sax": [64, 64, 4]}, size="tiny").train()
     if lora:

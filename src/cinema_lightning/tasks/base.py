@@ -12,12 +12,16 @@ from typing import Any, TypeVar
 
 import torch
 from lightning import LightningModule
+from lightning.pytorch.strategies import DDPStrategy
 from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 
+from cinema_lightning.data.table import mask_of
 from cinema_lightning.errors import CinemaError
+from cinema_lightning.models.position import PositionTable
+from cinema_lightning.models.precision import choose_float32
 from cinema_lightning.tasks.optim import (
     Optimisation,
     adamw,
@@ -149,8 +153,12 @@ class Task(LightningModule):
     # ------------------------------------------------------------------ Lightning's hooks, once for all tasks
     def setup(self, stage: str) -> None:
         """Chooses the accumulation that reaches the global batch, and compiles the network where asked."""
+        if self.trainer.strategy.root_device.type == "cuda":
+            choose_float32(training=stage == "fit")
         if stage == "fit" and self.optim.global_batch:
             self._set_accumulation(self.optim.global_batch)
+        if stage == "fit" and isinstance(self.trainer.strategy, DDPStrategy):
+            self._spare_ddp(self.trainer.strategy)
         if self.compile_network:
             self._compile()
 
@@ -192,6 +200,17 @@ class Task(LightningModule):
             f"{f'is multiplied by {factor:.4g}' if self.optim.scale_lr else 'stays as it is'} (optim.scale_lr)."
         )
         return factor
+
+    def _spare_ddp(self, strategy: DDPStrategy) -> None:
+        """Leaves out of every step what it need not do: sending what never differs, seeking weights without a gradient.
+
+        Subjects may lack views: a batch then leaves those views' weights without a gradient, on all ranks alike.
+        """
+        tables = [f"{name}.table" for name, part in self.named_modules() if isinstance(part, PositionTable)]
+        self._ddp_params_and_buffers_to_ignore = [*self._buffers, *tables]
+        sampler = getattr(getattr(self.trainer, "datamodule", None), "train_sampler", None)
+        if sampler is None or (sampler.masks != mask_of(self.spec["views"])).any():
+            strategy._ddp_kwargs.setdefault("find_unused_parameters", True)
 
     def _compile(self) -> None:
         on_cpu = self.trainer.strategy.root_device.type == "cpu"
