@@ -18,6 +18,7 @@ from cinema_lightning.data import finetune_transforms
 from cinema_lightning.data.datamodule import PretrainData
 from cinema_lightning.data.labelled_dense import LandmarkData, SegmentationData
 from cinema_lightning.data.labelled_pooled import ClassificationData, RegressionData, SurvivalData
+from cinema_lightning.data.transforms import PLAN
 from cinema_lightning.losses.landmarks import heatmap_loss, wing_loss
 from cinema_lightning.losses.segmentation import segmentation_loss
 from cinema_lightning.losses.survival import cox_loss
@@ -206,6 +207,8 @@ def test_a_training_step_waits_for_nothing_but_whether_it_is_finite(name, phanto
     data.trainer = SimpleNamespace(training=True, lightning_module=task, world_size=1, global_rank=0)
     batches = list(data.train_dataloader())
     assert len(batches) > 1
+    assert all(PLAN in batch for batch in batches)
+    assert ("sax_visible" in batches[0]) == (name == "pretrain")
     with device:
         move_module(task)
     task._device = DEVICE

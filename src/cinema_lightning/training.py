@@ -48,7 +48,7 @@ from cinema_lightning.data.sending import explained
 from cinema_lightning.errors import CinemaError
 from cinema_lightning.messages import quieten, translate, understand_null
 from cinema_lightning.models import BACKBONES
-from cinema_lightning.models.precision import has_fast_bf16
+from cinema_lightning.models.precision import has_fast_bf16, instead_of_bf16
 from cinema_lightning.models.weights import locate
 from cinema_lightning.phantom.overlay import PhantomCohort, ensure_cohort
 from cinema_lightning.predict.cases import CaseWriter
@@ -246,16 +246,26 @@ class CinemaCLI(LightningCLI):
         return self._hparams["spec"]
 
     def _choose_precision(self, trainer: Namespace) -> None:
-        """Falls back to float32 where bf16 would be emulated."""
+        """Takes another precision where bf16 would be emulated, and the fastest convolutions for a training's sizes."""
         cuda = torch.cuda.is_available() and trainer.accelerator in ("auto", "gpu", "cuda")
         device = torch.device("cuda" if cuda else "cpu")
+<<<<<<< HEAD
         half = not cuda and str(trainer.precision) in ("16-mixed", "16")  # Lightning would take bf16 without a word
         if (half or str(trainer.precision) in ("bf16-mixed", "bf16")) and not has_fast_bf16(device):
             rank_zero_warn(
                 f"This {'GPU' if cuda else 'CPU'} has no bf16 arithmetic and would emulate it many times slower: "
                 f"training in 32-true instead of {trainer.precision}."
+=======
+        if str(trainer.precision) in ("bf16-mixed", "bf16") and not has_fast_bf16(device):
+            instead = instead_of_bf16(device)
+            rank_zero_warn(
+                f"This {'GPU' if cuda else 'CPU'} has no bf16 arithmetic and would emulate it many times slower: "
+                f"training in {instead} instead of bf16-mixed."
+>>>>>>> b2
             )
-            trainer.precision = "32-true"
+            trainer.precision = instead
+        if cuda and self._verb == "fit" and trainer.benchmark is None and not trainer.deterministic:
+            trainer.benchmark = True  # batches are of one size for each set of views; those of a test are of many
 
     # ------------------------------------------------------------------ building
     def instantiate_classes(self) -> None:
@@ -295,9 +305,12 @@ class CinemaCLI(LightningCLI):
         if logger in (None, True):
             fit = self._verb == "fit"
             logger = RunLogger(save_dir=str(self.run_dir), name="", version="") if fit else False
+<<<<<<< HEAD
         if trainer.get("strategy") in ("auto", "ddp") and math.prod(launch.layout(trainer)) > 1:
             # subjects may lack views: a batch then leaves those views' weights without gradients, on all ranks alike
             kwargs["strategy"] = "ddp_find_unused_parameters_true"
+=======
+>>>>>>> b2
         kwargs |= {"default_root_dir": str(self.run_dir), "plugins": plugins, "logger": logger}
         return super().instantiate_trainer(**kwargs)
 
@@ -377,10 +390,13 @@ REGISTRIES = {"model": (TASKS, BACKBONES), "data": (DATA,)}
 """Where the names are that a key may take."""
 
 
+<<<<<<< HEAD
 def _as_list(value: Any) -> list[Any]:
     return value if isinstance(value, list) else [] if value is None else [value]
 
 
+=======
+>>>>>>> b2
 def run(verb: str, arguments: list[str], configs: list[Path]) -> int:
     """Runs one verb of LightningCLI.
 

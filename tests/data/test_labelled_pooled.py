@@ -65,7 +65,8 @@ def test_a_validation_set_of_one_class_is_said(kit, acdc, tmp_path):
     data = kit.quietly(kit.build(ClassificationData, kit.table_of(acdc, tmp_path, change)))
     assert data.validation_classes == ["HCM"]
     task = Classification(data.spec, lambda **known: ConvViT(**known, size="tiny"))
-    task._trainer = SimpleNamespace(datamodule=data)
+    strategy = SimpleNamespace(root_device=torch.device("cpu"))
+    task._trainer = SimpleNamespace(datamodule=data, world_size=1, strategy=strategy)
     with pytest.warns(UserWarning, match="All validation studies are of the class HCM, so neither val/mcc nor val/au"):
         task.setup("fit")
 

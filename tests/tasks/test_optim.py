@@ -89,7 +89,7 @@ class Devices(SimpleNamespace):
             precision_plugin=None,
             lightning_module=None,
             training=True,
-            strategy=None,
+            strategy=SimpleNamespace(root_device=torch.device("cpu")),
         )
 
 
