@@ -7,7 +7,6 @@ replace those that the network was trained with.
 
 from __future__ import annotations
 
-import math
 import os
 import shutil
 import tempfile
@@ -48,9 +47,11 @@ from cinema_lightning.data.sending import explained
 from cinema_lightning.errors import CinemaError
 from cinema_lightning.messages import quieten, translate, understand_null
 from cinema_lightning.models import BACKBONES
+from cinema_lightning.models.foreign import unfit
 from cinema_lightning.models.precision import has_fast_bf16, instead_of_bf16
 from cinema_lightning.models.weights import locate
-from cinema_lightning.phantom.overlay import PhantomCohort, ensure_cohort
+from cinema_lightning.paths import expand_all
+from cinema_lightning.phantom.overlay import PhantomCohort, data_folder
 from cinema_lightning.predict.cases import CaseWriter
 from cinema_lightning.predict.rows import RowWriter
 from cinema_lightning.predict.writer import PredictionWriter
@@ -121,7 +122,7 @@ class CinemaCLI(LightningCLI):
             )
         parser.add_argument("--name", type=str | None, default=None, help="Run name; made of the overlays otherwise.")
         parser.add_argument(
-            "--phantom", type=PhantomCohort | None, default=None, help="Cohort to make where data.root is missing."
+            "--phantom", type=PhantomCohort | None, default=None, help="Cohort to make where no data is named."
         )
         parser.add_lightning_class_args(Checkpoints, "checkpoint")
         parser.add_lightning_class_args(CleanStop, "stop")
@@ -145,6 +146,7 @@ class CinemaCLI(LightningCLI):
         except ArgumentError as error:
             hint = " Give a --config, for example --config pretrain.yaml." if "are required" in str(error) else ""
             raise CinemaError(translate(str(error), REGISTRIES) + hint) from error
+        expand_all(self.config[self._verb])
 
     def _parse_ckpt_path(self) -> None:
         """Nothing: Lightning would let a checkpoint's hyperparameters silently replace the configuration's."""
@@ -185,8 +187,7 @@ class CinemaCLI(LightningCLI):
         self._choose_precision(config.trainer)
         if config.phantom is not None and config.data is not None:
             options = config.data.init_args
-            root = ensure_cohort(Path(options.root), config.phantom, options.get("dataset"))
-            options.root = str(root)
+            options.root = str(data_folder(options.root, config.phantom, options.get("dataset")))
 
     def _resolve_weights(self, config: Namespace, root: Path) -> None:
         """A run's name among the weights stands for its best checkpoint."""
@@ -221,9 +222,7 @@ class CinemaCLI(LightningCLI):
         else:
             self._hparams = dict(load_checkpoint(self.checkpoint, mmap=True).get("hyper_parameters") or {})
         if "_class_path" not in self._hparams or "spec" not in self._hparams:
-            raise CinemaError(
-                f"{self.checkpoint} does not say what network it holds; use a checkpoint of `cinema fit`."
-            )
+            raise unfit(self.checkpoint)
         refuse_foreign_classes(self._hparams, self.checkpoint)
         hidden = ("_class_path", "_instantiator", "spec")
         arguments = {key: value for key, value in self._hparams.items() if key not in hidden}
@@ -249,19 +248,13 @@ class CinemaCLI(LightningCLI):
         """Takes another precision where bf16 would be emulated, and the fastest convolutions for a training's sizes."""
         cuda = torch.cuda.is_available() and trainer.accelerator in ("auto", "gpu", "cuda")
         device = torch.device("cuda" if cuda else "cpu")
-<<<<<<< HEAD
-        half = not cuda and str(trainer.precision) in ("16-mixed", "16")  # Lightning would take bf16 without a word
-        if (half or str(trainer.precision) in ("bf16-mixed", "bf16")) and not has_fast_bf16(device):
-            rank_zero_warn(
-                f"This {'GPU' if cuda else 'CPU'} has no bf16 arithmetic and would emulate it many times slower: "
-                f"training in 32-true instead of {trainer.precision}."
-=======
-        if str(trainer.precision) in ("bf16-mixed", "bf16") and not has_fast_bf16(device):
+        # where there is no CUDA device Lightning would take bf16 instead of float16, without a word
+        asked = ("bf16-mixed", "bf16") if cuda else ("bf16-mixed", "bf16", "16-mixed", "16")
+        if str(trainer.precision) in asked and not has_fast_bf16(device):
             instead = instead_of_bf16(device)
             rank_zero_warn(
                 f"This {'GPU' if cuda else 'CPU'} has no bf16 arithmetic and would emulate it many times slower: "
-                f"training in {instead} instead of bf16-mixed."
->>>>>>> b2
+                f"training in {instead} instead of {trainer.precision}."
             )
             trainer.precision = instead
         if cuda and self._verb == "fit" and trainer.benchmark is None and not trainer.deterministic:
@@ -305,12 +298,6 @@ class CinemaCLI(LightningCLI):
         if logger in (None, True):
             fit = self._verb == "fit"
             logger = RunLogger(save_dir=str(self.run_dir), name="", version="") if fit else False
-<<<<<<< HEAD
-        if trainer.get("strategy") in ("auto", "ddp") and math.prod(launch.layout(trainer)) > 1:
-            # subjects may lack views: a batch then leaves those views' weights without gradients, on all ranks alike
-            kwargs["strategy"] = "ddp_find_unused_parameters_true"
-=======
->>>>>>> b2
         kwargs |= {"default_root_dir": str(self.run_dir), "plugins": plugins, "logger": logger}
         return super().instantiate_trainer(**kwargs)
 
@@ -390,13 +377,10 @@ REGISTRIES = {"model": (TASKS, BACKBONES), "data": (DATA,)}
 """Where the names are that a key may take."""
 
 
-<<<<<<< HEAD
 def _as_list(value: Any) -> list[Any]:
     return value if isinstance(value, list) else [] if value is None else [value]
 
 
-=======
->>>>>>> b2
 def run(verb: str, arguments: list[str], configs: list[Path]) -> int:
     """Runs one verb of LightningCLI.
 

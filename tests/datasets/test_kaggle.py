@@ -1,4 +1,5 @@
 import csv
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -94,7 +95,7 @@ def test_quirks_of_one_folder(tmp_path, write_cine, write_dicom):
         write_dicom(folder / f"A-{frame}.dcm", np.ones((20, 24)), SeriesInstanceUID="1.2.3.1", TriggerTime=30.0 * frame)
     cine = _cine(folder)
     np.testing.assert_array_equal(cine.frames, expected)
-    assert "2 series" in cine.warnings[0]
+    assert "2 acquisitions: left out sax_3/A-0.dcm" in cine.warnings[0]
     # Without a UID, or without trigger times, file names decide.
     cine = _cine(write_cine(tmp_path / "sax_4", "sax", frames=6, SeriesInstanceUID=None, TriggerTime=None))
     np.testing.assert_array_equal(cine.frames, whole)
@@ -123,7 +124,7 @@ def test_missing_geometry_is_named(tmp_path, write_cine, missing):
 def test_odd_slices_are_left_out(tmp_path, write_cine):
     _tables(tmp_path)
     study = _study(tmp_path, "1", write_cine, slices=5)
-    write_cine(study / "sax_20", "sax", z=30.0, seed=9)  # the first slice again, at the end
+    write_cine(study / "sax_20", "sax", z=30.0, seed=9)  # the first slice again, later
     write_cine(study / "sax_21", "sax", z=80.0, size=(22, 24))  # in line, but of another size
     write_cine(study / "sax_22", "2ch")  # not parallel
     (study / "sax_23").mkdir()
@@ -132,7 +133,9 @@ def test_odd_slices_are_left_out(tmp_path, write_cine):
     assert series.shape[2] == 5
     with (tmp_path / "out" / "warnings.csv").open() as file:
         reasons = {row["reason"].split(" is left out")[0] for row in csv.DictReader(file)}
-    assert {"sax_20", "sax_21", "sax_22", "sax_23"} <= reasons
+    assert {"sax_5", "sax_21", "sax_22", "sax_23"} <= reasons
+    row = _rows(tmp_path / "out" / "cohort.csv")["1"]
+    assert [row[f"n_slices_{name}"] for name in ("read", "left_out", "filled")] == ["8", "3", "0"]
 
 
 def test_slices_that_run_the_other_way(tmp_path, write_cine):
@@ -152,9 +155,9 @@ def test_slices_that_run_the_other_way(tmp_path, write_cine):
 def test_failures(tmp_path, write_cine):
     _tables(tmp_path)
     _study(tmp_path, "1", write_cine)
-    study = _study(tmp_path, "2", write_cine)
-    for path in study.glob("4ch_22/*"):
-        path.unlink()
+    study = _study(tmp_path, "2", write_cine, slices=6)
+    for number in (7, 8):
+        shutil.rmtree(study / f"sax_{number}")
     parallel = _study(tmp_path, "501", write_cine, part="validate")
     for path in parallel.glob("4ch_22/*"):
         path.unlink()
@@ -166,7 +169,7 @@ def test_failures(tmp_path, write_cine):
         header.save_as(path)
     assert prepare("kaggle", tmp_path, tmp_path / "out") == 1
     failures = _rows(tmp_path / "out" / "failures.csv")
-    assert "4ch_22 has no readable DICOM image" in failures["2"]["reason"]
+    assert "the SAX stack is incomplete: 4 usable slices" in failures["2"]["reason"]
     assert failures["501"]["step"] == "crop"
     assert "parallel" in failures["501"]["reason"]
     assert "lax_2c: the planes meet so far outside" in failures["502"]["reason"]

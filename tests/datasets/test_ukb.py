@@ -118,15 +118,23 @@ def test_bad_archives_fail_alone(tmp_path, write_cine):
     _participant(raw, write_cine, eid="1")
     cut = _participant(raw, write_cine, eid="2")["20209"]
     cut.write_bytes(cut.read_bytes()[:5000])
-    _participant(raw, write_cine, eid="3", slices=(1, 2, 4))
+    _participant(raw, write_cine, eid="3", slices=(1, 2, 5, 6))
+    _participant(raw, write_cine, eid="6", slices=(1, 2, 4))
     _participant(raw, write_cine, eid="4")["20208"].unlink()
     (_participant(raw, write_cine, eid="5", zipped=False)["20209"] / "manifest.cvs").unlink()
     assert prepare("ukb", raw, tmp_path / "out") == 1
     failures = {name: row["reason"] for name, row in _rows(tmp_path / "out" / "failures.csv").items()}
-    assert failures.keys() == {"2_2", "3_2", "4_2", "5_2"}
+    assert failures.keys() == {"2_2", "3_2", "5_2"}
     assert "half downloaded" in failures["2_2"]
-    assert "b3 is not" in failures["3_2"]
-    assert "field 20208" in failures["4_2"]
+    assert "4 usable slices, but at 10.0 mm from one to the next there should be 6" in failures["3_2"]
+    rows = _rows(tmp_path / "out" / "cohort.csv")
+    assert (rows["6_2"]["n_slices"], rows["6_2"]["n_slices_read"], rows["6_2"]["n_slices_filled"]) == ("4", "3", "1")
+    assert {name: row["crop_centre"] for name, row in rows.items()} == {
+        "1_2": "planes",
+        "4_2": "motion",
+        "6_2": "planes",
+    }
+    assert rows["4_2"]["views"] == "sax"
     assert "no manifest.csv or manifest.cvs" in failures["5_2"]
 
 

@@ -31,12 +31,29 @@ def test_planes_meet_and_crop_as_published(case):
 def test_parallel_planes_are_refused():
     sax, lax = np.eye(4), np.eye(4)
     lax[:3, :3] = [[1, 0, 0], [0, 0, 1], [0, 1, 0]]
-    with pytest.raises(CinemaError, match="2- and 4-chamber planes are parallel"):
+    with pytest.raises(CinemaError, match="two long-axis planes are parallel"):
         geometry.meeting_point(sax, lax, lax)
     other = np.eye(4)  # normal along z - y: the line with lax (normal y) runs along x, inside the SAX plane
     other[:3, :3] = [[1, 0, 0], [0, 1, -1], [0, 1, 1]]
     with pytest.raises(CinemaError, match="parallel to the SAX plane"):
         geometry.meeting_point(sax, lax, other)
+
+
+@pytest.mark.parametrize("case", PLANES)
+def test_without_a_short_axis_the_line_of_the_planes_counts(case):
+    one, other = (_affine(case[view]) for view in ("lax_2c", "lax_4c"))
+    point = geometry.meeting_point(_affine(case["sax"]), one, other)
+    line = np.cross(*(np.cross(affine[:3, 0], affine[:3, 1]) for affine in (one, other)))
+    line /= np.linalg.norm(line)
+    beside = point + 30 * line + 5 * np.cross(line, [1.0, 0.0, 0.0])
+    np.testing.assert_allclose(geometry.nearest_on_line(one, other, beside), point + 30 * line, atol=1e-6)
+    with pytest.raises(CinemaError, match="two long-axis planes are parallel"):
+        geometry.nearest_on_line(one, one, beside)
+
+
+def test_the_middle_of_an_image():
+    affine = geometry.affine_from_lps([10, -20, 30], np.eye(3), (2.0, 1.0, 8.0))
+    np.testing.assert_allclose(geometry.middle(affine, (11, 21, 3)), [-20, 10, 38])
 
 
 def test_size_rounds_halves_to_even():

@@ -14,10 +14,11 @@ round on the host would cost as much as a third of the decompression, and the de
 from __future__ import annotations
 
 import struct
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Literal
 
 import numpy as np
@@ -149,7 +150,10 @@ class Series:
         path: The file.
         shape: Shape of one frame, (X, Y, Z) or (X, Y).
         n_frames: Number of frames.
+        phases: Nothing: which frames are ED and ES stands in the table.
     """
+
+    phases: Mapping[str, int] = MappingProxyType({})
 
     def __init__(self, path: Path) -> None:
         import blosc2

@@ -2,17 +2,26 @@
 
 from __future__ import annotations
 
+import re
+from collections import Counter
 from pathlib import Path
 from typing import Any, ClassVar
 
-from cinema_lightning.datasets.base import CaseRef, Dataset, RawCase, RawSeries, dataset
-from cinema_lightning.datasets.files import find_folder, natural_key, number, read_table
+from cinema_lightning.datasets.base import CaseRef, Dataset, RawCase, dataset
+from cinema_lightning.datasets.dicom_study import StudyFiles, read_study
+from cinema_lightning.datasets.files import find_folder, number
 from cinema_lightning.errors import CinemaError
-from cinema_lightning.imaging.dicom import Cine, DicomFile, read_cine
-from cinema_lightning.imaging.stack import single, stack
+from cinema_lightning.files import natural_key
+from cinema_lightning.imaging.dicom_file import DicomFile
+from cinema_lightning.listing import list_paths
+from cinema_lightning.tables import read_table
 
-PARTS = ("train", "validate", "test")
-LONG_AXIS = {"lax_2c": "2ch", "lax_4c": "4ch"}
+# Part of the competition -> the table of its volumes.
+TABLES = {"train": "train.csv", "validate": "validate.csv", "test": "solution.csv"}
+PARTS = tuple(TABLES)
+# What folders of the competition are called; others are sorted by where their images lie.
+FOLDER = re.compile(r"(sax|2ch|3ch|4ch)(?:_.*)?", re.IGNORECASE)
+VIEWS = {"sax": "sax", "2ch": "lax_2c", "3ch": "lax_3c", "4ch": "lax_4c"}
 
 
 @dataset
@@ -22,7 +31,7 @@ class Kaggle(Dataset):
     name = "kaggle"
     display = "Kaggle DSB 2"
     source = "https://www.kaggle.com/c/second-annual-data-science-bowl (free account, competition's rules)"
-    looked_for = "second-annual-data-science-bowl/{train,validate,test}/{train,validate,test}/ID/study/"
+    looked_for = "second-annual-data-science-bowl/{train,validate,test}/ID/study/, or with the middle folder twice"
     views = ("sax", "lax_2c", "lax_4c")
     crop = "plane intersection"
     regression = ("lv_ef",)
@@ -34,79 +43,68 @@ class Kaggle(Dataset):
         """See :meth:`Dataset.cases`."""
         root = find_folder(
             raw,
-            "*/*/*/study",
+            [f"{base}/*/study" for part in PARTS for base in (f"{part}/{part}", part)],
             folder="second-annual-data-science-bowl",
             display=self.display,
             looked_for=self.looked_for,
         )
         found = []
         for part in PARTS:
-            folders = [folder for folder in sorted((root / part / part).glob("*")) if (folder / "study").is_dir()]
-            if not folders:
-                continue
-            volumes = _volumes(root, part)
-            found += [_case(folder, part, volumes.get(folder.name, {})) for folder in folders]
+            folders = _studies(root, part)
+            volumes = _volumes(root, part) if folders else {}
+            found += [_case(folder, part, volumes) for folder in folders]
+        twice = [name for name, count in Counter(case.id for case in found).items() if count > 1]
+        if twice:
+            raise CinemaError(f"{root} holds a study {twice[0]} in several of {', '.join(PARTS)}: rename one of them.")
         return found
 
     def read(self, case: CaseRef) -> RawCase:
         """See :meth:`Dataset.read`."""
-        study = case.sources[0]
-        warnings: list[str] = []
-        series = {}
-        slices = _slices(study, warnings)
-        frames, affine, left_out = stack(slices)
-        warnings += left_out
-        series["sax"] = RawSeries(frames, affine)
-        for view, prefix in LONG_AXIS.items():
-            folders = _folders(study, prefix)
-            if not folders:
-                raise CinemaError(f"{study} has no folder {prefix}_K")
-            cine = _cine(folders[-1], warnings)
-            series[view] = RawSeries(*single(cine))
-        return RawCase(series, warnings=warnings)
+        study = StudyFiles()
+        top = case.sources[0]
+        for path in sorted(list_paths(top, "**/*"), key=lambda path: natural_key(path.as_posix())):
+            name = top.name if path.is_file() and path.parent == top else path.relative_to(top).parts[0]
+            match = FOLDER.fullmatch(name)
+            files = [DicomFile.from_path(path)] if path.is_file() else []
+            study.add(VIEWS[match[1].lower()] if match else None, name, files)
+        return read_study(study, self.views)
 
 
-def _case(folder: Path, part: str, volumes: dict[str, float]) -> CaseRef:
+def _studies(root: Path, part: str) -> list[Path]:
+    """Studies of one part, in the folder twice (as unpacked in place) or once; each id once."""
+    folders = [folder for base in (root / part / part, root / part) for folder in list_paths(base)]
+    studies: dict[str, Path] = {}
+    for folder in folders:
+        if (folder / "study").is_dir():
+            studies.setdefault(folder.name, folder)
+    return list(studies.values())
+
+
+def _case(folder: Path, part: str, listed: dict[str, dict[str, float]] | None) -> CaseRef:
+    volumes = (listed or {}).get(folder.name, {})
     esv, edv = volumes.get("Systole"), volumes.get("Diastole")
     fields: dict[str, Any] = {"part": part, "lv_edv": edv, "lv_esv": esv}
     fields["lv_ef"] = (edv - esv) / edv * 100 if edv and esv is not None else None
-    warnings = () if volumes else (f"no volumes are listed for it ({part})",)
+    reason = f"there is no {TABLES[part]}, so" if listed is None else f"{TABLES[part]} does not list it:"
+    warnings = () if volumes else (f"{reason} no volumes are known",)
     return CaseRef(folder.name, folder.name, "test", (folder / "study",), fields, warnings=warnings)
 
 
-def _volumes(root: Path, part: str) -> dict[str, dict[str, float]]:
-    """Systole and Diastole in ml by id, from the table of one part."""
+def _volumes(root: Path, part: str) -> dict[str, dict[str, float]] | None:
+    """Systole and Diastole in ml by id, from the table of one part; None where there is no table."""
     out: dict[str, dict[str, float]] = {}
+    table = root / TABLES[part]
+    if not table.is_file():
+        return None
     if part == "test":
-        for row in read_table(root / "solution.csv", ("Id", "Volume")):
+        for row in read_table(table, ("Id", "Volume"), numbers=("Volume",)):
             name, _, phase = row["Id"].partition("_")
             volume = number(row["Volume"])
             if volume is not None:
                 out.setdefault(name, {})[phase] = volume
         return out
-    for row in read_table(root / f"{part}.csv", ("Id", "Systole", "Diastole")):
-        cells = {phase: number(row[phase]) for phase in ("Systole", "Diastole")}
+    phases = ("Systole", "Diastole")
+    for row in read_table(table, ("Id", *phases), numbers=phases):
+        cells = {phase: number(row[phase]) for phase in phases}
         out[row["Id"]] = {phase: value for phase, value in cells.items() if value is not None}
     return out
-
-
-def _folders(study: Path, prefix: str) -> list[Path]:
-    found = [folder for folder in study.glob(f"{prefix}_*") if folder.is_dir()]
-    return sorted(found, key=lambda folder: natural_key(folder.name))
-
-
-def _cine(folder: Path, warnings: list[str]) -> Cine:
-    files = [DicomFile.from_path(path) for path in sorted(folder.glob("*.dcm"))]
-    cine = read_cine(files, folder.name)
-    warnings += cine.warnings
-    return cine
-
-
-def _slices(study: Path, warnings: list[str]) -> list[tuple[str, Cine]]:
-    slices = []
-    for folder in _folders(study, "sax"):
-        try:
-            slices.append((folder.name, _cine(folder, warnings)))
-        except CinemaError as error:
-            warnings.append(f"{folder.name} is left out: {error}")
-    return slices

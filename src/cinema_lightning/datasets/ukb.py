@@ -9,29 +9,33 @@ import zipfile
 from abc import ABC, abstractmethod
 from collections import defaultdict
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
-from typing import Any
 
-from cinema_lightning.datasets.base import CaseRef, Dataset, RawCase, RawSeries, dataset
-from cinema_lightning.datasets.files import number, sex, tidy
+from cinema_lightning.datasets.base import CaseRef, Dataset, RawCase, dataset
+from cinema_lightning.datasets.dicom_study import StudyFiles, read_study
+from cinema_lightning.datasets.outcomes import read_outcomes
 from cinema_lightning.errors import CinemaError
-from cinema_lightning.imaging.dicom import Cine, DicomFile, read_cine
-from cinema_lightning.imaging.stack import single, stack
+from cinema_lightning.files import natural_key
+from cinema_lightning.imaging.dicom_file import DicomFile
+from cinema_lightning.imaging.planes import is_called_no_cine
+from cinema_lightning.listing import is_litter, list_paths
 
 LONG_AXIS, SHORT_AXIS = "20208", "20209"
-ARCHIVE = re.compile(r"(\d+)_(20208|20209)_(\d+)_(\d+)(\.zip)?")
+AXES = {LONG_AXIS: "long axis", SHORT_AXIS: "short axis"}
+ARCHIVE = re.compile(r"(\d+)_(20208|20209)_(\d+)_(\d+)(\.zip)?", re.IGNORECASE)
+# How far below the raw folder archives are looked for.
+DEPTH = 4
 MANIFESTS = ("manifest.csv", "manifest.cvs")
-# Whole names only: InlineVF series are not images though their names may contain these.
-LAX_SERIES = re.compile(r"CINE_segmented_LAX_([234])Ch", re.IGNORECASE)
-SAX_SERIES = re.compile(r"CINE_segmented_SAX_b(\d+)", re.IGNORECASE)
+# Series of one view; other cines (CINE_segmented_LAX, with all long axes) are sorted by where their images lie.
+# InlineVF series have contours burned in, though their names contain those of real ones.
+VIEW_SERIES = re.compile(r"CINE_segmented_(?:LAX_([234])Ch|SAX(?:_b\d+)?)", re.IGNORECASE)
+CINE_SERIES = re.compile(r"CINE_segmented_.*", re.IGNORECASE)
 # "Aug 30, 2015" stands in the manifest without quotes.
 DATE = re.compile(r"\b([A-Z][a-z]{2,8}\.? \d{1,2}), (\d{4})\b")
 # No file of a cine is near this; an archive that claims more is damaged or hostile.
 LARGEST_FILE = 256 * 2**20
-SEXES = {"0": "F", "1": "M"}
-TEXT_COLUMNS = ("sex", "pathology", "vendor", "centre")
 
 
 @dataset
@@ -41,7 +45,7 @@ class Ukb(Dataset):
     name = "ukb"
     display = "UK Biobank"
     source = "https://www.ukbiobank.ac.uk/ (application and fee; bulk fields 20208 and 20209)"
-    looked_for = "EID_20208_2_0(.zip) and EID_20209_2_0(.zip), in the folder or one below"
+    looked_for = "EID_20208_2_0(.zip) and EID_20209_2_0(.zip), in the folder or up to four below"
     views = ("sax", "lax_2c", "lax_3c", "lax_4c")
     crop = "plane intersection"
     columns = ("diabetes", "hypertension", "cancer")
@@ -53,7 +57,7 @@ class Ukb(Dataset):
         if not raw.is_dir():
             raise CinemaError(f"{raw} is not a folder: point --raw at the folder that holds the archives.")
         studies: dict[tuple[str, str], dict[str, list[tuple[int, Path]]]] = defaultdict(lambda: defaultdict(list))
-        for path in _archives(raw, depth=1):
+        for path in _archives(raw, depth=DEPTH):
             match = ARCHIVE.fullmatch(path.name)
             if match is not None:
                 studies[match[1], match[3]][match[2]].append((int(match[4]), path))
@@ -63,30 +67,30 @@ class Ukb(Dataset):
 
     def read(self, case: CaseRef) -> RawCase:
         """See :meth:`Dataset.read`."""
-        warnings: list[str] = []
-        series: dict[str, RawSeries] = {}
-        for source in case.sources:
-            with _open(source) as archive:
-                for view, found in _read_archive(archive, warnings).items():
-                    series[view] = found
-        return RawCase({view: series[view] for view in self.views if view in series}, warnings=warnings)
+        study = StudyFiles()
+        with ExitStack() as opened:
+            for source in case.sources:
+                _list_archive(opened.enter_context(_open(source)), study)
+            return read_study(study, self.views)
 
     def join_outcomes(self, cases: list[CaseRef], outcomes: Path) -> tuple[list[CaseRef], list[str]]:
         """Adds the cells of a CSV keyed by EID (age, sex, BMI, diagnoses, time, event)."""
-        rows = _outcomes(outcomes, {case.subject for case in cases})
-        extra = rows.pop("", {})
+        rows, notes = read_outcomes(outcomes, {case.subject for case in cases})
         joined = [
             replace(case, fields={**case.fields, **rows[case.subject]})
             if case.subject in rows
             else replace(case, warnings=(*case.warnings, f"{outcomes.name} has no row for EID {case.subject}"))
             for case in cases
         ]
-        notes = [f"{outcomes.name}: {extra['count']} EIDs have no images, e.g. {extra['first']}"] if extra else []
         return joined, notes
 
 
 def _archives(folder: Path, depth: int) -> Iterator[Path]:
-    for entry in sorted(os.scandir(folder), key=lambda entry: entry.name):
+    try:
+        entries = [entry for entry in os.scandir(folder) if not is_litter(entry.name)]
+    except OSError as error:
+        raise CinemaError(f"{folder} cannot be listed ({error.strerror or error}).") from None
+    for entry in sorted(entries, key=lambda entry: entry.name):
         if ARCHIVE.fullmatch(entry.name):
             yield Path(entry.path)
         elif depth > 0 and entry.is_dir():
@@ -102,9 +106,8 @@ def _case(eid: str, visit: str, fields: dict[str, list[tuple[int, Path]]]) -> Ca
         if len(found) > 1:
             warnings.append(f"{len(found)} archives of field {field}; the last is used ({found[-1][1].name})")
         sources += [found[-1][1]] if found else []
-    missing = [field for field in (SHORT_AXIS, LONG_AXIS) if field not in fields]
-    problem = f"there is no archive of field {missing[0]}" if missing else None
-    return CaseRef(name, eid, "", tuple(sources), problem=problem, warnings=tuple(warnings))
+        warnings += [] if found else [f"there is no archive of field {field} ({AXES[field]})"]
+    return CaseRef(name, eid, "", tuple(sources), warnings=tuple(warnings))
 
 
 class _Archive(ABC):
@@ -121,6 +124,10 @@ class _Archive(ABC):
     def read(self, name: str) -> bytes:
         """Bytes of one file."""
 
+    @abstractmethod
+    def check(self, name: str) -> None:
+        """Refuses a name that leads outside by a link."""
+
     def manifest(self) -> tuple[str, PurePosixPath]:
         """The manifest's text and the folder that its names are relative to."""
         found = [name for name in self.names() if PurePosixPath(name).name.lower() in MANIFESTS]
@@ -132,13 +139,15 @@ class _Archive(ABC):
 
 class _Folder(_Archive):
     def names(self) -> list[str]:
-        return sorted(path.relative_to(self.path).as_posix() for path in self.path.rglob("*") if path.is_file())
+        return [path.relative_to(self.path).as_posix() for path in list_paths(self.path, "**/*") if path.is_file()]
 
     def read(self, name: str) -> bytes:
-        target = (self.path / name).resolve()
-        if not target.is_relative_to(self.path.resolve()):
+        self.check(name)
+        return (self.path / name).read_bytes()
+
+    def check(self, name: str) -> None:
+        if not (self.path / name).resolve().is_relative_to(self.path.resolve()):
             raise CinemaError(f"{name} points outside {self.path}")
-        return target.read_bytes()
 
 
 class _Zip(_Archive):
@@ -147,7 +156,8 @@ class _Zip(_Archive):
         self.file = file
 
     def names(self) -> list[str]:
-        return [info.filename for info in self.file.infolist() if not info.is_dir()]
+        names = [info.filename for info in self.file.infolist() if not info.is_dir()]
+        return [name for name in names if not is_litter(name)]
 
     def read(self, name: str) -> bytes:
         try:
@@ -157,6 +167,9 @@ class _Zip(_Archive):
         if info.file_size > LARGEST_FILE:
             raise CinemaError(f"{name} in {self.path} claims {info.file_size} bytes")
         return self.file.read(info)
+
+    def check(self, name: str) -> None:
+        """Names in an archive are no links."""
 
 
 @contextmanager
@@ -202,44 +215,25 @@ def read_manifest(text: str, where: str) -> dict[str, list[str]]:
     return dict(series)
 
 
-def _read_archive(archive: _Archive, warnings: list[str]) -> dict[str, RawSeries]:
+def _list_archive(archive: _Archive, study: StudyFiles) -> None:
+    """Sorts an archive's cine series by what the manifest calls them."""
     text, folder = archive.manifest()
     series = read_manifest(text, str(archive.path))
-    slices: dict[int, str] = {}
-    out: dict[str, RawSeries] = {}
-    for name in sorted(series):
-        if match := LAX_SERIES.fullmatch(name):
-            cine = _cine(archive, folder, name, series[name], warnings)
-            out[f"lax_{match[1]}c"] = RawSeries(*single(cine))
-        elif match := SAX_SERIES.fullmatch(name):
-            slices[int(match[1])] = name
-    if slices:
-        _check_continuous(sorted(slices), archive.path)
-        cines = [
-            (slices[index], _cine(archive, folder, slices[index], series[slices[index]], warnings))
-            for index in sorted(slices)
-        ]
-        frames, affine, left_out = stack(cines)
-        warnings += left_out
-        out["sax"] = RawSeries(frames, affine)
-    return out
+    for name in sorted(series, key=natural_key):
+        if CINE_SERIES.fullmatch(name) and not is_called_no_cine(name):
+            match = VIEW_SERIES.fullmatch(name)
+            view = None if match is None else f"lax_{match[1]}c" if match[1] else "sax"
+            study.add(view, name, _files(archive, folder, series[name]))
 
 
-def _check_continuous(numbers: list[int], path: Path) -> None:
-    missing = sorted(set(range(1, numbers[-1] + 1)) - set(numbers))
-    if missing:
-        raise CinemaError(f"{path}: SAX slices up to b{numbers[-1]} are listed, but b{missing[0]} is not.")
-
-
-def _cine(archive: _Archive, folder: PurePosixPath, name: str, files: list[str], warnings: list[str]) -> Cine:
+def _files(archive: _Archive, folder: PurePosixPath, files: list[str]) -> list[DicomFile]:
     dicoms = []
-    for file in sorted(files):
+    for file in sorted(files, key=natural_key):
         _check_name(file, archive.path)
         member = (folder / file).as_posix()
+        archive.check(member)
         dicoms.append(DicomFile(file, lambda member=member: archive.read(member)))  # type: ignore[misc]
-    cine = read_cine(dicoms, name)
-    warnings += cine.warnings
-    return cine
+    return dicoms
 
 
 def _check_name(name: str, path: Path) -> None:
@@ -247,42 +241,3 @@ def _check_name(name: str, path: Path) -> None:
     parts = re.split(r"[/\\]", name)
     if not name or ".." in parts or name.startswith(("/", "\\")) or re.match(r"[A-Za-z]:", name):
         raise CinemaError(f"The manifest of {path} names '{name}', which lies outside its folder.")
-
-
-def _outcomes(path: Path, wanted: set[str]) -> dict[str, dict[str, Any]]:
-    """EID -> cells of the wanted participants, row by row; under "" how many others there were."""
-    rows: dict[str, dict[str, Any]] = {}
-    others: list[str] = []
-    count = 0
-    try:
-        file = path.open(newline="", encoding="utf-8-sig")
-    except OSError as error:
-        raise CinemaError(f"{path} cannot be read ({error.strerror or error}).") from None
-    with file:
-        reader = csv.DictReader(file)
-        names = {name: name.strip().lower() for name in reader.fieldnames or ()}
-        key = next((name for name, lower in names.items() if lower in ("eid", "f.eid")), None)
-        if key is None:
-            raise CinemaError(f"{path} lacks the column 'eid'; it has {', '.join(names) or 'none'}.")
-        for row in reader:
-            eid = str(row[key] or "").strip()
-            if eid in rows:
-                raise CinemaError(f"{path} lists the EID {eid} twice; keep one row per participant.")
-            if eid in wanted:
-                rows[eid] = {lower: _cell(lower, row[name]) for name, lower in names.items() if name != key and lower}
-            elif eid:
-                count += 1
-                others += [eid] if len(others) < 5 else []
-    if count:
-        rows[""] = {"count": count, "first": ", ".join(others)}
-    return rows
-
-
-def _cell(column: str, text: str | None) -> Any:
-    text = (text or "").strip()
-    if column == "sex":
-        return SEXES.get(text) or sex(text)
-    if column in ("id", "subject", "split", "views"):
-        raise CinemaError(f"The outcome table may not have a column '{column}': rename it.")
-    value = tidy(number(text))
-    return value if value is not None and column not in TEXT_COLUMNS else text or None

@@ -1,65 +1,52 @@
-"""DICOM files to cine series, with geometry from the headers.
+"""Frames of DICOM files to cines of one slice each.
 
-One slice's cine is a set of files, one per frame. Files are missing, unreadable, of two series, or of another size
+Frames are told apart by where they lie, never by their folder or series alone: exporters put a whole stack into one
+folder, one series or one file as readily as each slice into its own. Frames are missing, unreadable or acquired twice
 often enough in practice that each of these has a rule here, and each repair leaves a sentence.
 """
 
 from __future__ import annotations
 
-import warnings as python_warnings
-from collections import Counter
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
-from io import BytesIO
-from pathlib import Path
-from typing import Any
+from collections import Counter, defaultdict
+from collections.abc import Callable, Hashable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import PurePosixPath
 
 import numpy as np
 
 from cinema_lightning.errors import CinemaError
+from cinema_lightning.files import natural_key
+from cinema_lightning.imaging.dicom_file import DicomFile, DicomImage, read_files
 from cinema_lightning.imaging.geometry import directions_from_cosines
 
-TAGS = (
-    *("SeriesInstanceUID", "TriggerTime", "CardiacNumberOfImages", "ImagePositionPatient", "ImageOrientationPatient"),
-    *("PixelSpacing", "SpacingBetweenSlices", "SliceThickness", "Rows", "Columns", "BitsAllocated", "BitsStored"),
-    *("HighBit", "PixelRepresentation", "SamplesPerPixel", "PhotometricInterpretation", "NumberOfFrames"),
-    *("PlanarConfiguration", "RescaleSlope", "RescaleIntercept", "PixelData", "SeriesDescription"),
-)
-# Positions of one slice's frames may wander this far, mm.
-SAME_PLACE = 1.0
-# With fewer readable frames than this share of the series, repeating frames would make up a heart beat.
+# Positions of one slice's frames may wander this far, mm, and their direction cosines this much (half a degree).
+SAME_PLACE, SAME_COSINES = 1.0, 0.01
+# With fewer readable frames than this share of the cycle, repeating frames would make up a heart beat.
 MOST_MISSING = 0.5
+# What tells the moment of a frame within the beat, best first; names in natural order come last.
+CLOCKS = ("trigger_time", "trigger_delay", "temporal_position", "instance")
 
 
 @dataclass(frozen=True)
-class DicomFile:
-    """One file that may hold a frame.
-
-    Attributes:
-        name: File name, by which frames without trigger times are sorted.
-        open: Gives its bytes; called once, so that a cohort in archives is never unpacked.
-    """
-
-    name: str
-    open: Callable[[], bytes]
-
-    @classmethod
-    def from_path(cls, path: Path) -> DicomFile:
-        """A file on disk."""
-        return cls(path.name, path.read_bytes)
-
-
-@dataclass
 class _Frame:
-    name: str
-    header: Any
-    pixels: np.ndarray
-    time: float | None
+    """A frame whose place is known."""
+
+    image: DicomImage
+    position: np.ndarray
+    directions: np.ndarray
+    spacing: tuple[float, float]
+
+    @property
+    def folder(self) -> str:
+        return str(PurePosixPath(self.image.name).parent)
 
 
-@dataclass
+Frames = list[_Frame]
+
+
+@dataclass(frozen=True, eq=False)
 class Cine:
-    """The frames of one slice.
+    """The frames of one slice, acquired once.
 
     Attributes:
         frames: (T, X, Y).
@@ -69,161 +56,313 @@ class Cine:
         between: SpacingBetweenSlices, mm, where the header has it.
         thickness: SliceThickness, mm, where the header has it.
         warnings: What was repaired or left out.
+        name: What to call it in messages: its folder, or its first file where it shares the folder.
+        found: Frames that could be read.
+        expected: Frames that the header asks for, where it does.
+        series: SeriesInstanceUID.
+        description: SeriesDescription.
+        acquired: Date and time of acquisition as text that sorts, empty where unknown.
+        instance: Lowest InstanceNumber, where known.
     """
 
     frames: np.ndarray
     position: np.ndarray
     directions: np.ndarray
     spacing: tuple[float, float]
-    between: float | None
-    thickness: float | None
-    warnings: list[str] = field(default_factory=list)
+    between: float | None = None
+    thickness: float | None = None
+    warnings: tuple[str, ...] = ()
+    name: str = "the slice"
+    found: int = 0
+    expected: int | None = None
+    series: str = ""
+    description: str = ""
+    acquired: str = ""
+    instance: float | None = None
+
+    @property
+    def whole(self) -> bool:
+        """Whether as many frames were found as the header asks for."""
+        return self.expected is None or self.found >= self.expected
+
+    @property
+    def problem(self) -> str | None:
+        """Why the slice cannot be used, if so."""
+        if self.expected is None or self.found >= MOST_MISSING * self.expected:
+            return None
+        return f"{self.name} has {self.found} readable frames of {self.expected}: it may be half downloaded"
 
 
-def read_cine(files: Sequence[DicomFile], name: str) -> Cine:
-    """Reads one slice's frames.
-
-    Frames are sorted by TriggerTime, then by file name. Of several series the last by UID is taken. Where
-    CardiacNumberOfImages asks for more frames than can be read, the previous frame is repeated: in the gaps of the
-    trigger times first, then at the end.
+def read_folder(files: Sequence[DicomFile], name: str, warnings: list[str]) -> list[DicomImage]:
+    """Reads the frames of a folder or series, whose name is put before theirs.
 
     Args:
         files: The files.
-        name: What to call the slice in messages.
+        name: Name of the folder or series.
+        warnings: Takes sentences about unreadable files.
 
     Returns:
-        The slice's cine.
+        The frames.
 
     Raises:
-        CinemaError: If no file can be read, or geometry is missing or differs between the frames.
+        CinemaError: If no file can be read.
+    """
+    return [replace(image, name=f"{name}/{image.name}") for image in read_files(files, name, warnings)]
+
+
+def read_cine(files: Sequence[DicomFile], name: str) -> Cine:
+    """Reads the cine of a single plane.
+
+    Args:
+        files: The files.
+        name: What to call it in messages.
+
+    Returns:
+        The plane's cine; of several acquisitions the one by :func:`latest`.
+
+    Raises:
+        CinemaError: If no file can be read, geometry is missing, a series lies in several places, or most frames are
+            missing.
     """
     warnings: list[str] = []
-    with python_warnings.catch_warnings():
-        # pydicom remarks on every odd value of every file; what matters is said once, by the sentences here.
-        python_warnings.simplefilter("ignore")
-        frames = [frame for frame in (_read(file, name, warnings) for file in files) if frame is not None]
-    if not frames:
-        raise CinemaError(f"{name} has no readable DICOM image ({len(files)} files)")
-    frames = _one_size(_one_series(frames, name, warnings), name, warnings)
-    if all(frame.time is not None for frame in frames):
-        frames.sort(key=lambda frame: (frame.time or 0.0, frame.name))
-    else:
-        frames.sort(key=lambda frame: frame.name)
-    expected = _number(frames[0].header, "CardiacNumberOfImages")
-    if expected and len(frames) < MOST_MISSING * expected:
-        raise CinemaError(f"{name} has {len(frames)} readable frames of {expected:.0f}: it may be half downloaded")
-    frames = _as_many(frames, int(expected) if expected else len(frames), name, warnings)
-    position, directions, spacing = _geometry(frames[0], name)
+    cines, left_out = sort_slices(read_folder(files, name, warnings))
+    if not cines:
+        raise CinemaError(left_out[0])
+    best, others = latest(cines)
+    for other in others:
+        if other.series == best.series and np.linalg.norm(other.position - best.position) > SAME_PLACE:
+            raise CinemaError(f"{name} holds frames of several places ({best.name} and {other.name})")
+    if best.problem:
+        raise CinemaError(best.problem)
+    told = [
+        f"{cine.name} ({cine.found} frames of {' x '.join(map(str, cine.frames.shape[1:]))} pixels)" for cine in others
+    ]
+    said = [f"{name} holds {len(cines)} acquisitions: left out {', '.join(told)}"] if told else []
+    return replace(best, warnings=(*warnings, *left_out, *said, *best.warnings))
+
+
+def sort_slices(images: Sequence[DicomImage]) -> tuple[list[Cine], list[str]]:
+    """Sorts the frames of one or many slices, in any order and of any folders and series.
+
+    Frames at one place (position within 1 mm, same direction, pixel size and number of pixels) belong together. Several
+    acquisitions at one place are told apart by series, by their time, by folder, or by where the trigger times start
+    again. Frames sort by TriggerTime, else by trigger delay, temporal position or InstanceNumber, else by file name in
+    natural order. Where CardiacNumberOfImages asks for more frames than can be read, the previous frame is repeated: in
+    the gaps of the times first, then at the end.
+
+    Args:
+        images: The frames.
+
+    Returns:
+        One cine per place and acquisition, in the order of their first frames; sentences about frames left out.
+    """
+    usable, warnings = _placed(images)
+    takes = [take for plane in _planes(usable) for take in _takes(plane)]
+    folders = Counter(folder for take in takes for folder in {frame.folder for frame in take})
+    return [_cine(take, folders) for take in takes], warnings
+
+
+def latest(cines: Sequence[Cine]) -> tuple[Cine, list[Cine]]:
+    """The best of several acquisitions of one slice: complete ones first, of these the latest.
+
+    Where times of acquisition are missing, the series' UID and then the names decide, in natural order.
+
+    Args:
+        cines: The acquisitions.
+
+    Returns:
+        The best, and the others.
+    """
+    phases = max(cine.found for cine in cines)
+    best = max(cines, key=lambda cine: (cine.found >= (cine.expected or phases), *_moment(cine)))
+    return best, [cine for cine in cines if cine is not best]
+
+
+def _moment(cine: Cine) -> tuple[str, list[tuple[int, int | str]], list[tuple[int, int | str]]]:
+    return cine.acquired, natural_key(cine.series), natural_key(cine.name)
+
+
+def _placed(images: Sequence[DicomImage]) -> tuple[Frames, list[str]]:
+    """Frames with geometry; of the others a sentence for each folder and reason."""
+    frames: Frames = []
+    faults: dict[tuple[PurePosixPath, str], list[str]] = defaultdict(list)
+    for image in images:
+        try:
+            frames.append(_place(image))
+        except CinemaError as error:
+            faults[PurePosixPath(image.name).parent, str(error)].append(image.name)
+    more = {key: f" (and {len(names) - 1} more)" if len(names) > 1 else "" for key, names in faults.items()}
+    return frames, [f"{names[0]} {key[1]}{more[key]}" for key, names in faults.items()]
+
+
+def _place(image: DicomImage) -> _Frame:
+    if image.velocity:
+        raise CinemaError("holds velocities, not a picture")
+    tags = {
+        "ImagePositionPatient": image.position,
+        "ImageOrientationPatient": image.cosines,
+        "PixelSpacing": image.spacing,
+    }
+    missing = [tag for tag, value in tags.items() if value is None]
+    if image.position is None or image.cosines is None or image.spacing is None:
+        raise CinemaError(f"has no usable {missing[0]}")
+    if min(image.spacing) <= 0:
+        raise CinemaError(f"has the PixelSpacing {[image.spacing[1], image.spacing[0]]}")
+    return _Frame(image, image.position, directions_from_cosines(image.cosines.tolist()), image.spacing)
+
+
+def _planes(frames: Frames) -> list[Frames]:
+    planes: list[Frames] = []
     for frame in frames:
-        other = _vector(frame.header, "ImagePositionPatient", 3)
-        if other is not None and np.linalg.norm(other - position) > SAME_PLACE:
-            raise CinemaError(f"{name} holds frames of several places ({frames[0].name} and {frame.name})")
-    return Cine(
-        np.stack([frame.pixels for frame in frames]),
-        position,
-        directions,
-        spacing,
-        _number(frames[0].header, "SpacingBetweenSlices"),
-        _number(frames[0].header, "SliceThickness"),
-        warnings,
+        # Files come mostly slice by slice, so the last plane is the likeliest.
+        plane = next((plane for plane in reversed(planes) if _same_plane(frame, plane[0])), None)
+        if plane is None:
+            planes.append([frame])
+        else:
+            plane.append(frame)
+    return planes
+
+
+def _same_plane(one: _Frame, other: _Frame) -> bool:
+    return bool(
+        one.image.pixels.shape == other.image.pixels.shape
+        and np.linalg.norm(one.position - other.position) <= SAME_PLACE
+        and np.abs(one.directions - other.directions).max() < SAME_COSINES
+        and np.abs(np.subtract(one.spacing, other.spacing)).max() < 1e-3
     )
 
 
-def _read(file: DicomFile, name: str, warnings: list[str]) -> _Frame | None:
-    import pydicom
-
-    try:
-        header = pydicom.dcmread(BytesIO(file.open()), specific_tags=list(TAGS))
-        pixels = header.pixel_array
-        if pixels.ndim != 2 or pixels.size == 0:
-            raise ValueError(f"an image of shape {pixels.shape}")
-    except CinemaError:  # a name that points outside its folder is no frame that may be missing
-        raise
-    except Exception as error:  # pydicom raises many kinds, and so do its decoders
-        warnings.append(f"{name}/{file.name} cannot be read ({' '.join(str(error).split())[:120]})")
-        return None
-    slope, intercept = _number(header, "RescaleSlope"), _number(header, "RescaleIntercept")
-    if slope not in (None, 1.0) or intercept not in (None, 0.0):
-        pixels = pixels * (1.0 if slope is None else slope) + (intercept or 0.0)
-    # DICOM rows run down the image: (row, column) is (y, x).
-    return _Frame(file.name, header, pixels.T, _number(header, "TriggerTime"))
+def _takes(plane: Frames) -> list[Frames]:
+    """The acquisitions of one place."""
+    expected, series = _phases(plane), _by_series(plane)
+    # A series for each phase: none of them is a beat, but together they are one.
+    if expected and _one_beat(plane, expected) and max(map(len, series)) < MOST_MISSING * expected:
+        return [plane]
+    return [take for part in series for take in _split(part, expected)]
 
 
-def _number(header: Any, tag: str) -> float | None:
-    try:
-        value = float(header.get(tag))
-    except (TypeError, ValueError):
-        return None
-    return value if np.isfinite(value) else None
+def _phases(frames: Frames) -> int | None:
+    """CardiacNumberOfImages of most frames that have it."""
+    known = Counter(frame.image.n_phases for frame in frames if frame.image.n_phases)
+    return known.most_common(1)[0][0] if known else None
 
 
-def _vector(header: Any, tag: str, size: int) -> np.ndarray | None:
-    try:
-        value = np.asarray([float(number) for number in header.get(tag)])
-    except (TypeError, ValueError):
-        return None
-    return value if value.shape == (size,) and np.isfinite(value).all() else None
+def _one_beat(frames: Frames, expected: int | None) -> bool:
+    """Whether the frames can be one acquisition: no more than there should be, and hardly a moment twice."""
+    moments = _moments(frames)
+    twice = len(set(moments)) > 1 and len(moments) >= 1.5 * len(set(moments))
+    return not twice and (expected is None or len(frames) <= expected)
 
 
-def _geometry(frame: _Frame, name: str) -> tuple[np.ndarray, np.ndarray, tuple[float, float]]:
-    position = _vector(frame.header, "ImagePositionPatient", 3)
-    cosines = _vector(frame.header, "ImageOrientationPatient", 6)
-    pixel = _vector(frame.header, "PixelSpacing", 2)
-    tags = {"ImagePositionPatient": position, "ImageOrientationPatient": cosines, "PixelSpacing": pixel}
-    missing = [tag for tag, value in tags.items() if value is None]
-    if missing or position is None or cosines is None or pixel is None:
-        raise CinemaError(f"{name}/{frame.name} has no usable {missing[0]}")
-    if (pixel <= 0).any():
-        raise CinemaError(f"{name}/{frame.name} has the PixelSpacing {pixel.tolist()}")
-    # PixelSpacing is the distance between rows (y) first.
-    return position, directions_from_cosines(cosines.tolist(), name=f"{name}/{frame.name}"), (pixel[1], pixel[0])
+def _moments(frames: Frames) -> list[float]:
+    """Times in the beat by the first clock that all frames have and that runs; empty without one."""
+    for clock in CLOCKS:
+        values = [getattr(frame.image, clock) for frame in frames]
+        if None not in values and len(set(values)) > 1:
+            return values
+    return []
 
 
-def _one_series(frames: list[_Frame], name: str, warnings: list[str]) -> list[_Frame]:
-    """The last series by UID; files without a UID belong to the series if there is only one."""
-    uids = sorted({uid for frame in frames if (uid := _uid(frame))})
-    if len(uids) < 2:
-        return frames
-    kept = [frame for frame in frames if _uid(frame) == uids[-1]]
-    warnings.append(f"{name} holds {len(uids)} series; the last by UID is used ({len(kept)} of {len(frames)} files)")
-    return kept
+def _by_series(frames: Frames) -> list[Frames]:
+    """Frames by series; those without a UID belong to the series if there is only one."""
+    uids = {frame.image.series for frame in frames} - {""}
+    return [frames] if len(uids) < 2 else _grouped(frames, lambda frame: frame.image.series)
 
 
-def _uid(frame: _Frame) -> str:
-    return str(frame.header.get("SeriesInstanceUID") or "")
+def _split(frames: Frames, expected: int | None) -> list[Frames]:
+    """Acquisitions under one UID."""
+    if _one_beat(frames, expected):
+        return [frames]
+    starts = _starts(frames)
+    ways: tuple[Callable[[_Frame], Hashable], ...] = (
+        lambda frame: frame.image.acquired,
+        lambda frame: frame.folder,
+        lambda frame: starts[frame.image.name],
+    )
+    for way in ways:
+        parts = _grouped(frames, way)
+        if len(parts) > 1 and all(len(part) > 1 and _one_beat(part, expected) for part in parts):
+            return parts
+    return [frames]
 
 
-def _one_size(frames: list[_Frame], name: str, warnings: list[str]) -> list[_Frame]:
-    size = Counter(frame.pixels.shape for frame in frames).most_common(1)[0][0]
+def _grouped(frames: Frames, key: Callable[[_Frame], Hashable]) -> list[Frames]:
+    groups: dict[Hashable, Frames] = defaultdict(list)
     for frame in frames:
-        if frame.pixels.shape != size:
-            warnings.append(f"{name}/{frame.name} is {frame.pixels.shape} pixels, the others {size}: left out")
-    return [frame for frame in frames if frame.pixels.shape == size]
+        groups[key(frame)].append(frame)
+    return list(groups.values())
 
 
-def _as_many(frames: list[_Frame], expected: int, name: str, warnings: list[str]) -> list[_Frame]:
+def _starts(frames: Frames) -> dict[str, int]:
+    """Name -> how often the times of the beat, in the order of instances or names, began again before this frame."""
+    numbers = [frame.image.instance for frame in frames]
+    numbered = None not in numbers and len(set(numbers)) == len(numbers)
+    ordered = sorted(
+        frames, key=lambda frame: (frame.image.instance or 0.0 if numbered else 0.0, natural_key(frame.image.name))
+    )
+    moments = _moments(ordered)
+    again = np.cumsum([False, *(np.diff(moments) <= 0)]) if moments else np.zeros(len(ordered), int)
+    return {frame.image.name: int(start) for frame, start in zip(ordered, again, strict=True)}
+
+
+def _cine(frames: Frames, folders: Counter[str]) -> Cine:
+    ordered, times = _in_time(frames)
+    first = ordered[0]
+    name = first.folder if folders[first.folder] == 1 else first.image.name
+    expected, warnings = _phases(ordered), []
+    if expected and MOST_MISSING * expected <= len(ordered) != expected:
+        ordered, said = _as_many(ordered, times, expected)
+        warnings = [f"{name} has {said}"]
+    instances = [frame.image.instance for frame in frames if frame.image.instance is not None]
+    return Cine(
+        np.stack([frame.image.pixels for frame in ordered]),
+        first.position,
+        first.directions,
+        first.spacing,
+        first.image.between,
+        first.image.thickness,
+        tuple(warnings),
+        name,
+        len(frames),
+        expected,
+        max(frame.image.series for frame in frames),
+        first.image.description,
+        min(frame.image.acquired for frame in frames),
+        min(instances, default=None),
+    )
+
+
+def _in_time(frames: Frames) -> tuple[Frames, list[float]]:
+    """Frames in the order of the beat, and the numbers by which they were sorted, where there are any."""
+    for clock in CLOCKS:
+        values = [getattr(frame.image, clock) for frame in frames]
+        # A clock that stands still for most frames tells nothing.
+        if None not in values and 2 * len(set(values)) > len(values):
+            ordered = sorted(frames, key=lambda frame: (getattr(frame.image, clock), natural_key(frame.image.name)))
+            return ordered, sorted(values)
+    return sorted(frames, key=lambda frame: natural_key(frame.image.name)), []
+
+
+def _as_many(frames: Frames, times: list[float], expected: int) -> tuple[Frames, str]:
+    """As many frames as there should be, and what was done."""
     if len(frames) > expected:
-        # Two acquisitions under one UID: of frames with one trigger time the later file counts.
-        unique = {(frame.time, None if frame.time is not None else frame.name): frame for frame in frames}
-        kept = list(unique.values()) if len(unique) >= expected else frames
-        warnings.append(f"{name} has {len(frames)} frames for {expected}: {len(kept)} are used")
-        return kept
+        # Of frames at one moment the later file counts.
+        unique = list(dict(zip(times, frames, strict=False)).values())
+        kept = unique if len(unique) >= expected else frames
+        return kept, f"{len(frames)} frames for {expected}: {len(kept)} are used"
     missing = expected - len(frames)
-    if missing == 0:
-        return frames
-    warnings.append(f"{name} has {len(frames)} of {expected} frames: the previous one stands in for each missing one")
-    out: list[_Frame] = []
-    for frame, gap in zip(frames, _gaps(frames, expected), strict=True):
+    out: Frames = []
+    for frame, gap in zip(frames, _gaps(frames, times, expected), strict=True):
         repeats = min(gap, missing)
         out += [frame] * (1 + repeats)
         missing -= repeats
-    return out + [frames[-1]] * missing
+    said = f"{len(frames)} of {expected} frames: the previous one stands in for each missing one"
+    return out + [frames[-1]] * missing, said
 
 
-def _gaps(frames: list[_Frame], expected: int) -> list[int]:
-    """How many frames are missing after each one, by the trigger times."""
-    times = [frame.time for frame in frames if frame.time is not None]
-    if len(times) < len(frames) or len(times) < 2:
+def _gaps(frames: Frames, times: list[float], expected: int) -> list[int]:
+    """How many frames are missing after each one, by the times."""
+    if len(times) < 2:
         return [0] * len(frames)
     steps = np.diff(times)
     # The shortest step, unless jitter made it shorter than the whole beat allows.

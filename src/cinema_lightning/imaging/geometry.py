@@ -203,13 +203,13 @@ def centre_window(shape: Sequence[int], crop: tuple[int, int]) -> Window:
     return Window((start[0], start[1]), (size[0], size[1]))
 
 
-def meeting_point(sax: np.ndarray, lax_2c: np.ndarray, lax_4c: np.ndarray) -> np.ndarray:
-    """Where the 2- and 4-chamber planes and the first SAX slice meet.
+def meeting_point(sax: np.ndarray, one: np.ndarray, other: np.ndarray) -> np.ndarray:
+    """Where two long-axis planes and the first SAX slice meet.
 
     Args:
         sax: (4, 4) affine of the SAX stack; its first slice counts.
-        lax_2c: (4, 4) affine of the 2-chamber image.
-        lax_4c: (4, 4) affine of the 4-chamber image.
+        one: (4, 4) affine of a long-axis image, as published the 2-chamber's.
+        other: (4, 4) affine of another one, as published the 4-chamber's.
 
     Returns:
         (3,) the point, RAS mm.
@@ -217,18 +217,53 @@ def meeting_point(sax: np.ndarray, lax_2c: np.ndarray, lax_4c: np.ndarray) -> np
     Raises:
         CinemaError: If the two long-axis planes, or their line and the SAX plane, are parallel.
     """
-    normals = []
-    for affine in (lax_2c, lax_4c, sax):
-        normal = np.cross(affine[:3, 0], affine[:3, 1])
-        normals.append(normal / np.linalg.norm(normal))
-    line = np.cross(normals[0], normals[1])
+    normal = _normal(sax)
+    if abs(float(_line(one, other) @ normal)) < PARALLEL:
+        raise CinemaError("the line in which the two long-axis planes meet is parallel to the SAX plane")
+    return _on_line(one, other, normal, sax[:3, 3])
+
+
+def nearest_on_line(one: np.ndarray, other: np.ndarray, point: np.ndarray) -> np.ndarray:
+    """The point of the line in which two long-axis planes meet that is nearest to another point.
+
+    Args:
+        one: (4, 4) affine of a long-axis image.
+        other: (4, 4) affine of another one.
+        point: (3,) RAS mm.
+
+    Returns:
+        (3,) the point, RAS mm.
+
+    Raises:
+        CinemaError: If the planes are parallel.
+    """
+    return _on_line(one, other, _line(one, other), point)
+
+
+def middle(affine: np.ndarray, shape: Sequence[int]) -> np.ndarray:
+    """The middle of an image, (3,) RAS mm, from its affine and its size in voxels (x, y, z)."""
+    return affine[:3, :3] @ ((np.asarray(shape[:3], float) - 1) / 2) + affine[:3, 3]
+
+
+def _normal(affine: np.ndarray) -> np.ndarray:
+    normal = np.cross(affine[:3, 0], affine[:3, 1])
+    return normal / np.linalg.norm(normal)
+
+
+def _line(one: np.ndarray, other: np.ndarray) -> np.ndarray:
+    """Unit direction of the line in which two planes meet."""
+    line = np.cross(_normal(one), _normal(other))
     length = float(np.linalg.norm(line))
     if length < PARALLEL:
-        raise CinemaError("the 2- and 4-chamber planes are parallel, so there is no line in which they meet")
-    if abs(float(line @ normals[2])) / length < PARALLEL:
-        raise CinemaError("the line in which the 2- and 4-chamber planes meet is parallel to the SAX plane")
-    heights = [normal @ affine[:3, 3] for normal, affine in zip(normals, (lax_2c, lax_4c, sax), strict=True)]
-    return np.linalg.solve(np.stack(normals), np.array(heights))
+        raise CinemaError("the two long-axis planes are parallel, so there is no line in which they meet")
+    return line / length
+
+
+def _on_line(one: np.ndarray, other: np.ndarray, normal: np.ndarray, point: np.ndarray) -> np.ndarray:
+    """Where the line of two planes meets the plane through a point."""
+    normals = np.stack([_normal(one), _normal(other), normal])
+    heights = [normals[0] @ one[:3, 3], normals[1] @ other[:3, 3], normal @ point]
+    return np.linalg.solve(normals, np.array(heights))
 
 
 def point_window(point: np.ndarray, affine: np.ndarray, crop: tuple[int, int]) -> Window:

@@ -13,6 +13,7 @@ import numpy as np
 
 from cinema_lightning.datasets.base import CaseRef, Dataset
 from cinema_lightning.files import replacing
+from cinema_lightning.listing import is_litter
 from cinema_lightning.prepare.size import Size, marked, size_of
 from cinema_lightning.prepare.steps import VERSION
 
@@ -55,7 +56,8 @@ def fingerprint(dataset: Dataset, case: CaseRef, size: Size = "full") -> str:
 
 def _entries(path: Path, name: str) -> Iterator[list[Any]]:
     if path.is_dir():
-        for entry in sorted(os.scandir(path), key=lambda entry: entry.name):
+        entries = (entry for entry in os.scandir(path) if not is_litter(entry.name))
+        for entry in sorted(entries, key=lambda entry: entry.name):
             yield from _entries(Path(entry.path), f"{name}/{entry.name}")
     elif path.exists():
         stat = path.stat()

@@ -9,37 +9,20 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
+import numpy as np
 import torch
-<<<<<<< HEAD
-from lightning.pytorch.utilities import rank_zero_warn
-=======
-from lightning import LightningModule
 from lightning.pytorch.strategies import DDPStrategy
-from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
-from lightning.pytorch.utilities.types import OptimizerLRScheduler
->>>>>>> b2
+from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor, nn
 from torch.nn.utils import clip_grad_value_, clip_grads_with_norm_, get_total_norm
 
-<<<<<<< HEAD
 from cinema_lightning.data.draws import generator
-from cinema_lightning.errors import CinemaError
-from cinema_lightning.tasks.optim import Optimisation
-from cinema_lightning.tasks.pacing import Paced
-=======
 from cinema_lightning.data.table import mask_of
 from cinema_lightning.errors import CinemaError
 from cinema_lightning.models.position import PositionTable
 from cinema_lightning.models.precision import choose_float32
-from cinema_lightning.tasks.optim import (
-    Optimisation,
-    adamw,
-    divided,
-    fitting_global_batch,
-    learning_rate,
-    parameter_groups,
-)
->>>>>>> b2
+from cinema_lightning.tasks.optim import Optimisation
+from cinema_lightning.tasks.pacing import Paced
 
 Batch = dict[str, Any]
 
@@ -59,6 +42,19 @@ class Marked:
     def __getitem__(self, cases: slice) -> Marked:
         """The marks of some cases."""
         return Marked(self.image[cases], {name: points[cases] for name, points in self.points.items()})
+
+
+@dataclass(frozen=True)
+class Volume:
+    """An image of one sample, to be written.
+
+    Attributes:
+        voxels: (X, Y[, Z]); whole numbers are label maps.
+        affine: (4, 4), voxel to RAS mm.
+    """
+
+    voxels: np.ndarray
+    affine: np.ndarray
 
 
 Panels = dict[str, dict[str, Tensor | Marked]]
@@ -125,6 +121,8 @@ class Task(Paced):
     """Whether the loss compares the samples of a batch with each other, so that it is not that of its parts."""
     prediction_stem = "predictions"
     """Name of the table that a prediction writes."""
+    prediction_grid = ""
+    """Whose voxels its numbers count, where they count any: ``scan`` is the image as it was acquired."""
 
     def __init__(self, spec: dict[str, Any], optim: Optimisation | None = None, compile: bool = False) -> None:
         super().__init__(optim or Optimisation())
@@ -157,67 +155,20 @@ class Task(Paced):
         """Rows to write when predicting: one dict of plain values per sample, starting with ``id`` and ``frame``."""
         raise NotImplementedError(f"{type(self).__name__} has nothing to predict.")
 
-    def volumes(self, batch: Batch) -> dict[str, dict[str, Tensor]]:
-        """Images worth keeping as NIfTI: ``{view: {title: (B, X, Y[, Z])}}``; whole numbers are label maps."""
+    def volumes(self, batch: Batch) -> dict[str, dict[str, list[Volume]]]:
+        """Images worth keeping as NIfTI: view -> title -> one image per sample."""
         return {}
 
     # ------------------------------------------------------------------ Lightning's hooks, once for all tasks
     def setup(self, stage: str) -> None:
-<<<<<<< HEAD
         """See :meth:`Paced.setup`; compiles the network where asked."""
         super().setup(stage)
-        if self.compile_network:
-            self._compile()
-
-=======
-        """Chooses the accumulation that reaches the global batch, and compiles the network where asked."""
         if self.trainer.strategy.root_device.type == "cuda":
             choose_float32(training=stage == "fit")
-        if stage == "fit" and self.optim.global_batch:
-            self._set_accumulation(self.optim.global_batch)
         if stage == "fit" and isinstance(self.trainer.strategy, DDPStrategy):
             self._spare_ddp(self.trainer.strategy)
         if self.compile_network:
             self._compile()
-
-    def _set_accumulation(self, wanted: int) -> None:
-        """Makes steps of the global batch: smaller batches on many devices, several on few.
-
-        An epoch's incomplete tail is dropped.
-        """
-        datamodule = getattr(self.trainer, "datamodule", None)
-        if getattr(datamodule, "train_sampler", None) is None or self.trainer.accumulate_grad_batches != 1:
-            return  # trainer.accumulate_grad_batches, where set, is the user's word
-        assert datamodule is not None
-        world = self.trainer.world_size
-        wanted = fitting_global_batch(wanted, datamodule.n_train)
-        size, count = divided(wanted, datamodule.batch_size, world)
-        if size != datamodule.batch_size:
-            datamodule.set_batch_size(size)
-        batches = len(datamodule.train_sampler)
-        count = min(count, batches)
-        self.trainer.accumulate_grad_batches = count
-        limit = self.trainer.limit_train_batches
-        if isinstance(limit, float) and limit == 1:  # the whole epoch; an integer 1 is one batch
-            self.trainer.limit_train_batches = batches // count * count
-        rank_zero_info(f"{count} batches of {datamodule.batch_size} on {world} device(s) make one step.")
-
-    def _scaled_rate(self) -> float:
-        """Factor of the learning rate where a step is not of the samples that the rate is for; said."""
-        datamodule = getattr(self.trainer, "datamodule", None)
-        if not self.optim.global_batch or getattr(datamodule, "train_sampler", None) is None:
-            return 1.0
-        assert datamodule is not None
-        wanted = fitting_global_batch(self.optim.global_batch, datamodule.n_train)
-        taken = datamodule.batch_size * self.trainer.world_size * self.trainer.accumulate_grad_batches
-        if taken == wanted:
-            return 1.0
-        factor = taken / wanted if self.optim.scale_lr else 1.0
-        rank_zero_warn(
-            f"One step takes {taken} samples instead of optim.global_batch {wanted}: the learning rate "
-            f"{f'is multiplied by {factor:.4g}' if self.optim.scale_lr else 'stays as it is'} (optim.scale_lr)."
-        )
-        return factor
 
     def _spare_ddp(self, strategy: DDPStrategy) -> None:
         """Leaves out of every step what it need not do: sending what never differs, seeking weights without a gradient.
@@ -230,7 +181,6 @@ class Task(Paced):
         if sampler is None or (sampler.masks != mask_of(self.spec["views"])).any():
             strategy._ddp_kwargs.setdefault("find_unused_parameters", True)
 
->>>>>>> b2
     def _compile(self) -> None:
         on_cpu = self.trainer.strategy.root_device.type == "cpu"
         if on_cpu and not any(shutil.which(name) for name in (os.environ.get("CXX", "g++"), "g++", "clang++")):

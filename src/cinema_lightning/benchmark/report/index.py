@@ -16,8 +16,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from cinema_lightning.datasets.files import natural_key
 from cinema_lightning.errors import CinemaError
+from cinema_lightning.files import natural_key
 
 _FRACTION = re.compile(r"f(\d+(?:\.\d+)?)")
 _SEED = re.compile(r"s(\d+)")

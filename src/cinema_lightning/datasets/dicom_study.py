@@ -1,0 +1,156 @@
+"""The views of one DICOM study: from series that say which they are, and from those that do not."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from cinema_lightning.datasets.base import RawCase, RawSeries
+from cinema_lightning.errors import CinemaError
+from cinema_lightning.imaging.dicom import SAME_PLACE, Cine, latest, read_cine, read_folder, sort_slices
+from cinema_lightning.imaging.dicom_file import DicomFile
+from cinema_lightning.imaging.geometry import LPS_TO_RAS
+from cinema_lightning.imaging.motion import motion_centre
+from cinema_lightning.imaging.planes import Plane, find_short_axis, is_called_no_cine, name_long_axes
+from cinema_lightning.imaging.stack import Stack, read_stack, single, stack
+
+Files = Mapping[str, Sequence[DicomFile]]
+
+
+@dataclass
+class StudyFiles:
+    """A study's files, sorted by what they are called.
+
+    Attributes:
+        named: View -> name of a folder or series -> its files.
+        unnamed: The same for those whose names say no view, or several.
+    """
+
+    named: dict[str, dict[str, list[DicomFile]]] = field(default_factory=dict)
+    unnamed: dict[str, list[DicomFile]] = field(default_factory=dict)
+
+    def add(self, view: str | None, name: str, files: Sequence[DicomFile]) -> None:
+        """Adds files of one folder or series; without a view they go to those whose view is not said."""
+        place = self.unnamed if view is None else self.named.setdefault(view, {})
+        place.setdefault(name, []).extend(files)
+
+
+def read_study(study: StudyFiles, views: Sequence[str]) -> RawCase:
+    """Reads the views of one study.
+
+    A short axis that is called one is stacked from all its folders. Of several series of a long-axis view the last by
+    name counts. Files whose names say no view are sorted by place and direction where a view is still missing.
+
+    Args:
+        study: The files.
+        views: Views that are wanted.
+
+    Returns:
+        The views that were found, what was left out, and the counts of the stack's slices.
+
+    Raises:
+        CinemaError: If there is no view, or a short axis that cannot be used; the first cause is told.
+    """
+    warnings: list[str] = []
+    sax = read_stack(study.named["sax"]) if "sax" in study.named else None
+    cines = {view: cine for view in study.named if view != "sax" if (cine := _long_axis(study, view, warnings))}
+    warnings += _doubts(cines, sax)
+    if study.unnamed and {"sax", *views} - set(cines) - ({"sax"} if sax else set()):
+        found, sax = _sorted(study.unnamed, sax, warnings)
+        cines = {**found, **cines}
+    series = {"sax": RawSeries(sax.frames, sax.affine)} if sax else {}
+    series |= {view: RawSeries(*single(cine)) for view, cine in cines.items()}
+    warnings = [*(sax.warnings if sax else ()), *(said for cine in cines.values() for said in cine.warnings), *warnings]
+    series = {view: series[view] for view in views if view in series}
+    if not series:
+        raise CinemaError(f"no view of the heart was found{f': {warnings[0]}' if warnings else ''}")
+    return RawCase(series, dict(sax.counts) if sax else {}, warnings=warnings)
+
+
+def _long_axis(study: StudyFiles, view: str, warnings: list[str]) -> Cine | None:
+    """The last series of a view that can be read."""
+    for name, files in reversed(study.named[view].items()):
+        try:
+            return read_cine(files, name)
+        except CinemaError as error:
+            warnings.append(f"{view}: {name} is left out: {error}")
+    return None
+
+
+def _doubts(cines: dict[str, Cine], sax: Stack | None) -> list[str]:
+    """Sentences about planes that are called one view and lie like another; a provider's word is kept."""
+    called = list(cines)
+    named = name_long_axes([_plane(cine, view) for view, cine in cines.items()], _normal(sax)).planes
+    return [
+        f"{cines[called[index]].name} is called {called[index]}, but lies like {view}: look which it is"
+        for view, (index,) in named.items()
+        if called[index] != view
+    ]
+
+
+def _sorted(folders: Files, sax: Stack | None, warnings: list[str]) -> tuple[dict[str, Cine], Stack | None]:
+    """Long axes by view, and the short axis where it was not known, from files whose names do not say."""
+    images = []
+    for name, files in folders.items():
+        try:
+            images += read_folder(files, name, warnings)
+        except CinemaError as error:
+            warnings.append(f"{name} is left out: {error}")
+    pictures = [image for image in images if not is_called_no_cine(f"{image.name} {image.description}")]
+    if len(pictures) < len(images):
+        warnings.append(
+            f"{len(images) - len(pictures)} frames are left out: their series are called no cines of the heart"
+        )
+    cines, said = sort_slices(pictures)
+    warnings += said
+    planes, stacked = [_plane(cine) for cine in cines], []
+    if sax is None:
+        short_axis = find_short_axis(planes)
+        stacked = short_axis.planes.get("sax", [])
+        sax = stack([cines[index] for index in stacked]) if stacked else None
+        warnings += short_axis.notes
+    others = [index for index in range(len(cines)) if index not in stacked]
+    views = name_long_axes([planes[index] for index in others], _normal(sax), _centre(sax))
+    warnings += views.notes
+    found = {view: _latest_there(cines, others[number]) for view, (number, *_) in views.planes.items()}
+    warnings += [f"{view} is left out: {cine.problem}" for view, cine in found.items() if cine.problem]
+    return {view: cine for view, cine in found.items() if not cine.problem}, sax
+
+
+def _normal(sax: Stack | None) -> np.ndarray | None:
+    """Normal of the stack's plane, LPS."""
+    if sax is None:
+        return None
+    columns = (LPS_TO_RAS @ sax.affine)[:3, :2]
+    normal = np.cross(columns[:, 0], columns[:, 1])
+    return normal / np.linalg.norm(normal)
+
+
+def _centre(sax: Stack | None) -> np.ndarray | None:
+    """A point of the left ventricle, LPS mm, where one can be found."""
+    if sax is None:
+        return None
+    try:
+        return LPS_TO_RAS[:3, :3] @ motion_centre(sax.frames, sax.affine)
+    except CinemaError:
+        return None
+
+
+def _plane(cine: Cine, words: str = "") -> Plane:
+    size = (cine.frames.shape[1], cine.frames.shape[2])
+    said = words or f"{cine.name} {cine.description}"
+    return Plane(cine.name, cine.position, cine.directions, cine.spacing, size, cine.found, said)
+
+
+def _latest_there(cines: Sequence[Cine], index: int) -> Cine:
+    """The best acquisition of a plane."""
+    one = cines[index]
+    repeats = [
+        cine
+        for cine in cines
+        if np.linalg.norm(cine.position - one.position) <= SAME_PLACE
+        and np.allclose(cine.directions, one.directions, atol=0.01)
+    ]
+    return latest(repeats)[0]
