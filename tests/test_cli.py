@@ -1,5 +1,6 @@
 """The command line from outside: help, sentences, exit codes."""
 
+import io
 import subprocess
 import sys
 import time
@@ -100,3 +101,15 @@ def test_debug_shows_the_stack(monkeypatch):
     monkeypatch.setenv("CINEMA_DEBUG", "1")
     with pytest.raises(CinemaError):
         main(["fti"])
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1"])
+def test_a_log_of_another_encoding_ends_nothing(phantom_cohort, tmp_path, monkeypatch, encoding):
+    written = [io.BytesIO(), io.BytesIO()]
+    for name, stream in zip(("stdout", "stderr"), written, strict=True):
+        monkeypatch.setattr(sys, name, io.TextIOWrapper(stream, encoding=encoding, write_through=True))
+    command = ["fit", "--config", "pretrain.yaml", "--config", "phantom.yaml", "--data.root", str(phantom_cohort)]
+    command += ["--runs", str(tmp_path), "--trainer.max_epochs=1", "--pictures.every_n_epochs=0", "--name", "µ"]
+    assert main(command) == 0
+    assert (tmp_path / "µ" / "0" / "checkpoints" / "last.ckpt").is_file()
+    assert b"Epoch 0" in written[0].getvalue()

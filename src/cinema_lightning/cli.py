@@ -12,6 +12,7 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from io import TextIOWrapper
 
 from cinema_lightning import __version__
 from cinema_lightning.errors import CinemaError
@@ -99,6 +100,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         saving, 130 interrupted.
     """
     arguments = list(sys.argv[1:] if argv is None else argv)
+    _print_anything()
     if not arguments or arguments[0] in ("-h", "--help", "help"):
         print(help_text())
         return 0 if arguments else USER_ERROR
@@ -118,6 +120,13 @@ def main(argv: Sequence[str] | None = None) -> int:
             raise
         name = f" ({error.filename})" if error.filename else ""
         return _say(verb, CinemaError(f"{error.strerror}{name}; nothing was written half. Mend that and run again."))
+
+
+def _print_anything() -> None:
+    """What a terminal or log of another encoding than UTF-8 cannot show becomes a question mark, and ends nothing."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper) and not stream.encoding.lower().startswith("utf"):
+            stream.reconfigure(errors="replace")
 
 
 def _say(verb: str, error: CinemaError) -> int:

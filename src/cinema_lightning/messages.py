@@ -7,6 +7,7 @@ import logging
 import re
 import warnings
 from collections.abc import Mapping
+from typing import Any
 
 from cinema_lightning.registry import Registry
 
@@ -101,6 +102,25 @@ def _known_names(keys: list[str], text: str, registries: Mapping[str, tuple[Regi
     close = difflib.get_close_matches(text.rsplit(" ", 1)[-1], names, n=2, cutoff=0.6)
     hint = f" Did you mean {' or '.join(close)}?" if close else ""
     return hint + "".join(f" Known {registry.kind}s: {', '.join(registry)}." for registry in known)
+
+
+def understand_null() -> None:
+    """Lets ``--model.optim.global_batch=null`` mean null at any depth.
+
+    jsonargparse hands a value of a nested option on as text once per level, so that null arrives as the word None.
+    """
+    import yaml
+    from jsonargparse import get_loader, set_loader
+
+    load = get_loader("yaml")
+    if getattr(load, "understands_null", False):
+        return
+
+    def load_null(text: str) -> Any:
+        return None if isinstance(text, str) and text.strip() == "None" else load(text)
+
+    load_null.understands_null = True  # type: ignore[attr-defined]
+    set_loader("yaml", load_null, exceptions=(yaml.YAMLError,))
 
 
 def quieten() -> None:

@@ -7,7 +7,6 @@ checkpoint.
 
 from __future__ import annotations
 
-import os
 import sys
 from pathlib import Path
 
@@ -67,12 +66,6 @@ def newest_with(root: Path, name: str, which: str) -> Path | None:
         if checkpoint_path(run, which).is_file():
             return run
     return None
-
-
-def is_first_process() -> bool:
-    """True in the process that makes the run folder: rank 0, or the only one."""
-    # all of them: a process that Lightning launched inside a single SLURM task differs in LOCAL_RANK only
-    return all(os.environ.get(key, "0") == "0" for key in ("RANK", "SLURM_PROCID", "LOCAL_RANK"))
 
 
 def resolve_checkpoint(given: str | None, root: Path, name: str, verb: str) -> tuple[Path | None, Path | None]:

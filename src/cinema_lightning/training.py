@@ -8,6 +8,8 @@ replace those that the network was trained with.
 from __future__ import annotations
 
 import os
+import shutil
+import tempfile
 from argparse import ArgumentError
 from contextlib import suppress
 from pathlib import Path
@@ -17,21 +19,22 @@ import torch
 import yaml
 from jsonargparse import Namespace
 from lightning import Callback, Trainer
-from lightning.pytorch.callbacks import LearningRateMonitor
+from lightning.fabric.plugins.environments import ClusterEnvironment
+from lightning.pytorch.callbacks import BatchSizeFinder, LearningRateFinder, LearningRateMonitor
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import TensorBoardLogger
-from lightning.pytorch.plugins.environments import SLURMEnvironment
 from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.utilities.model_helpers import is_overridden
 
-from cinema_lightning import record, runs
+from cinema_lightning import launch, record, runs
 from cinema_lightning.callbacks.checkpoint import (
     STOPPED_EXIT_CODE,
     AtomicCheckpointIO,
     Checkpoints,
     CleanStop,
     RunStopped,
+    keep_apart,
     load_checkpoint,
 )
 from cinema_lightning.callbacks.early_stop import EarlyStop
@@ -40,11 +43,12 @@ from cinema_lightning.callbacks.throughput import Throughput
 from cinema_lightning.compatibility import check_fits, refuse_foreign_classes
 from cinema_lightning.data import DATA
 from cinema_lightning.data.datamodule import CineDataModule
+from cinema_lightning.data.sending import explained
 from cinema_lightning.errors import CinemaError
-from cinema_lightning.messages import quieten, translate
+from cinema_lightning.messages import quieten, translate, understand_null
 from cinema_lightning.models import BACKBONES
 from cinema_lightning.models.foreign import unfit
-from cinema_lightning.models.precision import has_fast_bf16
+from cinema_lightning.models.precision import has_fast_bf16, instead_of_bf16
 from cinema_lightning.models.weights import locate
 from cinema_lightning.paths import expand_all
 from cinema_lightning.phantom.overlay import PhantomCohort, data_folder
@@ -54,6 +58,7 @@ from cinema_lightning.predict.writer import PredictionWriter
 from cinema_lightning.published import PUBLISHED, published_network
 from cinema_lightning.tasks import TASKS
 from cinema_lightning.tasks.base import Task
+from cinema_lightning.trainer_options import refuse_unsupported
 
 
 class RunLogger(TensorBoardLogger):
@@ -78,6 +83,7 @@ class CinemaCLI(LightningCLI):
         self.checkpoint: Path | None = None
         self._published: dict[str, Any] | None = None
         self.run_dir: Path | None = None
+        self._trial = False
         try:
             super().__init__(
                 Task,
@@ -93,10 +99,14 @@ class CinemaCLI(LightningCLI):
         except BaseException:
             self._leave_no_empty_run()
             raise
+        if self._trial:
+            self._leave_no_empty_run()
 
     def _leave_no_empty_run(self) -> None:
-        """A run that failed before it began leaves no folder."""
-        if self._verb == "fit" and self.run_dir is not None and self.run_dir.is_dir() and runs.is_first_process():
+        """A run that failed before it began leaves no folder, and neither does a trial (fast_dev_run)."""
+        if self._verb == "fit" and self.run_dir is not None and self.run_dir.is_dir() and launch.is_first_process():
+            if self._trial:
+                shutil.rmtree(self.run_dir, ignore_errors=True)
             with suppress(OSError):  # not empty: the run had begun
                 self.run_dir.rmdir()
                 self.run_dir.parent.rmdir()
@@ -106,6 +116,10 @@ class CinemaCLI(LightningCLI):
         """Adds run folders, the standing callbacks, prediction output, and the link from data to model."""
         parser.add_argument("--base", type=str | list[str] | None, default=None, help="Configurations to stand on.")
         parser.add_argument("--runs", type=str, default="runs", help="Folder of all runs.")
+        if self._verb == "fit":
+            parser.add_argument(
+                "--allow_changes", type=bool, default=False, help="Resume with other options than the run had."
+            )
         parser.add_argument("--name", type=str | None, default=None, help="Run name; made of the overlays otherwise.")
         parser.add_argument(
             "--phantom", type=PhantomCohort | None, default=None, help="Cohort to make where no data is named."
@@ -144,6 +158,9 @@ class CinemaCLI(LightningCLI):
         config.base = None
         if config.data is None or (config.model is None and self._verb == "fit"):
             raise CinemaError("there is no model or no data: give a --config, for example --config pretrain.yaml.")
+        refuse_unsupported(config.trainer)
+        if config.get("shard") is None:  # shards are processes of their own
+            launch.check(config.trainer)
         root, name = Path(config.runs), config.name or runs.run_name(self._configs)
         given = config.ckpt_path
         saved = [path for path in self._configs if runs.is_saved(path)]
@@ -158,10 +175,11 @@ class CinemaCLI(LightningCLI):
         config.ckpt_path = None
         self._resolve_weights(config, root)
         if self._verb == "fit":
-            self.run_dir = resumed or self._new_run(root, name)
-            if self.checkpoint:
-                record.keep_weights(self.run_dir, config)
-                record.check_same_experiment(self.run_dir, self._plain_config())
+            if self.checkpoint and resumed:
+                record.keep_weights(resumed, config)
+                record.check_same_experiment(resumed, self._plain_config(), bool(config.allow_changes))
+            self._trial = bool(config.trainer.fast_dev_run)
+            self.run_dir = (None if self._trial else resumed) or self._new_run(root, name)
         else:
             self.run_dir = resumed or root / name
             self._follow_checkpoint()
@@ -188,11 +206,10 @@ class CinemaCLI(LightningCLI):
         return plain
 
     def _new_run(self, root: Path, name: str) -> Path:
-        if shared := os.environ.get(runs.RUN_DIR_VARIABLE):
-            return Path(shared)
-        if not runs.is_first_process():
-            return root / name / "0"  # never written to: rank 0's folder is broadcast
-        run = runs.new_run(root, name)
+        if not launch.is_first_process():
+            shared = os.environ.get(runs.RUN_DIR_VARIABLE)
+            return Path(shared) if shared else root / name / "elsewhere"  # never made: rank 0's folder is broadcast
+        run = Path(tempfile.mkdtemp(prefix="cinema-trial-")) if self._trial else runs.new_run(root, name)
         os.environ[runs.RUN_DIR_VARIABLE] = str(run)
         return run
 
@@ -228,15 +245,20 @@ class CinemaCLI(LightningCLI):
         return self._hparams["spec"]
 
     def _choose_precision(self, trainer: Namespace) -> None:
-        """Falls back to float32 where bf16 would be emulated."""
+        """Takes another precision where bf16 would be emulated, and the fastest convolutions for a training's sizes."""
         cuda = torch.cuda.is_available() and trainer.accelerator in ("auto", "gpu", "cuda")
         device = torch.device("cuda" if cuda else "cpu")
-        if str(trainer.precision) in ("bf16-mixed", "bf16") and not has_fast_bf16(device):
+        # where there is no CUDA device Lightning would take bf16 instead of float16, without a word
+        asked = ("bf16-mixed", "bf16") if cuda else ("bf16-mixed", "bf16", "16-mixed", "16")
+        if str(trainer.precision) in asked and not has_fast_bf16(device):
+            instead = instead_of_bf16(device)
             rank_zero_warn(
                 f"This {'GPU' if cuda else 'CPU'} has no bf16 arithmetic and would emulate it many times slower: "
-                "training in 32-true instead of bf16-mixed."
+                f"training in {instead} instead of {trainer.precision}."
             )
-            trainer.precision = "32-true"
+            trainer.precision = instead
+        if cuda and self._verb == "fit" and trainer.benchmark is None and not trainer.deterministic:
+            trainer.benchmark = True  # batches are of one size for each set of views; those of a test are of many
 
     # ------------------------------------------------------------------ building
     def instantiate_classes(self) -> None:
@@ -261,20 +283,21 @@ class CinemaCLI(LightningCLI):
         """Adds what every run has: folder, logger, atomic checkpoints, no requeueing behind our back."""
         assert self.run_dir is not None
         trainer = self._get(self.config_init, "trainer")
-        plugins = trainer.get("plugins") or []
-        plugins = [*(plugins if isinstance(plugins, list) else [plugins]), AtomicCheckpointIO()]
-        if SLURMEnvironment.detect():
-            plugins.append(SLURMEnvironment(auto_requeue=False))
+        plugins = [*_as_list(trainer.get("plugins")), AtomicCheckpointIO()]
+        environment = launch.environment(trainer)
+        if environment is not None and not any(isinstance(plugin, ClusterEnvironment) for plugin in plugins):
+            plugins.append(environment)
         every, epochs = trainer.get("check_val_every_n_epoch"), trainer.get("max_epochs")
         if every and epochs and 0 < epochs < every:  # a run shorter than that is validated at its end
             kwargs["check_val_every_n_epoch"] = epochs
+        if overfit := trainer.get("overfit_batches"):
+            # Lightning would put a sampler of its own into the loaders: the same batches in each epoch are ours to give
+            kwargs |= {"overfit_batches": 0.0, "limit_train_batches": overfit, "limit_val_batches": overfit}
+            self.datamodule.overfit = True
         logger = trainer.get("logger")
         if logger in (None, True):
             fit = self._verb == "fit"
             logger = RunLogger(save_dir=str(self.run_dir), name="", version="") if fit else False
-        if trainer.get("strategy") in ("auto", "ddp") and _processes(trainer) > 1:
-            # subjects may lack views: a batch then leaves those views' weights without gradients, on all ranks alike
-            kwargs["strategy"] = "ddp_find_unused_parameters_true"
         kwargs |= {"default_root_dir": str(self.run_dir), "plugins": plugins, "logger": logger}
         return super().instantiate_trainer(**kwargs)
 
@@ -285,6 +308,11 @@ class CinemaCLI(LightningCLI):
         else:
             callbacks = [c for c in callbacks if not isinstance(c, RowWriter)]
             callbacks.append(Throughput())
+            assert self.run_dir is not None
+            if self.checkpoint is not None:  # what they found is in the run's state
+                found = BatchSizeFinder | LearningRateFinder
+                config["callbacks"] = [c for c in _as_list(config["callbacks"]) if not isinstance(c, found)]
+            keep_apart(_as_list(config["callbacks"]), self.run_dir)
             if config["logger"]:
                 callbacks.append(LearningRateMonitor(logging_interval="step"))
         return super()._instantiate_trainer(config, callbacks)
@@ -292,11 +320,8 @@ class CinemaCLI(LightningCLI):
     # ------------------------------------------------------------------ running
     def _run_subcommand(self, subcommand: str) -> None:
         """Runs the verb, with the record of a training written first."""
-        if (
-            subcommand == "fit"
-            and not self._get(self.config_init, "trainer").fast_dev_run
-            and self.trainer.is_global_zero
-        ):
+        self._check_rank()
+        if subcommand == "fit" and not self._trial and self.trainer.is_global_zero:
             assert self.run_dir is not None
             text = self._parser(self._verb).dump(self.config[self._verb], skip_none=False, skip_link_targets=True)
             record.write(self.run_dir, text)
@@ -319,15 +344,25 @@ class CinemaCLI(LightningCLI):
             options["verbose"] = False  # the figures with their intervals follow from the table of cases
         getattr(self.trainer, subcommand)(self.model, **options)
         if subcommand == "fit":
-            rank_zero_info(f"The run is in {self.run_dir} (checkpoints, pictures, TensorBoard events, config.yaml).")
+            kept = f"The run is in {self.run_dir} (checkpoints, pictures, TensorBoard events, config.yaml)."
+            rank_zero_info("A trial (trainer.fast_dev_run): nothing of it is kept." if self._trial else kept)
+
+    def _check_rank(self) -> None:
+        """Makes sure that Lightning, too, takes the first process for the first, and no other."""
+        if not self.trainer.is_global_zero:
+            if self._verb == "fit":
+                self._leave_no_empty_run()
+            return
+        rank = launch.other_rank()
+        if rank is not None and self.config[self._verb].get("shard") is None:
+            raise CinemaError(launch.alone(rank))
 
     def _prepare_output(self) -> None:
         """Tells the writer what it writes, and where."""
         assert self.checkpoint is not None
         assert self.run_dir is not None
         data = self.config[self._verb].data.init_args.as_dict()
-        free = (*record.FREE_KEYS, "data.batch_size")
-        options = {key: value for key, value in data.items() if f"data.{key}" not in free}
+        options = {key: value for key, value in data.items() if f"data.{key}" not in record.FREE_KEYS}
         options["root"] = str(Path(data["root"]).resolve())
         facts = getattr(self.datamodule, "facts", None)
         folder = Path("predictions") if self._verb == "predict" else Path("test") / (facts.name if facts else "")
@@ -342,17 +377,8 @@ REGISTRIES = {"model": (TASKS, BACKBONES), "data": (DATA,)}
 """Where the names are that a key may take."""
 
 
-def _processes(trainer: dict[str, Any]) -> int:
-    """Processes that these trainer options start."""
-    devices = trainer.get("devices", "auto")
-    if isinstance(devices, str) and devices.isdigit():
-        devices = int(devices)
-    if isinstance(devices, list):
-        devices = len(devices)
-    if devices in ("auto", -1, "-1"):
-        cuda = trainer.get("accelerator") in ("auto", "gpu", "cuda")
-        devices = torch.cuda.device_count() if cuda else 1
-    return max(int(devices), 1) * int(trainer.get("num_nodes", 1)) if str(devices).isdigit() else 2
+def _as_list(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else [] if value is None else [value]
 
 
 def run(verb: str, arguments: list[str], configs: list[Path]) -> int:
@@ -369,15 +395,20 @@ def run(verb: str, arguments: list[str], configs: list[Path]) -> int:
     for registry in (TASKS, DATA, BACKBONES):
         registry.load()
     quieten()
+    understand_null()
     before = os.environ.get(runs.RUN_DIR_VARIABLE)
     try:
         CinemaCLI(verb, arguments, configs)
     except RunStopped as stop:
         rank_zero_info(str(stop))
         # a launched rank that ends with another code than 0 would have its siblings killed while they still save
-        return STOPPED_EXIT_CODE if runs.is_first_process() else 0
+        return STOPPED_EXIT_CODE if launch.is_first_process() else 0
     except MisconfigurationException as error:
         raise CinemaError(str(error).strip().split("\n", 1)[0]) from error
+    except RuntimeError as error:
+        if (sentence := explained(error)) is None:
+            raise
+        raise sentence from error
     except SystemExit as exit_:
         return int(exit_.code or 0)
     finally:

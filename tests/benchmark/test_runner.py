@@ -141,8 +141,11 @@ def test_options_that_change_begin_the_cell_anew(tmp_path):
 def start_runner(matrix: Matrix) -> subprocess.Popen:
     """A runner in a process of its own, as jobs of an array are."""
     code = f"""
+import signal
 import sys
 from pathlib import Path
+for number in (signal.SIGHUP, signal.SIGINT):  # which nohup, or a shell's background, lets the tests ignore
+    signal.signal(number, signal.SIG_DFL)
 import cinema_lightning.benchmark.run as run
 from cinema_lightning.benchmark.matrix import read_matrix
 from cinema_lightning.benchmark.runner import Workplace

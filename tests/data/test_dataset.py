@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import pickle
 
 import numpy as np
 import pytest
 import torch
 
-from cinema_lightning.data.dataset import FrameDataset, collate
+from cinema_lightning.data.dataset import FrameDataset, Prepared, collate
 from cinema_lightning.data.loader import BatchLoader
 from cinema_lightning.data.sampler import Draw
 from cinema_lightning.data.store import series_path, write_series
@@ -154,3 +155,33 @@ def test_the_frames_of_a_study_open_its_files_once(dataset, monkeypatch):
     for frame in range(N_FRAMES):
         dataset[[draw(0, frame=frame)]]
     assert sorted(opened) == sorted(VIEWS)
+
+
+def test_a_sample_of_four_views_costs_four_opens(dataset, monkeypatch):
+    opened = []
+    original = os.open
+    monkeypatch.setattr(
+        os, "open", lambda path, *args, **options: opened.append(path) or original(path, *args, **options)
+    )
+    dataset[[draw(0, 3)]]
+    assert len(opened) == 4
+    dataset[[draw(0, 3)]]  # the study that was opened last is still open
+    assert len(opened) == 4
+
+
+def test_what_was_read_from_can_be_sent_to_a_spawned_worker(dataset):
+    first = dataset[[draw(0, 3)]]
+    loader = BatchLoader(
+        Prepared(dataset, [_named]),
+        batch_size=None,
+        sampler=[[draw(0, 3)]],
+        num_workers=1,
+        multiprocessing_context="spawn",
+    )
+    (batch,) = loader
+    assert batch["added"] == "s0"
+    assert torch.equal(batch["sax"], first["sax"])
+
+
+def _named(batch):
+    return batch | {"added": batch["id"][0]}

@@ -356,6 +356,26 @@ def test_draws_are_keyed_and_views_independent():
     assert [draw._replace(hole=None) for draw in drawn] == [plain.draws(key, "lax_4c", (44, 40)) for key in keys]
 
 
+def test_two_frames_of_a_study_are_augmented_apart_and_two_channels_alike():
+    batch = make_batch("sax", [(40, 36, 6)] * 2, channels=2)
+    for channel in range(2):  # the same image in every frame and channel
+        batch["sax"][:, channel] = batch["sax"][0, 0]
+    batch |= {"id": ["a", "a"], "frame": torch.tensor([0, 7])}
+    for epoch in range(4):
+        plan = FinetuneAugment(SIZES, seed=3, probability=1.0, hole=True).prepare(batch | {"epoch": epoch})[PLAN]
+        ed, es = plan["views"]["sax"]["draws"]
+        assert ed.turn != es.turn
+        assert ed.shift != es.shift
+        assert ed.gamma != es.gamma
+        assert ed.noise_seed != es.noise_seed
+    out = FinetuneAugment(SIZES, seed=3, probability=1.0)(batch)["sax"]
+    assert not torch.allclose(out[0], out[1], atol=0.1)
+    still = FinetuneAugment(SIZES, seed=3, probability=1.0)
+    still.draws = lambda *args: FinetuneAugment.draws(still, *args)._replace(noise=0.0)
+    channels = still(batch)["sax"]
+    assert torch.equal(channels[:, 0], channels[:, 1])
+
+
 def test_the_input_is_left_alone_and_autocast_changes_nothing():
     batch = make_batch("sax", [(32, 32, 6), (30, 32, 5)], channels=2)
     kept = {key: value.clone() if torch.is_tensor(value) else value for key, value in batch.items()}

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
@@ -9,6 +11,8 @@ import torch
 from cinema_lightning.data.labelled_dense import SegmentationData
 from cinema_lightning.data.labelled_pooled import ClassificationData, RegressionData, SurvivalData
 from cinema_lightning.errors import CinemaError
+from cinema_lightning.models.convvit import ConvViT
+from cinema_lightning.tasks.classification import Classification
 
 CLASSES = ("DCM", "HCM", "MINF", "NOR", "RV")
 SIZES = {"sax": [16, 16, 4], "lax_2c": [20, 20], "lax_4c": [20, 20]}
@@ -51,6 +55,20 @@ def test_other_classes_are_left_out_with_their_numbers(kit, acdc, tmp_path):
     )
     assert any("1 study without a value in column pathology is left out (the first is 'p03')" in t for t in told)
     assert len(data.rows["test"]) == 2
+
+
+def test_a_validation_set_of_one_class_is_said(kit, acdc, tmp_path):
+    def change(rows):
+        for row in rows[15:20]:
+            row["pathology"] = "HCM"
+
+    data = kit.quietly(kit.build(ClassificationData, kit.table_of(acdc, tmp_path, change)))
+    assert data.validation_classes == ["HCM"]
+    task = Classification(data.spec, lambda **known: ConvViT(**known, size="tiny"))
+    strategy = SimpleNamespace(root_device=torch.device("cpu"))
+    task._trainer = SimpleNamespace(datamodule=data, world_size=1, strategy=strategy)
+    with pytest.warns(UserWarning, match="All validation studies are of the class HCM, so neither val/mcc nor val/au"):
+        task.setup("fit")
 
 
 def test_classes_of_an_undeclared_column_come_from_training(kit, acdc, tmp_path):

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import pickle
+import shutil
 import subprocess
 import sys
 import textwrap
@@ -81,6 +83,92 @@ def test_a_frame_costs_one_chunk(sax):
     assert np.array_equal(series.read([1])[0], frames(6, 20, 24, 5)[1])
     with pytest.raises(CinemaError, match=r"sax\.b2nd is damaged at frame 2; prepare"):
         series.read([2])
+
+
+@pytest.mark.parametrize("value", [0, 7])
+def test_a_frame_of_one_value_has_no_bytes_of_its_own(tmp_path, value):
+    array = frames(4, 20, 24, 5)
+    array[1] = array[3] = value
+    store.write_series(tmp_path / "x.b2nd", array, affine=AFFINE)
+    assert np.array_equal(store.open_series(tmp_path / "x.b2nd").read([1, 2, 3, 0]), array[[1, 2, 3, 0]])
+
+
+def test_a_long_header_and_chunks_in_any_order_are_read(tmp_path):
+    """What another writer of the format might do: frames written backwards, metadata of its own."""
+    import blosc2
+
+    array, path = frames(6, 20, 24, 5), tmp_path / "x.b2nd"
+    layout = {"chunks": (1, 20, 24, 5), "blocks": (1, 20, 24, 1), "contiguous": True, "urlpath": str(path)}
+    made = blosc2.empty(array.shape, np.uint8, meta={"note": "x" * 9000}, **layout)
+    for index in reversed(range(6)):
+        made[index] = array[index]
+    made.schunk.vlmeta["cinema"] = {"affine": AFFINE.tolist(), "spacing": [1, 1, 10], "frames": None, "provenance": {}}
+    series = store.open_series(path)
+    assert np.array_equal(series.read(), array)
+    assert np.array_equal(series.info.affine, AFFINE)
+
+
+def test_a_frame_costs_one_open_and_three_reads(sax, monkeypatch):
+    """Of the operating system, whoever asks: a shared file system pays a round trip for each."""
+    if shutil.which("strace") is None:
+        pytest.skip("strace is not installed")
+    code = f"""
+    from pathlib import Path
+    import blosc2
+    from cinema_lightning.data.store import open_series
+    open_series(Path({str(sax)!r})).read([0])  # what is imported at first use
+    print("begin", flush=True)
+    for frame in range(4):
+        series = open_series(Path({str(sax)!r}))
+        series.info, series.read([frame])
+    del series
+    print("end", flush=True)
+    """
+    trace = sax.parent / "trace"
+    calls = "trace=open,openat,read,pread64,readv,write"
+    python = [sys.executable, "-c", textwrap.dedent(code)]
+    run = subprocess.run(["strace", "-f", "-o", str(trace), "-e", calls, *python], capture_output=True, text=True)
+    if "begin" not in run.stdout:
+        pytest.skip("strace may not trace here")
+    lines = [line for line in trace.read_text().splitlines() if "ENOENT" not in line]
+    begin, end = (next(i for i, line in enumerate(lines) if f'write(1, "{word}' in line) for word in ("begin", "end"))
+    lines = lines[begin + 1 : end]
+    assert len([line for line in lines if "open" in line]) == 4
+    assert len([line for line in lines if "read" in line]) == 12
+    assert all("sax.b2nd" in line for line in lines if "open" in line)
+
+
+def test_files_do_not_stay_open(sax):
+    def held():
+        return len(os.listdir("/proc/self/fd"))  # noqa: PTH208
+
+    series = store.open_series(sax)
+    before = held()
+    for _ in range(5):
+        store.open_series(sax).read([0])
+    assert held() == before
+    del series
+    with pytest.raises(CinemaError):
+        store.open_series(sax.with_name("nothing.b2nd"))
+    sax.write_bytes(sax.read_bytes()[:100])
+    with pytest.raises(CinemaError, match="cut short"):
+        store.open_series(sax)
+    assert held() <= before
+
+
+def test_a_series_that_was_read_can_be_sent_to_another_process(sax):
+    series = store.open_series(sax)
+    series.read([0])
+    again = pickle.loads(pickle.dumps(series))  # noqa: S301
+    assert np.array_equal(again.read(), series.read())
+    assert again.info.spacing == series.info.spacing
+
+
+def test_a_file_that_shrinks_after_it_was_opened_is_a_sentence(sax):
+    series = store.open_series(sax)
+    os.truncate(sax, 300)
+    with pytest.raises(CinemaError, match=r"sax\.b2nd is damaged at frame 5"):
+        series.read([5])
 
 
 def test_reading_starts_no_threads(sax):

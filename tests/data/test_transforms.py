@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from lightning.fabric.utilities.apply_func import move_data_to_device
 from monai.transforms import Zoom
 from scipy.ndimage import map_coordinates
 
@@ -115,7 +116,7 @@ def test_a_constant_image_becomes_zero():
 
 
 def factors(transform, epochs, views=tuple(VIEWS), ids=("s0",)):
-    return np.array([[[transform.zoom((epoch, name), view) for view in views] for name in ids] for epoch in epochs])
+    return np.array([[[transform.zoom((epoch, name, 0), view) for view in views] for name in ids] for epoch in epochs])
 
 
 def test_draws_of_the_augmentation():
@@ -150,13 +151,18 @@ def test_augmentation_does_not_depend_on_who_else_is_in_the_batch():
             assert torch.allclose(transform(alone)[view][0], together[view][i], atol=1e-6)
 
 
+def test_frames_of_a_study_are_drawn_by_themselves():
+    drawn = [PretrainAugment(SMALL, seed=1).zoom((0, "s0", frame), "sax") for frame in range(50)]
+    assert 15 < len(set(drawn) - {1.0}) < 35
+
+
 def test_augmented_batch_is_zoom_then_scale_then_pad():
     batch = all_views((15, 14, 5), (20, 17), n=8)
     transform = PretrainAugment(SMALL, seed=0)
     out = transform(batch)
     kinds = set()
     for i, name in enumerate(batch["id"]):
-        factor = transform.zoom((0, name), "lax_3c")
+        factor = transform.zoom((0, name, i), "lax_3c")
         kinds.add(factor != 1)
         image = batch["lax_3c"][i : i + 1].float()
         if factor != 1:
@@ -190,7 +196,7 @@ def test_nothing_is_lost_to_autocast():
 def test_gpu_and_cpu_agree():
     batch = all_views((15, 14, 5), (20, 17), n=4)
     transform = PretrainAugment(SMALL)
-    device = {key: value.cuda() if torch.is_tensor(value) else value for key, value in transform.prepare(batch).items()}
+    device = move_data_to_device(transform.prepare(batch), torch.device("cuda"))
     out = transform.apply(device)
     for view in VIEWS:
         assert torch.allclose(out[view].cpu(), transform(batch)[view], atol=1e-4)

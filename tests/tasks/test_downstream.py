@@ -18,7 +18,7 @@ from cinema_lightning.models.lora import LoraLinear
 from cinema_lightning.models.mae import MaskedAutoencoder
 from cinema_lightning.models.unet import ResidualUNet
 from cinema_lightning.models.weights import save_published
-from cinema_lightning.tasks.classification import REPEAT, Classification, Separation
+from cinema_lightning.tasks.classification import REPEAT, Classification, Correlation, Separation
 from cinema_lightning.tasks.downstream import Lora, by_own_size, mean_over_views
 from cinema_lightning.tasks.landmarks import LandmarkCoordinate, LandmarkHeatmap
 from cinema_lightning.tasks.regression import Regression
@@ -330,6 +330,21 @@ def test_unmarked_landmarks_leave_heatmap_loss_alone():
     moved = batch | {"lax_4c_points": batch["lax_4c_points"].clone()}
     moved["lax_4c_points"][0, 1] = 33.0
     assert task._heatmap_loss(moved, "lax_4c", logits) == loss
+
+
+@pytest.mark.parametrize(
+    ("guess", "label", "mcc"),
+    [
+        ([1, 1, 0], [1, 1, 1], float("nan")),  # 0 would pass for a network that is no better than chance
+        ([1, 1, 1], [1, 1, 1], float("nan")),
+        ([1, 1, 1], [1, 0, 1], 0.0),
+        ([1, 0, 2, 0], [1, 0, 2, 1], 0.7),
+    ],
+)
+def test_the_mcc_of_one_class_is_not_defined(guess, label, mcc):
+    metric = Correlation(3)
+    metric.update(torch.eye(3)[guess], torch.tensor(label))
+    assert metric.compute().item() == pytest.approx(mcc, abs=0.05, nan_ok=True)
 
 
 def test_any_dense_backbone_fits():

@@ -84,7 +84,8 @@ def child_environment(extra: Mapping[str, str]) -> dict[str, str]:
     A cell is one process tree on one node. Without SLURM_NTASKS Lightning starts the processes of a multi-GPU cell
     itself, instead of expecting srun to have done so.
     """
-    left_out = ("CINEMA_RUN_DIR", "SLURM_NTASKS", "SLURM_NPROCS", "SLURM_NTASKS_PER_NODE")
+    slurm = ("NTASKS", "NPROCS", "NTASKS_PER_NODE", "STEP_NUM_TASKS", "PROCID", "LOCALID", "NODEID")
+    left_out = ("CINEMA_RUN_DIR", *(f"SLURM_{name}" for name in slurm))
     return {key: value for key, value in os.environ.items() if key not in left_out} | dict(extra)
 
 

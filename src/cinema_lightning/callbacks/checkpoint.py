@@ -22,8 +22,11 @@ from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
 from lightning.pytorch.callbacks import ModelCheckpoint
 
 from cinema_lightning.callbacks.monitor import deciding_metric
+from cinema_lightning.data.resume import ended_early, position, rescaled, unfinished, within_step
 from cinema_lightning.errors import CinemaError
 from cinema_lightning.models.foreign import broken_checkpoint, unfit
+from cinema_lightning.runs import checkpoint_path
+from cinema_lightning.tasks.base import Task
 
 STOPPED_EXIT_CODE = 75
 """Exit code of a run that a signal stopped after it saved (EX_TEMPFAIL): a batch script may requeue on it."""
@@ -128,7 +131,9 @@ class Checkpoints(ModelCheckpoint):
         )
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Takes from the task what was not given."""
+        """Takes from the task what was not given; the place is the run's, whatever logger there is."""
+        if self.dirpath is None:
+            self.dirpath = str(checkpoint_path(Path(trainer.default_root_dir), "last").parent)
         self.monitor, self.mode = deciding_metric(pl_module, *self._given, "checkpoint")
         self.kth_value = torch.tensor(torch.inf if self.mode == "min" else -torch.inf)
         super().setup(trainer, pl_module, stage)
@@ -152,7 +157,7 @@ class Checkpoints(ModelCheckpoint):
         stops = [callback for callback in trainer.callbacks if isinstance(callback, CleanStop)]  # type: ignore[attr-defined]
         last_epoch = trainer.max_epochs is not None and trainer.current_epoch + 1 >= trainer.max_epochs
         stop = any(callback.wanted(trainer) for callback in stops) and not last_epoch
-        ending = last_epoch or stop or trainer.should_stop
+        ending = last_epoch or stop or trainer.should_stop or 0 < trainer.max_steps <= trainer.global_step
         if not self._should_skip_saving_checkpoint(trainer):
             candidates = self._monitor_candidates(trainer)
             if self._validated:
@@ -162,6 +167,26 @@ class Checkpoints(ModelCheckpoint):
         self._validated = False
         if stop:
             raise stops[0].stopped(trainer)
+
+    def save_now(self, trainer: Trainer) -> None:
+        """Saves ``last.ckpt`` now, on all ranks."""
+        assert self.dirpath is not None
+        trainer.save_checkpoint(Path(self.dirpath) / "last.ckpt")
+
+    def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
+        """Whatever is saved goes on with the next batch, though max_steps or max_time ended the epoch in its middle."""
+        if ended_early(trainer) or within_step(trainer):
+            _, batches = position(trainer)
+            checkpoint["loops"]["fit_loop"] = unfinished(checkpoint["loops"]["fit_loop"], batches)
+
+    def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
+        """Counts in the batches of the devices at hand; ``max_time`` counts from this start."""
+        checkpoint.get("callbacks", {}).pop("Timer", None)
+        data: Any = trainer.datamodule  # type: ignore[attr-defined]
+        before = checkpoint.get(type(data).__qualname__, {}).get("layout")
+        if before is not None and data.train_sampler is not None and before["at_once"] != data.train_sampler.at_once:
+            loops = checkpoint["loops"]["fit_loop"]
+            checkpoint["loops"]["fit_loop"] = rescaled(loops, before["at_once"], data.train_sampler.at_once)
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Takes over the best score also where the run's folder was moved."""
@@ -176,6 +201,29 @@ class Checkpoints(ModelCheckpoint):
             moved["last_model_path"] = str(Path(self.dirpath) / "last.ckpt")
             state_dict = state_dict | moved if best.is_file() else state_dict
         super().load_state_dict(state_dict)
+
+
+def keep_apart(callbacks: list[Callback], run: Path) -> None:
+    """Lets the user's own ModelCheckpoints, which have no folder of their own, keep theirs beside the run's.
+
+    Lightning would put them where the logger writes.
+
+    Args:
+        callbacks: The user's callbacks.
+        run: Folder of the run.
+
+    Raises:
+        CinemaError: If one would overwrite what the run keeps itself.
+    """
+    for callback in callbacks:
+        if not isinstance(callback, ModelCheckpoint) or callback.dirpath:
+            continue
+        if callback.save_last or callback.filename in ("best", "last"):
+            raise CinemaError(
+                "A ModelCheckpoint of trainer.callbacks would overwrite the best.ckpt or last.ckpt that the run keeps "
+                "itself; give it a dirpath of its own, or another filename and no save_last."
+            )
+        callback.dirpath = str(checkpoint_path(run, "last").parent)
 
 
 class RunStopped(Exception):  # noqa: N818  (it is no error)
@@ -198,8 +246,10 @@ class CleanStop(Callback):
         self._saved_at = time.monotonic()
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Installs the handlers over Lightning's own, in the main thread only."""
+        """Installs the handlers over Lightning's own, in the main thread only; the task asks all ranks at each step."""
         self._saved_at = time.monotonic()
+        if isinstance(pl_module, Task):
+            pl_module.questions |= {"stop": self._told, "save": self._due}
         if threading.current_thread() is threading.main_thread():
             for number in (signal.SIGTERM, signal.SIGUSR2, signal.SIGINT):
                 self._previous[number] = signal.signal(number, self._on_signal)
@@ -220,23 +270,29 @@ class CleanStop(Callback):
         """
         if (batch_idx + 1) % trainer.accumulate_grad_batches or batch_idx + 1 == trainer.num_training_batches:
             return  # in the middle of a step; or at the end of the epoch, which is validated before it is saved
-        due = 0 < self.save_every_minutes < (time.monotonic() - self._saved_at) / 60
-        stop = self.wanted(trainer)
-        if trainer.world_size > 1:
-            due = trainer.strategy.reduce_boolean_decision(due, all=False)
+        stop, due = self._told(), self._due()
+        if trainer.world_size > 1:  # as all ranks agreed at the end of the step
+            assert isinstance(pl_module, Task)
+            stop, due = pl_module.answers["stop"], pl_module.answers["save"]
         if not (stop or due):
             return
         self._saved_at = time.monotonic()
-        checkpoint = trainer.checkpoint_callback
-        if isinstance(checkpoint, ModelCheckpoint) and checkpoint.dirpath:
-            trainer.save_checkpoint(Path(checkpoint.dirpath) / "last.ckpt")
+        for callback in trainer.callbacks:  # type: ignore[attr-defined]
+            if isinstance(callback, Checkpoints):  # not one that the user added
+                callback.save_now(trainer)
         if stop:
             trainer._logger_connector.update_train_step_metrics()  # Lightning would log this step after this hook
             raise self.stopped(trainer)
 
+    def _told(self) -> bool:
+        return self.signal_name is not None
+
+    def _due(self) -> bool:
+        return 0 < self.save_every_minutes < (time.monotonic() - self._saved_at) / 60
+
     def wanted(self, trainer: Trainer) -> bool:
         """Whether a signal reached any of the ranks."""
-        stop = self.signal_name is not None
+        stop = self._told()
         return trainer.strategy.reduce_boolean_decision(stop, all=False) if trainer.world_size > 1 else stop
 
     def stopped(self, trainer: Trainer) -> RunStopped:

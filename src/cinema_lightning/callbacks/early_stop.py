@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from lightning import LightningModule, Trainer
 from lightning.pytorch.callbacks import EarlyStopping
@@ -46,6 +48,14 @@ class EarlyStop(EarlyStopping):
             self.min_delta = abs(self.min_delta) if rising else -abs(self.min_delta)
             self.best_score = torch.tensor(-torch.inf if rising else torch.inf)
         super().setup(trainer, pl_module, stage)
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Goes on counting; the patience is what the configuration says now."""
+        super().load_state_dict(state_dict | {"patience": self.patience})
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """A run that had ended here is not trained further when it is started again."""
+        trainer.should_stop = trainer.should_stop or (self.enabled and self.wait_count >= self.patience)
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Says so where the run ended before its last epoch."""

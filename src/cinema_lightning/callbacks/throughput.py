@@ -8,44 +8,45 @@ from typing import Any
 import torch
 from lightning import Callback, LightningModule, Trainer
 
+from cinema_lightning.data.loader import BatchLoader
+
 
 class Throughput(Callback):
     """Logs ``speed/samples_per_s``, ``speed/data_wait_share`` and, on a GPU, ``speed/peak_memory_gb``.
 
-    Waiting is the time from the end of one batch to the start of the next: reading, collating and transfer.
+    Waiting is the time that the loop spent in the loader, for workers that are not done (without workers: reading). The
+    time until a device has done what it was given is no waiting for data, wherever the program waits for it.
     """
 
     def __init__(self) -> None:
-        self._reset()
-        self._batch_end: float | None = None
+        self._reset(0.0)
 
-    def _reset(self) -> None:
+    def _reset(self, waited: float) -> None:
         self._samples = 0
-        self._waited = 0.0
+        self._waited = waited
         self._since = time.perf_counter()
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Starts counting anew, so that validation between epochs counts as neither work nor waiting."""
-        self._reset()
-        self._batch_end = time.perf_counter()
-
-    def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
-        """Adds the wait for this batch."""
-        if self._batch_end is not None:
-            self._waited += time.perf_counter() - self._batch_end
+        self._reset(_waited(trainer))
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         """Counts the samples; logs every ``trainer.log_every_n_steps`` batches and at the end of an epoch."""
         self._samples += len(batch["id"])
-        self._batch_end = time.perf_counter()
         interval = getattr(trainer, "log_every_n_steps", 50)
         if (batch_idx + 1) % interval and batch_idx + 1 != trainer.num_training_batches:
             return
-        seconds = max(self._batch_end - self._since, 1e-9)
+        seconds, waited = max(time.perf_counter() - self._since, 1e-9), _waited(trainer)
         pl_module.log("speed/samples_per_s", self._samples * trainer.world_size / seconds, batch_size=1)
-        pl_module.log("speed/data_wait_share", min(self._waited / seconds, 1.0), batch_size=1)
+        pl_module.log("speed/data_wait_share", min((waited - self._waited) / seconds, 1.0), batch_size=1)
         if pl_module.device.type == "cuda":
             pl_module.log("speed/peak_memory_gb", torch.cuda.max_memory_allocated(pl_module.device) / 1e9, batch_size=1)
-        self._reset()
+        self._reset(waited)
+
+
+def _waited(trainer: Trainer) -> float:
+    """Seconds that the training loader was waited for so far."""
+    loader = trainer.train_dataloader
+    return loader.waited if isinstance(loader, BatchLoader) else 0.0

@@ -6,6 +6,7 @@ import hashlib
 import os
 import warnings
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Literal
 
@@ -13,14 +14,17 @@ import lightning as L
 import numpy as np
 import torch
 from lightning.pytorch.trainer.states import TrainerFn
+from lightning.pytorch.utilities import rank_zero_info
 from torch.utils.data import DataLoader
 
 from cinema_lightning.data import DATA
-from cinema_lightning.data.dataset import FrameDataset
+from cinema_lightning.data.dataset import FrameDataset, Prepared, Step
 from cinema_lightning.data.evaluation import Evaluation, Split
 from cinema_lightning.data.loader import BatchLoader
 from cinema_lightning.data.nifti import NiftiReader
+from cinema_lightning.data.resume import Layout, between_epochs, limited, position
 from cinema_lightning.data.sampler import ViewGroupSampler
+from cinema_lightning.data.sending import RoomToSend, end_if_unsent
 from cinema_lightning.data.spacing import (
     Option,
     Spacing,
@@ -74,6 +78,7 @@ class CineDataModule(Evaluation, L.LightningDataModule):
         cohort: The table, after setup.
         rows: Row numbers of the cohort by split, after setup.
         train_sampler: Order of the training batches, after setup for fit; ``skip`` and ``set_epoch`` serve a resume.
+        overfit: Every epoch repeats the batches and draws of the first one (``trainer.overfit_batches``).
         n_train: Number of training samples, after setup.
     """
 
@@ -120,6 +125,7 @@ class CineDataModule(Evaluation, L.LightningDataModule):
         self.predict_split = predict_split
         self.predict_frames = predict_frames
         self.train_sampler: ViewGroupSampler | None = None
+        self.overfit = False
         self._trained_at: dict[str, Any] | None = None
         self._ready = False
         self._resume: tuple[int, int] | None = None
@@ -200,19 +206,33 @@ class CineDataModule(Evaluation, L.LightningDataModule):
                 raise CinemaError(
                     f"{self.cohort.source} has no training studies; see its split column and val_fraction."
                 )
-            rows, frames = self.samples("train")
-            self.train_sampler = self._sampler(rows, self.batch_size, shuffle=True, frames=frames)
-            self.batch_size = self.train_sampler.batch_size
+            self.batch_size = self._order_training().batch_size
+
+    def set_batch_size(self, batch_size: int) -> None:
+        """Orders the training samples in smaller or larger batches, after setup; the other splits keep theirs."""
+        self.val_batch_size = self.val_batch_size or self.batch_size
+        self.batch_size = batch_size
+        self.batch_size = self._order_training().batch_size
+
+    def _order_training(self, cuts: int = 1) -> ViewGroupSampler:
+        rows, frames = self.samples("train")
+        self.train_sampler = self._sampler(rows, self.batch_size, shuffle=True, frames=frames, cuts=cuts)
+        self.train_sampler.pinned = self.overfit
+        return self.train_sampler
 
     def train_dataloader(self) -> DataLoader[Any]:
         """Batches of shuffled training samples."""
         if self.train_sampler is None:
             self.setup("fit")
         assert self.train_sampler is not None
+        if self.train_sampler.batch_size != self.batch_size:  # a BatchSizeFinder tries another one
+            self._order_training()
         if self._resume is not None:
             epoch, self.train_sampler.skip = self._resume
             self.train_sampler.set_epoch(epoch)
             self._resume = None
+            if self.trainer is not None:
+                between_epochs(self.trainer)
         return self._loader(self.train_sampler)
 
     def val_dataloader(self) -> DataLoader[Any] | list[Any]:
@@ -226,14 +246,18 @@ class CineDataModule(Evaluation, L.LightningDataModule):
         Lightning keeps the state of loaders too, but gives it back in the middle of an epoch only, and otherwise
         starts the first resumed epoch before it says which one it is.
         """
-        epoch, batches = self._position()
-        return {"epoch": epoch, "batches": batches, "samples": self._fingerprint()}
+        epoch, batches = (0, 0) if self.trainer is None else position(self.trainer)
+        state: dict[str, Any] = {"epoch": epoch, "batches": batches, "samples": self._fingerprint()}
+        if self.trainer is not None and self.train_sampler is not None:
+            state["layout"] = asdict(self._layout(self.trainer, self.train_sampler))
+        return state
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Starts the next training loader there.
+        """Starts the next training loader there, with the steps of the saved run, whatever the number of devices.
 
         Raises:
-            CinemaError: If the training samples are others than when the state was saved.
+            CinemaError: If the training samples are others than when the state was saved, or the devices cannot make
+                the same steps.
         """
         if self.trainer is not None and self.trainer.state.fn != TrainerFn.FITTING:
             return  # Lightning restores for test and predict too, whose data are meant to be others
@@ -242,7 +266,47 @@ class CineDataModule(Evaluation, L.LightningDataModule):
                 f"The training studies of {self.root} are others than those of the run that is to be resumed; give the "
                 "same data, or start a new run without --ckpt_path."
             )
-        self._resume = (state_dict["epoch"], state_dict["batches"])
+        batches, trainer = state_dict["batches"], self.trainer
+        if not (batches or state_dict["epoch"]):  # nothing was trained, as where one of Lightning's finders went back
+            return
+        trial = trainer is None or trainer.fast_dev_run  # type: ignore[attr-defined]
+        if "layout" in state_dict and not trial and trainer is not None and self.train_sampler is not None:
+            before = Layout(**state_dict["layout"])
+            batches = batches * before.at_once // self._keep_layout(before, trainer, self.train_sampler).at_once
+        self._resume = (state_dict["epoch"], batches)
+
+    def _layout(self, trainer: L.Trainer, sampler: ViewGroupSampler) -> Layout:
+        """How samples become batches and steps now."""
+        step = sampler.at_once * trainer.accumulate_grad_batches
+        return Layout(sampler.planned, sampler.at_once, step, limited(trainer, len(sampler)))
+
+    def _keep_layout(self, before: Layout, trainer: L.Trainer, sampler: ViewGroupSampler) -> Layout:
+        """Makes the steps of the run that is resumed: its batches are cut for the devices at hand."""
+        now = self._layout(trainer, sampler)
+        kept = before.on(trainer.world_size, self.batch_size)
+        if kept.at_once == before.at_once and kept.planned == now.planned and kept.epoch != now.epoch:
+            raise CinemaError(
+                f"An epoch of the run to be resumed has {kept.epoch} batches, and now {now.epoch}: give the "
+                "trainer.limit_train_batches and trainer.accumulate_grad_batches that it was started with."
+            )
+        if kept == now:
+            return kept
+        if kept.at_once != before.at_once and getattr(trainer.lightning_module, "compares_samples", False):
+            raise CinemaError(
+                f"The loss compares the {before.at_once} samples of a batch with each other, so that the run cannot be "
+                f"resumed in smaller ones: data.batch_size times the number of devices has to be {before.at_once}."
+            )
+        self.batch_size = kept.at_once // trainer.world_size
+        self._order_training(kept.planned // kept.at_once)
+        assert self.train_sampler is not None
+        trainer.accumulate_grad_batches = kept.step // kept.at_once
+        if kept.epoch != len(self.train_sampler):
+            trainer.limit_train_batches = kept.epoch
+        rank_zero_info(
+            f"Goes on with the steps of {kept.step} samples that the run began with: {trainer.accumulate_grad_batches} "
+            f"batches of {self.batch_size} on {trainer.world_size} device(s) make one."
+        )
+        return kept
 
     def _fingerprint(self) -> str:
         """A digest of who trains, and with which views."""
@@ -253,28 +317,25 @@ class CineDataModule(Evaluation, L.LightningDataModule):
         return hashlib.blake2b("/".join(lines).encode("utf-8"), digest_size=8).hexdigest()
 
     def on_before_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
-        """Draws what is random and decides shapes, on the host."""
-        return self._transform().prepare(batch)
+        """Plans what no worker has planned: batches of a loader that is not this module's."""
+        return self._transform(self._training).prepare(batch)
 
     def on_after_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
-        """Augments, scales, crops and pads, on the device."""
-        return self._transform().apply(batch) if PLAN in batch else batch
+        """Augments, scales, crops and pads, on the device; the workers have drawn what is random and decided shapes."""
+        return self._transform(self._training).apply(batch) if PLAN in batch else batch
 
-    def _transform(self) -> Fit:
-        training = self.trainer is not None and self.trainer.training
+    @property
+    def _training(self) -> bool:
+        return self.trainer is not None and self.trainer.training
+
+    def _transform(self, training: bool) -> Fit:
         return self.train_transform() if training and self.augment else self.eval_transform()
 
-    def _position(self) -> tuple[int, int]:
-        """Epoch of the next training batch, and how many batches of it were used."""
-        if self.trainer is None:
-            return 0, 0
-        loop = self.trainer.fit_loop
-        epochs: Any = loop.epoch_progress.current  # typed as its base class, without "processed"
-        used = loop.epoch_loop.batch_progress.current.ready
-        if epochs.ready <= epochs.processed:  # between epochs
-            return epochs.processed, 0
-        complete = used >= self.trainer.num_training_batches
-        return (epochs.processed + 1, 0) if complete else (epochs.processed, used)
+    def _host_steps(self, training: bool) -> list[Step]:
+        """What workers add to a batch: the transform's plan, and what the task asks for."""
+        task = self.trainer.lightning_module if self.trainer is not None else None
+        steps = getattr(task, "host_steps", list)
+        return [self._transform(training).prepare, *steps()]
 
     def _open(self) -> None:
         self.cohort = read_cohort(self.root, self.views, self._wanted_spacing(), self.geometry)
@@ -309,7 +370,7 @@ class CineDataModule(Evaluation, L.LightningDataModule):
         return rows[counts >= max(self.min_views, 1)]
 
     def _sampler(
-        self, rows: np.ndarray, batch_size: int, *, shuffle: bool, frames: np.ndarray | None = None
+        self, rows: np.ndarray, batch_size: int, *, shuffle: bool, frames: np.ndarray | None = None, cuts: int = 1
     ) -> ViewGroupSampler:
         world_size, rank = (self.trainer.world_size, self.trainer.global_rank) if self.trainer is not None else (1, 0)
         return ViewGroupSampler(
@@ -321,6 +382,7 @@ class CineDataModule(Evaluation, L.LightningDataModule):
             frames=frames,
             world_size=world_size,
             rank=rank,
+            cuts=cuts,
         )
 
     def _eval_sampler(self, rows: np.ndarray, frames: np.ndarray | None = None) -> ViewGroupSampler:
@@ -334,14 +396,15 @@ class CineDataModule(Evaluation, L.LightningDataModule):
         # batch_size None: the sampler gives whole batches and the dataset returns them collated, which leaves
         # Lightning nothing to replace, in prediction and across processes either.
         return BatchLoader(
-            dataset or self.make_dataset(),
+            Prepared(dataset or self.make_dataset(), self._host_steps(sampler.shuffle)),
             batch_size=None,
             sampler=sampler,
             num_workers=count,
             persistent_workers=workers,
             prefetch_factor=self.prefetch_factor if workers else None,
             pin_memory=self.pin_memory and torch.cuda.is_available(),
-            collate_fn=_as_it_is,
+            collate_fn=RoomToSend(count, self.prefetch_factor),
+            worker_init_fn=end_if_unsent,
         )
 
 
@@ -356,10 +419,6 @@ class PretrainData(CineDataModule):
     def train_transform(self) -> Fit:
         """The published augmentation of pretraining."""
         return PretrainAugment(self.input_size, self.run_seed)
-
-
-def _as_it_is(batch: Any) -> Any:
-    return batch
 
 
 def _checked_views(views: Sequence[str]) -> list[str]:

@@ -13,6 +13,9 @@ same views):
 and for the sample: ``id`` (list of str), ``frame`` int64 (B,), ``weight`` float32 (B,) (0 for a repeat that only fills
 the last batch of a distributed validation, else 1), and ``epoch`` (int), which keys the random draws.
 
+A transform's plan and, in pretraining, which patches are hidden (:mod:`cinema_lightning.tasks.pretrain`) are added by
+the workers too (:class:`Prepared`), so that nothing has to be decided where the device would wait for it.
+
 After the device-side transform (:mod:`cinema_lightning.data.transforms`) ``V`` is float32 in [0, 1] of exactly the
 input size, ``V_size`` is the true size inside it, and ``V_affine`` knows about a crop; all else is unchanged.
 
@@ -42,7 +45,7 @@ The memory of a stack runs z, x, y (see :mod:`cinema_lightning.data.store`); its
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -56,6 +59,8 @@ from cinema_lightning.errors import CinemaError
 from cinema_lightning.views import get_view
 
 Sample = dict[str, Any]
+Step = Callable[[dict[str, Any]], dict[str, Any]]
+"""Adds to a batch on the host; a pure function of the batch, that can be pickled."""
 
 
 class FrameDataset(Dataset[Any]):
@@ -79,6 +84,9 @@ class FrameDataset(Dataset[Any]):
 
     def __len__(self) -> int:
         return len(self.ids)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return self.__dict__ | {"_last": None}  # open files stay with the process that opened them
 
     def __getitem__(self, draws: Sequence[Draw]) -> dict[str, Any] | CinemaError:
         """Reads one batch.
@@ -170,6 +178,31 @@ class FrameDataset(Dataset[Any]):
         if voxels.min() == voxels.max() and str(series.path) not in self._warned:
             self._warned.add(str(series.path))
             warnings.warn(f"{series.path}: frame {frame} is constant and is used as zeros.", stacklevel=3)
+
+
+class Prepared(Dataset[Any]):
+    """Batches of a dataset with all that is known about them on the host, worked out where they are read.
+
+    Args:
+        dataset: Gives batches.
+        steps: What is added to each, in this order.
+    """
+
+    def __init__(self, dataset: FrameDataset, steps: Sequence[Step]) -> None:
+        self.dataset = dataset
+        self.steps = tuple(steps)
+
+    def __len__(self) -> int:
+        return len(self.dataset)
+
+    def __getitem__(self, draws: Sequence[Draw]) -> dict[str, Any] | CinemaError:
+        """See :meth:`FrameDataset.__getitem__`."""
+        batch = self.dataset[draws]
+        if isinstance(batch, CinemaError):
+            return batch
+        for step in self.steps:
+            batch = step(batch)
+        return batch
 
 
 def phase_name(frame: int, phases: Mapping[str, int]) -> str:

@@ -1,4 +1,4 @@
-"""Random draws that depend on nothing but their key: (seed, epoch, sample id, view, purpose).
+"""Random draws that depend on nothing but their key: (seed, epoch, sample id, frame, view, purpose).
 
 No draw reads global random state, so the number of workers, the number of processes, the order of batches and a
 resume in the middle of an epoch do not change any of them.
@@ -22,8 +22,8 @@ def generator(seed: int, *key: str | int) -> np.random.Generator:
 
     Args:
         seed: The run's seed.
-        *key: What the draw is for, such as ``(epoch, id, view, "zoom")``. Integers and strings are told apart, and
-            so are ``("ab", "c")`` and ``("a", "bc")``.
+        *key: What the draw is for, such as ``(epoch, id, frame, view, "zoom")``. Integers and strings are told
+            apart, and so are ``("ab", "c")`` and ``("a", "bc")``.
 
     Returns:
         A fresh numpy generator; the same arguments always give the same stream.

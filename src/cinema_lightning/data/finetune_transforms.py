@@ -1,6 +1,6 @@
 """What happens to batches with labels on the device: nothing is cropped in evaluation, training is augmented.
 
-As in :mod:`cinema_lightning.data.transforms`, ``prepare`` draws all numbers and decides all shapes on the host, and
+As in :mod:`cinema_lightning.data.transforms`, ``prepare`` draws all numbers and decides all shapes in the workers, and
 ``apply`` computes on the device, for the whole batch at once. Points are a few numbers, so they move on the host.
 
 Images are worked on plane by plane, (B, C, Z, X, Y), as stacks lie in memory. A rotation in plane is then one
@@ -20,7 +20,7 @@ from torch.nn import functional as F
 
 from cinema_lightning.data.draws import generator
 from cinema_lightning.data.labels import IGNORE
-from cinema_lightning.data.transforms import PLAN, Batch, Fit
+from cinema_lightning.data.transforms import Batch, Fit, Key, sample_keys
 from cinema_lightning.views import get_view
 
 # Published limits at the published input sizes: translation 60 of 192 and 80 of 256 pixels, hole 40 x 40 x 2 of
@@ -44,41 +44,15 @@ class Whole(Fit):
         seed: The run's seed; keys the draws of subclasses.
     """
 
-    def prepare(self, batch: Batch) -> Batch:
-        """Decides the padded sizes, on the host.
-
-        Args:
-            batch: The batch of :mod:`cinema_lightning.data.dataset`.
-
-        Returns:
-            The batch with the plan added.
-        """
-        batch = dict(batch)
-        batch[PLAN] = {view: self._plan(batch, view) for view in self.views(batch)}
-        return batch
-
-    def apply(self, batch: Batch) -> Batch:
-        """Computes what :meth:`prepare` decided, on the device that the batch is on.
-
-        Args:
-            batch: What :meth:`prepare` returned.
-
-        Returns:
-            The batch with each view float32 (B, C, X, Y[, Z]) in [0, 1], and labels of the same size.
-        """
-        batch = dict(batch)
-        for view, plan in batch.pop(PLAN).items():
-            label = f"{view}_label"
-            # Grey levels need float32, also where the caller runs in bf16 autocast.
-            with torch.autocast(batch[view].device.type, enabled=False):
-                batch[view] = self._images(batch[view], plan)
-                if label in batch:
-                    batch[label] = self._labels(batch[label], plan)
-        return batch
-
     def _plan(self, batch: Batch, view: str) -> dict[str, Any]:
         target = [max(pair) for pair in zip(self.input_size[view], batch[view].shape[2:], strict=True)]
         return _base_plan(batch, view, target)
+
+    def _compute(self, batch: Batch, view: str, plan: dict[str, Any]) -> None:
+        label = f"{view}_label"
+        batch[view] = self._images(batch[view], plan)
+        if label in batch:
+            batch[label] = self._labels(batch[label], plan)
 
     def _images(self, images: Tensor, plan: dict[str, Any]) -> Tensor:
         planes = _planes(images).to(torch.float32, memory_format=torch.contiguous_format)
@@ -119,7 +93,9 @@ class FinetuneAugment(Whole):
     noise (SD up to 0.1); always, scale to [0, 1]; rotation in plane by up to 180 degrees about the centre of the true
     size, translation and scale 0.8 to 1.2 (isotropic in plane), in one resampling: linear for images, nearest for
     labels, exact for points, zeros outside; one hole of zeros in the image where ``hole`` is set; always, a random crop
-    to the input size and padding at the end. Views draw independently. Every draw is keyed on seed, epoch, id and view.
+    to the input size and padding at the end. Views draw independently, and so do the frames of a study where a frame is
+    a sample; frames that are the channels of one sample share a draw. Every draw is keyed on seed, epoch, id, frame
+    and view.
 
     Translation and hole are published in voxels, for the published input sizes; they are the same shares of any other
     input size (60 of 192 pixels are 20 of 64). That keeps them right for smaller images and for images whose voxel size
@@ -149,11 +125,11 @@ class FinetuneAugment(Whole):
         self.noise_scale = noise_scale
         self.hole = hole
 
-    def draws(self, key: tuple[int, str], view: str, size: Sequence[int]) -> Draws:
+    def draws(self, key: Key, view: str, size: Sequence[int]) -> Draws:
         """Random numbers of one sample and view.
 
         Args:
-            key: Epoch and id.
+            key: Epoch, id and frame.
             view: View name.
             size: True size, (x, y[, z]).
 
@@ -195,21 +171,21 @@ class FinetuneAugment(Whole):
         target = self.input_size[view]
         plan = _base_plan(batch, view, target)
         sizes = np.array(plan["sizes"])
-        draws = [
-            self.draws((int(batch["epoch"]), name), view, size)
-            for name, size in zip(batch["id"], plan["sizes"], strict=True)
-        ]
+        draws = [self.draws(key, view, size) for key, size in zip(sample_keys(batch), plan["sizes"], strict=True)]
         spacing = batch[f"{view}_spacing"].numpy().astype(np.float64)
         back = np.stack([_source(*args) for args in zip(draws, sizes, spacing, strict=True)])
+        moved = torch.tensor([row for row, draw in enumerate(draws) if draw.turn is not None], dtype=torch.long)
+        # Only the in-plane part: (x, y) of the result -> (x, y) of the image.
+        source = torch.from_numpy(back[:, :2][:, :, [0, 1, 3]].astype(np.float32))
+        batch[f"{view}_size"] = batch[f"{view}_size"].minimum(batch[f"{view}_size"].new_tensor(target))
         plan |= {
             "draws": draws,
-            # Only the in-plane part: (x, y) of the result -> (x, y) of the image.
-            "source": torch.from_numpy(back[:, :2][:, :, [0, 1, 3]].astype(np.float32)),
+            "moved": moved,
+            "source": source[moved],
+            "moved_size": batch[f"{view}_size"][moved, :2],
             "first_slice": torch.tensor([draw.start[2] if len(target) == 3 else 0 for draw in draws]),
             "hole": self.hole_size(view),
         }
-        batch[f"{view}_size"] = batch[f"{view}_size"].minimum(batch[f"{view}_size"].new_tensor(target))
-        plan["new_size"] = batch[f"{view}_size"]
         batch[f"{view}_affine"] = (batch[f"{view}_affine"].double() @ torch.from_numpy(back)).float()
         enlarged = np.array([[draw.scale, draw.scale, 1] for draw in draws])
         batch[f"{view}_spacing"] = torch.from_numpy((spacing / enlarged).astype(np.float32))
@@ -248,8 +224,7 @@ class FinetuneAugment(Whole):
                 continue
             x, y, *rest = plan["sizes"][row]
             true = planes[row, :, : (rest or [1])[0], :x, :y]
-            source = torch.Generator(planes.device).manual_seed(draw.noise_seed)
-            noise = torch.randn(true.shape, generator=source, device=planes.device) * draw.noise
+            noise = seeded_noise(true.shape, draw.noise_seed, planes.device) * draw.noise
             # A constant image has no contrast that noise could be measured against; it stays 0.
             grey = spread[row] if self.noise_scale == "published" else 1.0
             noisy = true + torch.where(spread[row] > 0, noise / grey, 0.0)
@@ -264,17 +239,24 @@ class FinetuneAugment(Whole):
             slices = slices.clamp(max=planes.shape[2] - 1)[:, None, :, None, None]
             planes = planes.take_along_dim(slices.expand(*planes.shape[:2], -1, *planes.shape[3:]), dim=2)
         deep, wide, high = (min(pair) for pair in zip(planes.shape[2:], out.shape[2:], strict=True))
-        moved = [row for row, draw in enumerate(plan["draws"]) if draw.turn is not None]
         for row, draw in enumerate(plan["draws"]):
             if draw.turn is None:
                 x, y = draw.start[:2]
                 out[row, :, :deep, :wide, :high] = planes[row, :, :, x : x + wide, y : y + high]
-        if moved:
-            places = _places(plan["source"][moved], wide, high)
-            kept = _box_mask(plan["new_size"][moved, :2], (wide, high))
+        moved = plan["moved"]
+        if len(moved):
+            places = _places(plan["source"], wide, high)
+            kept = _box_mask(plan["moved_size"], (wide, high))
             sample = _sample_linear if linear else _sample_nearest
-            values = sample(planes[moved].flatten(1, 2), places, kept)
-            out[moved, :, :deep, :wide, :high] = values.view(len(moved), planes.shape[1], deep, wide, high)
+            values = sample(planes.index_select(0, moved).flatten(1, 2), places, kept)
+            values = values.view(len(moved), planes.shape[1], deep, wide, high)
+            out[:, :, :deep, :wide, :high].index_copy_(0, moved, values)
+
+
+def seeded_noise(shape: Sequence[int], seed: int, device: torch.device) -> Tensor:
+    """Standard normal noise of a seed, drawn on a device; each kind of device draws its own."""
+    source = torch.Generator(device).manual_seed(seed)
+    return torch.randn(tuple(shape), generator=source, device=device)
 
 
 def _source(draw: Draws, size: np.ndarray, spacing: np.ndarray) -> np.ndarray:
@@ -310,7 +292,7 @@ def _base_plan(batch: Batch, view: str, target: Sequence[int]) -> dict[str, Any]
         "sizes": size.tolist(),
         # Where no image is padded, nothing has to be masked.
         "full": bool((size == size.new_tensor(batch[view].shape[2:])).all()),
-        "unlabelled": [] if labelled is None else (~labelled).nonzero()[:, 0].tolist(),
+        "unlabelled": None if labelled is None or bool(labelled.all()) else ~labelled,
     }
 
 
@@ -362,9 +344,8 @@ def _padded(planes: Tensor, target: Sequence[int]) -> Tensor:
 
 def _without_unlabelled(labels: Tensor, plan: dict[str, Any]) -> Tensor:
     """Padding does not turn what is unknown into background."""
-    if plan["unlabelled"]:
-        labels[plan["unlabelled"]] = IGNORE
-    return labels
+    unlabelled = plan["unlabelled"]
+    return labels if unlabelled is None else labels.masked_fill_(unlabelled.view(-1, *[1] * (labels.ndim - 1)), IGNORE)
 
 
 def _places(source: Tensor, width: int, height: int) -> Tensor:
@@ -377,9 +358,9 @@ def _places(source: Tensor, width: int, height: int) -> Tensor:
 
 def _sample_linear(planes: Tensor, places: Tensor, kept: Tensor) -> Tensor:
     """Linear between pixels and zeros outside: (B, N, X, Y) at (B, X', Y', 2), to (B, N, X', Y')."""
-    last = places.new_tensor([max(n - 1, 1) for n in planes.shape[2:]])
     # grid_sample counts the last axis first.
-    grid = (places * (2 / last) - 1).flip(-1)
+    x, y = (place * (2 / max(n - 1, 1)) - 1 for place, n in zip(places.unbind(-1), planes.shape[2:], strict=True))
+    grid = torch.stack([y, x], dim=-1)
     return F.grid_sample(planes, grid, padding_mode="zeros", align_corners=True) * kept[:, None]
 
 

@@ -135,6 +135,11 @@ class ClassificationData(StudyData):
                 f"([{', '.join(there)}])."
             )
 
+    @property
+    def validation_classes(self) -> list[str]:
+        """Classes that occur in the validation studies, after setup."""
+        return [self.classes[number] for number in np.unique(self.label[self._samples["val"][0]])]
+
     def extras(self) -> list[Extra]:
         """See :meth:`LabelledData.extras`."""
         return [Numbers({"label": self.label.astype(np.int64)})]

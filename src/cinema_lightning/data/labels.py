@@ -47,6 +47,9 @@ class LabelMaps:
         self._index = np.full(256, IGNORE, dtype=np.uint8)
         self._index[list(self.codes)] = np.arange(len(self.codes))
 
+    def __getstate__(self) -> dict[str, Any]:
+        return self.__dict__ | {"_last": {}}  # open files stay with the process that opened them
+
     def open(self, study: str, view: str) -> Series | None:
         """Opens a study's label maps; None where there are none. The last ones of each view stay open."""
         path = series_path(self.root, study, view, "label")

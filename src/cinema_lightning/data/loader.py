@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -15,7 +16,12 @@ class BatchLoader(DataLoader[Any]):
 
     PyTorch would hand on an exception of a worker as a text that holds the whole traceback, and wait for the other
     workers before it ends.
+
+    Attributes:
+        waited: Seconds spent waiting for batches so far, without what is done to them afterwards.
     """
+
+    waited: float = 0.0
 
     def __iter__(self) -> Iterator[Any]:  # type: ignore[override]
         """Batches in order.
@@ -24,7 +30,12 @@ class BatchLoader(DataLoader[Any]):
             CinemaError: What a worker found wrong with a file.
         """
         batches = super().__iter__()
-        for batch in batches:
+        while True:
+            since = time.perf_counter()
+            batch = next(batches, None)
+            self.waited += time.perf_counter() - since
+            if batch is None:
+                return
             if isinstance(batch, CinemaError):
                 stop = getattr(batches, "_shutdown_workers", None)
                 if stop is not None:

@@ -61,11 +61,14 @@ class ViewGroupSampler(DistributedSampler[list[Draw]]):
         frames: (n,) frame of each sample; None draws a frame at each visit.
         world_size: Number of processes.
         rank: This process.
+        cuts: Parts into which each global batch is cut, one after the other: so that a run whose batches no longer fit
+            on the devices at hand goes on with the same ones. ``batch_size`` is that of a part.
 
     Attributes:
         batch_size: As given, or halved until a training epoch holds a whole global batch (with a warning).
         skip: Batches to leave out at the start of the next iteration only, to go on in the middle of an epoch. The
             length does not change.
+        pinned: Every epoch is the first one, with its order and its draws (``trainer.overfit_batches``).
         n_dropped: Samples that no epoch can use in full: the size of the dropped tail.
 
     Raises:
@@ -83,6 +86,7 @@ class ViewGroupSampler(DistributedSampler[list[Draw]]):
         frames: np.ndarray | None = None,
         world_size: int = 1,
         rank: int = 0,
+        cuts: int = 1,
     ) -> None:
         # The parent's bookkeeping by index does not apply; only its type and its attribute names are used.
         self.num_replicas = world_size
@@ -94,7 +98,9 @@ class ViewGroupSampler(DistributedSampler[list[Draw]]):
         self.masks = np.asarray(masks)
         self.frames = frames
         self.batch_size = batch_size
+        self.cuts = cuts
         self.skip = 0
+        self.pinned = False
         self._validate()
         self.n_dropped = 0
         if shuffle:
@@ -115,17 +121,17 @@ class ViewGroupSampler(DistributedSampler[list[Draw]]):
             )
 
     def __len__(self) -> int:
-        return self._length
+        return self._length * self.cuts
 
     def set_epoch(self, epoch: int) -> None:
-        """Chooses the epoch of the next iteration; without effect on the fixed order of validation."""
-        self.epoch = int(epoch)
+        """Chooses the epoch of the next iteration; without effect on the fixed order of validation, or where pinned."""
+        self.epoch = 0 if self.pinned else int(epoch)
 
     def __iter__(self) -> Iterator[list[Draw]]:
         # Read at once, not at the first batch: workers run ahead, and skip holds for this iteration only.
         skip, self.skip = self.skip, 0
         epoch = self.epoch if self.shuffle else 0
-        batches = self._shuffled(epoch) if self.shuffle else self._fixed()
+        batches = self._cut(self._shuffled(epoch)) if self.shuffle else self._fixed()
         return (self._draws(batch, epoch) for batch in batches[skip:])
 
     def _draws(self, batch: Batch, epoch: int) -> list[Draw]:
@@ -138,9 +144,20 @@ class ViewGroupSampler(DistributedSampler[list[Draw]]):
             for p, w in zip(positions[mine], weights[mine], strict=True)
         ]
 
+    def _cut(self, batches: list[Batch]) -> list[Batch]:
+        size = self.at_once
+        starts = range(0, self.planned, size)
+        return [(mask, p[i : i + size], w[i : i + size]) for mask, p, w in batches for i in starts]
+
     @property
-    def _global(self) -> int:
+    def at_once(self) -> int:
+        """Samples that all processes take at once."""
         return self.batch_size * self.num_replicas
+
+    @property
+    def planned(self) -> int:
+        """Samples of a global batch: those that are put together by their views."""
+        return self.at_once * self.cuts
 
     def _shrink(self) -> None:
         """Halves the batch until an epoch holds one, rather than train on nothing."""
@@ -166,12 +183,12 @@ class ViewGroupSampler(DistributedSampler[list[Draw]]):
     def _shuffled(self, epoch: int) -> list[Batch]:
         rng = generator(self.seed, epoch, "order")
         groups = self._group(rng.permutation(len(self.rows)))
-        weights = np.ones(self._global)
+        weights = np.ones(self.planned)
         return [(*groups[i], weights) for i in rng.permutation(len(groups))]
 
     def _group(self, order: np.ndarray) -> list[tuple[int, np.ndarray]]:
         """Cuts samples in the given order into whole global batches of one set of views each."""
-        size = self._global
+        size = self.planned
         batches: list[tuple[int, np.ndarray]] = []
         left: list[np.ndarray] = []
         masks = self.masks[order]
@@ -195,8 +212,8 @@ class ViewGroupSampler(DistributedSampler[list[Draw]]):
         masks, first = np.unique(self.masks, return_index=True)
         for mask in masks[np.argsort(first)]:
             group = np.flatnonzero(self.masks == mask)
-            for start in range(0, len(group), self._global):
-                positions = group[start : start + self._global]
+            for start in range(0, len(group), self.planned):
+                positions = group[start : start + self.planned]
                 fill = -len(positions) % self.num_replicas
                 weights = np.r_[np.ones(len(positions)), np.zeros(fill)]
                 batches.append((int(mask), np.r_[positions, np.resize(positions, fill)], weights))

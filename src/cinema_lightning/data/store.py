@@ -13,7 +13,6 @@ round on the host would cost as much as a third of the decompression, and the de
 
 from __future__ import annotations
 
-import os
 import struct
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -24,15 +23,13 @@ from typing import Any, Literal
 
 import numpy as np
 
+from cinema_lightning.data.cframe import CutShortError, DamagedError, ForeignError, FrameFile
 from cinema_lightning.errors import CinemaError
 from cinema_lightning.files import replacing
 
 SUFFIX = ".b2nd"
 CODEC_LEVEL = 5
 _META = "cinema"
-# A contiguous Blosc2 frame starts with its magic and, big-endian at byte 16, its own length.
-_MAGIC = b"b2frame\x00"
-_HEADER = 24
 AGAIN = "prepare the study again or take its row out of cohort.csv"
 
 
@@ -147,6 +144,8 @@ def _check(path: Path, frames: np.ndarray, frames_index: Sequence[int] | None) -
 class Series:
     """One series of the store, opened but not read: each frame is read when it is asked for.
 
+    Sent to another process, it is opened anew there.
+
     Attributes:
         path: The file.
         shape: Shape of one frame, (X, Y, Z) or (X, Y).
@@ -160,13 +159,12 @@ class Series:
         import blosc2
 
         self.path = Path(path)
-        _check_length(self.path)
+        self._file = _opened(self.path)
         try:
-            # No thread pool: readers are forked workers, which would inherit a pool without its threads.
-            array = blosc2.open(str(self.path), mode="r", dparams=blosc2.DParams(nthreads=1))
+            array = blosc2.ndarray_from_cframe(self._file.memory)
         except Exception as error:
             raise _broken(self.path, "damaged") from error
-        if not isinstance(array, blosc2.NDArray) or array.dtype != np.uint8 or array.ndim not in (3, 4):
+        if array.dtype != np.uint8 or array.ndim not in (3, 4):
             raise _broken(self.path, "not a series of this store")
         self.shape: tuple[int, ...] = tuple(array.shape[1:])
         self.n_frames: int = array.shape[0]
@@ -175,6 +173,9 @@ class Series:
         # The array owns the memory behind its schunk, so it has to live as long as the schunk is used.
         self._array = array
         self._schunk = array.schunk
+
+    def __reduce__(self) -> tuple[type[Series], tuple[Path]]:
+        return Series, (self.path,)
 
     @cached_property
     def info(self) -> SeriesInfo:
@@ -211,8 +212,7 @@ class Series:
         out = np.empty((len(indices), *plane_first), dtype=np.uint8)
         for row, index in enumerate(indices):
             try:
-                # Not decompress_chunk, which reads the chunk from the file twice.
-                chunk = self._schunk.get_chunk(index)
+                chunk = self._file.chunk(index) or self._schunk.get_chunk(index)
                 if struct.unpack("<i", chunk[4:8])[0] != out[row].nbytes:
                     raise ValueError("the chunk's header gives another size")
                 blosc2.decompress2(chunk, dst=out[row], nthreads=1)
@@ -286,27 +286,20 @@ def export_nifti(series_path: Path, out: Path, frames: Sequence[int] | slice | N
         nib.save(image, temporary)
 
 
-def _check_length(path: Path) -> None:
-    """Refuses what is missing, cut short or another kind of file before Blosc2 trusts its header."""
+def _opened(path: Path) -> FrameFile:
+    """Opens a file; refuses what is missing, cut short or another kind of file before Blosc2 trusts its header."""
     try:
-        # os.open rather than open: a tenth of the time, and this is done for every frame that is read.
-        file = os.open(path, os.O_RDONLY)
-        try:
-            head, size = os.read(file, _HEADER), os.fstat(file).st_size
-        finally:
-            os.close(file)
+        return FrameFile(path)
     except FileNotFoundError:
         raise CinemaError(f"{path} does not exist; {AGAIN}.") from None
     except OSError as error:
         raise CinemaError(f"{path} cannot be read ({error.strerror}); {AGAIN}.") from error
-    if size == 0 or (head[2:10] == _MAGIC and size < _length(head)):
-        raise _broken(path, "cut short")
-    if head[2:10] != _MAGIC:
-        raise _broken(path, "not a series of this store")
-
-
-def _length(head: bytes) -> float:
-    return struct.unpack(">q", head[16:24])[0] if len(head) == _HEADER else float("inf")
+    except CutShortError:
+        raise _broken(path, "cut short") from None
+    except DamagedError as error:
+        raise _broken(path, "damaged") from error
+    except ForeignError:
+        raise _broken(path, "not a series of this store") from None
 
 
 def _broken(path: Path, what: str) -> CinemaError:

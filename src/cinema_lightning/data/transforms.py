@@ -1,7 +1,8 @@
 """What happens to a batch on the device: zoom, scale to [0, 1], crop, pad.
 
-A transform works in two steps, which the data module calls around the transfer: :meth:`Fit.prepare` on the host draws
-all random numbers and decides all shapes (so that the device never has to be waited for), :meth:`Fit.apply` computes.
+A transform works in two steps: :meth:`Fit.prepare` draws all random numbers and decides all shapes, in the workers that
+read the batch; :meth:`Fit.apply` computes on the device. What the device needs of a plan travels as tensors with the
+batch, and what decides shapes stays a list of numbers, so that the device never has to be waited for.
 
 A zoom without rotation is separable, so it is done as one small matrix per sample and axis. That is exact at the
 borders whatever the padding, gives the same bits each time on a GPU, and costs less than sampling point by point.
@@ -21,6 +22,8 @@ from cinema_lightning.views import get_view
 
 PLAN = "_plan"
 Batch = dict[str, Any]
+Key = tuple[int, str, int]
+"""Epoch, id and frame: what the draws of a sample are keyed on."""
 # Of the cubic convolution kernel, as torch and monai use it in bicubic interpolation.
 _CUBIC = -0.75
 
@@ -51,23 +54,27 @@ class Fit:
             batch: The batch of :mod:`cinema_lightning.data.dataset`.
 
         Returns:
-            The batch with the plan added, and with ``V_size`` and ``V_affine`` as they will be after a crop.
+            The batch with the plan added: how each view is computed, and what else of the batch will be otherwise then
+            (``V_size`` and ``V_affine`` after a crop). As it is where a worker has planned it.
         """
-        batch = dict(batch)
-        plan: dict[str, dict[str, list[Any]]] = {}
-        for view in self.views(batch):
-            target = self.input_size[view]
-            sizes = batch[f"{view}_size"].tolist()
-            keys = [(int(batch["epoch"]), name) for name in batch["id"]]
-            starts = [
-                [self.start(key, view, axis, size - target[axis]) for axis, size in enumerate(true)]
-                for key, true in zip(keys, sizes, strict=True)
-            ]
-            plan[view] = {"sizes": sizes, "starts": starts, "zooms": [self.zoom(key, view) for key in keys]}
-            batch[f"{view}_size"] = batch[f"{view}_size"].minimum(batch[f"{view}_size"].new_tensor(target))
-            batch[f"{view}_affine"] = _moved(batch[f"{view}_affine"], starts)
-        batch[PLAN] = plan
-        return batch
+        if PLAN in batch:
+            return batch
+        becomes = dict(batch)
+        views = {view: self._plan(becomes, view) for view in self.views(batch)}
+        changed = {key: value for key, value in becomes.items() if value is not batch[key]}
+        return batch | {PLAN: {"views": views, "becomes": changed}}
+
+    def _plan(self, batch: Batch, view: str) -> dict[str, Any]:
+        """Plans one view, and changes in the batch what goes with it."""
+        target, keys = self.input_size[view], sample_keys(batch)
+        sizes = batch[f"{view}_size"].tolist()
+        starts = [
+            [self.start(key, view, axis, size - target[axis]) for axis, size in enumerate(true)]
+            for key, true in zip(keys, sizes, strict=True)
+        ]
+        batch[f"{view}_size"] = batch[f"{view}_size"].minimum(batch[f"{view}_size"].new_tensor(target))
+        batch[f"{view}_affine"] = _moved(batch[f"{view}_affine"], starts)
+        return {"sizes": sizes, "starts": starts, **_zooms([self.zoom(key, view) for key in keys], sizes)}
 
     def apply(self, batch: Batch) -> Batch:
         """Computes what :meth:`prepare` decided, on the device that the batch is on.
@@ -78,22 +85,27 @@ class Fit:
         Returns:
             The batch with each view float32 in [0, 1] of exactly the input size, (B, C, X, Y[, Z]).
         """
-        batch = dict(batch)
-        for view, plan in batch.pop(PLAN).items():
+        plan = batch[PLAN]
+        batch = {key: value for key, value in batch.items() if key != PLAN} | plan["becomes"]
+        for view, own in plan["views"].items():
             # Grey levels need float32, also where the caller runs in bf16 autocast.
             with torch.autocast(batch[view].device.type, enabled=False):
-                batch[view] = _apply(batch[view], plan, self.input_size[view])
+                self._compute(batch, view, own)
         return batch
+
+    def _compute(self, batch: Batch, view: str, plan: dict[str, Any]) -> None:
+        """Computes one view of a batch as planned, in its place."""
+        batch[view] = _apply(batch[view], plan, self.input_size[view])
 
     def views(self, batch: Batch) -> list[str]:
         """The views of a batch."""
         return [view for view in self.input_size if view in batch]
 
-    def zoom(self, key: tuple[int, str], view: str) -> float:
-        """Zoom factor of a sample, given (epoch, id); 1 here."""
+    def zoom(self, key: Key, view: str) -> float:
+        """Zoom factor of a sample; 1 here."""
         return 1.0
 
-    def start(self, key: tuple[int, str], view: str, axis: int, excess: int) -> int:
+    def start(self, key: Key, view: str, axis: int, excess: int) -> int:
         """First voxel of the crop along an axis that has ``excess`` voxels too many; centred here."""
         return max(excess, 0) // 2
 
@@ -103,7 +115,8 @@ class PretrainAugment(Fit):
 
     With probability ``probability`` an image is zoomed by one factor for all axes, z included, about the centre of its
     true size, which is kept: zeros come in where it shrinks. Linear in three dimensions, bicubic in two. The short axis
-    draws by itself, the long-axis views of a sample share one draw. Every draw is keyed on seed, epoch, id and view.
+    draws by itself, the long-axis views of a sample share one draw. Every draw is keyed on seed, epoch, id, frame
+    and view.
 
     Args:
         input_size: View name -> size of the network's input.
@@ -123,17 +136,24 @@ class PretrainAugment(Fit):
         self.probability = probability
         self.zoom_range = zoom_range
 
-    def zoom(self, key: tuple[int, str], view: str) -> float:
-        """Zoom factor of a sample, given (epoch, id)."""
+    def zoom(self, key: Key, view: str) -> float:
+        """Zoom factor of a sample."""
         rng = generator(self.seed, *key, "lax" if get_view(view).is_long_axis else view, "zoom")
         return float(rng.uniform(*self.zoom_range)) if rng.random() < self.probability else 1.0
 
-    def start(self, key: tuple[int, str], view: str, axis: int, excess: int) -> int:
+    def start(self, key: Key, view: str, axis: int, excess: int) -> int:
         """First voxel of the random crop along an axis."""
         return int(generator(self.seed, *key, view, "crop", axis).integers(excess + 1)) if excess > 0 else 0
 
 
-def zoom_images(images: Tensor, factors: Sequence[float], sizes: Sequence[Sequence[int]]) -> Tensor:
+def sample_keys(batch: Batch) -> list[Key]:
+    """What the draws of each sample of a batch are keyed on: two frames of a study are two samples."""
+    epoch, names = int(batch["epoch"]), batch["id"]
+    frames = batch["frame"].tolist() if "frame" in batch else [0] * len(names)
+    return [(epoch, name, frame) for name, frame in zip(names, frames, strict=True)]
+
+
+def zoom_images(images: Tensor, factors: Sequence[float] | Tensor, sizes: Sequence[Sequence[int]] | Tensor) -> Tensor:
     """Zooms images about their own centres, keeping their size.
 
     Voxel centres are at integers and an image ends half a voxel beyond its outer centres; up to there the outer voxels
@@ -141,15 +161,15 @@ def zoom_images(images: Tensor, factors: Sequence[float], sizes: Sequence[Sequen
 
     Args:
         images: float (B, C, X, Y) (cubic) or (B, C, Z, X, Y) (linear), zero beyond the true sizes.
-        factors: (B,), above 1 enlarges.
-        sizes: (B, 2) or (B, 3), true sizes in the order of the axes.
+        factors: (B,), above 1 enlarges; a tensor on the images' device is not waited for.
+        sizes: (B, 2) or (B, 3), true sizes in the order of the axes; likewise.
 
     Returns:
         The same shape.
     """
     cubic = images.ndim == 4
-    true = torch.tensor(sizes, device=images.device)
-    zoom = torch.tensor(factors, dtype=images.dtype, device=images.device)
+    true = torch.as_tensor(sizes, device=images.device)
+    zoom = torch.as_tensor(factors, dtype=images.dtype, device=images.device)
     *depth, width, height = (
         _matrix(zoom, true[:, axis], length, cubic) for axis, length in enumerate(images.shape[2:])
     )
@@ -188,16 +208,32 @@ def _kernel(distance: Tensor, cubic: bool) -> Tensor:
     return torch.where(d <= 1, near, torch.where(d < 2, far, 0.0))
 
 
-def _apply(images: Tensor, plan: dict[str, list[Any]], target: tuple[int, ...]) -> Tensor:
+def _zooms(factors: list[float], sizes: list[list[int]]) -> dict[str, Tensor]:
+    """Which samples are zoomed, by how much, and their true sizes in the order of their memory (z first)."""
+    rows = [row for row, factor in enumerate(factors) if factor != 1]
+    order = _memory_axes(len(sizes[0]))
+    return {
+        "zoomed": torch.tensor(rows, dtype=torch.long),
+        "zooms": torch.tensor([factors[row] for row in rows], dtype=torch.float32),
+        "zoomed_sizes": torch.tensor([[sizes[row][axis] for axis in order] for row in rows], dtype=torch.long),
+    }
+
+
+def _memory_axes(dims: int) -> tuple[int, ...]:
+    """Order of the spatial axes in memory: a stack runs z, x, y."""
+    return (2, 0, 1) if dims == 3 else (0, 1)
+
+
+def _apply(images: Tensor, plan: dict[str, Any], target: tuple[int, ...]) -> Tensor:
     """Zoom, scale, crop and pad (B, C, X, Y[, Z]) uint8; works plane by plane (B, C, Z, X, Y), as stacks come."""
-    axes = (2, 0, 1) if len(target) == 3 else (0, 1)
+    axes = _memory_axes(len(target))
     order = (0, 1, *(2 + axis for axis in axes))
     sizes, starts = ([[row[axis] for axis in axes] for row in plan[key]] for key in ("sizes", "starts"))
     images = images.permute(order).to(torch.float32, memory_format=torch.contiguous_format)
-    zoomed = [row for row, factor in enumerate(plan["zooms"]) if factor != 1]
-    if zoomed:
-        factors = [plan["zooms"][row] for row in zoomed]
-        images[zoomed] = zoom_images(images[zoomed], factors, [sizes[row] for row in zoomed])
+    zoomed = plan["zoomed"]
+    if len(zoomed):
+        chosen = zoom_images(images.index_select(0, zoomed), plan["zooms"], plan["zoomed_sizes"])
+        images.index_copy_(0, zoomed, chosen)
     out = images.new_zeros(*images.shape[:2], *target)
     into = out.permute(order)
     for rows, size, start in _alike(sizes, starts):

@@ -35,8 +35,10 @@ def cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
         Scalar, float32.
     """
     maps = _class_map(labels, logits)
-    total = F.cross_entropy(logits.float(), maps, ignore_index=IGNORED, reduction="sum")
-    return total / (maps != IGNORED).sum().clamp(min=1)
+    labelled = maps != IGNORED
+    # Not F.cross_entropy: over a plane or a volume it has no deterministic CUDA implementation, a gather has.
+    picked = logits.float().log_softmax(dim=1).gather(1, maps.clamp(min=0)[:, None])[:, 0]
+    return -(picked * labelled).sum() / labelled.sum().clamp(min=1)
 
 
 def dice_loss(logits: Tensor, labels: Tensor) -> Tensor:
@@ -51,8 +53,9 @@ def dice_loss(logits: Tensor, labels: Tensor) -> Tensor:
     """
     maps = _class_map(labels, logits)
     labelled = (maps != IGNORED)[:, None]
-    one_hot = F.one_hot(maps.clamp(min=0), logits.shape[1]).movedim(-1, 1)
-    return _DICE(logits.float().softmax(dim=1) * labelled, one_hot * labelled)
+    classes = torch.arange(logits.shape[1], device=maps.device).view(1, -1, *[1] * (maps.ndim - 1))
+    one_hot = maps[:, None] == classes  # no class is below 0, so that what is not labelled is in none
+    return _DICE(logits.float().softmax(dim=1) * labelled, one_hot)
 
 
 def segmentation_loss(logits: Tensor, labels: Tensor) -> Tensor:

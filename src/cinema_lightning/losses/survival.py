@@ -24,28 +24,32 @@ def cox_log_likelihood(log_risk: Tensor, time: Tensor, event: Tensor) -> Tensor:
     scores = log_risk.reshape(-1)
     scores = scores if scores.dtype == torch.float64 else scores.float()
     order = torch.argsort(time.reshape(-1), descending=True, stable=True)
-    scores, died = scores[order], event.reshape(-1)[order] > 0
-    _, moment, count = torch.unique_consecutive(time.reshape(-1)[order], return_inverse=True, return_counts=True)
+    scores, died, times = scores[order], event.reshape(-1)[order] > 0, time.reshape(-1)[order]
+    # Every array has N entries, for subjects or for moments (numbered from the latest on), so that no size has to be
+    # read back from a device.
+    moment = torch.cat([torch.zeros_like(order[:1]), (times[1:] != times[:-1]).long()]).cumsum(0)
+    none, nothing = torch.zeros_like(moment), torch.zeros_like(scores)
+    count = none.index_add(0, moment, torch.ones_like(moment))
+    deaths = none.index_add(0, moment, died.long())
     # Latest first: the risk set of a moment is all up to its last member.
     at_risk = torch.logcumsumexp(scores, dim=0)[count.cumsum(0) - 1]
 
-    deaths = torch.zeros_like(count).index_add(0, moment, died.long())
     # Largest score among the deaths of each moment, so that the sum of exponentials neither overflows nor vanishes.
-    top = torch.full_like(at_risk, -torch.inf).scatter_reduce(0, moment[died], scores[died].detach(), "amax")
-    top = torch.where(deaths > 0, top, torch.zeros_like(top))
-    tied = torch.zeros_like(at_risk).index_add(0, moment[died], torch.exp(scores[died] - top[moment[died]]))
-    share = torch.where(deaths > 0, tied, torch.ones_like(tied)).log() + top - at_risk
+    fatal = scores.masked_fill(~died, -torch.inf)
+    top = torch.full_like(nothing, -torch.inf).scatter_reduce(0, moment, fatal.detach(), "amax")
+    top = torch.where(deaths > 0, top, nothing)
+    tied = nothing.index_add(0, moment, torch.exp(fatal - top[moment]))
+    share = torch.where(deaths > 0, torch.where(deaths > 0, tied, 1.0).log() + top - at_risk, nothing)
 
     # The l-th of d tied deaths (l from 0) sees the risk set less l / d of the deaths.
-    where = moment[died]
     first = deaths.cumsum(0) - deaths
-    rank = (torch.arange(len(where), device=where.device) - first[where]).to(scores.dtype) / deaths[where]
+    rank = torch.where(died, died.cumsum(0) - 1 - first[moment], none).to(scores.dtype) / deaths[moment].clamp(min=1)
     # Rounding can lift the deaths' share of the risk set a little above 1.
-    remaining = torch.log1p(-rank * share[where].exp().clamp(max=1.0))
-    return (scores[died] - at_risk[where] - remaining).sum()
+    remaining = torch.log1p(-rank * share[moment].exp().clamp(max=1.0))
+    return torch.where(died, scores - at_risk[moment] - remaining, nothing).sum()
 
 
-def cox_loss(log_risk: Tensor, time: Tensor, event: Tensor) -> tuple[Tensor, bool]:
+def cox_loss(log_risk: Tensor, time: Tensor, event: Tensor) -> tuple[Tensor, Tensor]:
     """Negative log partial likelihood per event.
 
     Args:
@@ -54,9 +58,9 @@ def cox_loss(log_risk: Tensor, time: Tensor, event: Tensor) -> tuple[Tensor, boo
         event: (N,) 1 or 0.
 
     Returns:
-        The loss, and whether the batch has any event. Without one the partial likelihood says nothing: the loss is 0
-        with a gradient of 0, so that ranks stay in step.
+        The loss, and whether the batch has any event (scalar bool on the scores' device). Without one the partial
+        likelihood says nothing: the loss is 0 with a gradient of 0, so that ranks stay in step.
     """
     count = (event > 0).sum()
     loss = -cox_log_likelihood(log_risk, time, event) / count.clamp(min=1) + 0.0 * log_risk.float().sum()
-    return loss, bool(count > 0)
+    return loss, count > 0

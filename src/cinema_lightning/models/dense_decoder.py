@@ -121,9 +121,8 @@ class ImageBlock(ResidualBlock):
         spread = self.branch(maps.new_zeros(1, *[min(n, 5) for n in size], 1))
         for axis in range(1, len(size)):
             if (n := size[axis]) > 5:
-                index = torch.full((n,), 2, device=maps.device)
-                index[:2] = torch.arange(2)
-                index[-2:] = torch.arange(3, 5)
+                place = torch.arange(n, device=maps.device)
+                index = place.clamp(max=2) + (place - (n - 3)).clamp(min=0)
                 spread = spread.index_select(axis + 1, index)
         out = self.shortcut(maps)
         if size[0] <= 5:

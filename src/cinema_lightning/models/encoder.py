@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -98,12 +99,18 @@ class MultiViewEncoder(nn.Module):
             self.geometries[view].grid_of(image.shape[2:])
         return images
 
-    def selections(self, images: Mapping[str, Tensor], masks: Mapping[str, Tensor]) -> dict[str, Selection]:
+    def selections(
+        self,
+        images: Mapping[str, Tensor],
+        masks: Mapping[str, Tensor | Selection],
+        n_visible: Mapping[str, int] | None = None,
+    ) -> dict[str, Selection]:
         """Turns the masks of the views present into patch numbers.
 
         Args:
             images: Checked images.
-            masks: View -> (B, N), true = masked.
+            masks: View -> (B, N), true = masked, or a selection that was made of such a mask.
+            n_visible: View -> visible patches, where that is known (see :func:`select`).
 
         Returns:
             View -> selection.
@@ -115,8 +122,17 @@ class MultiViewEncoder(nn.Module):
         for view, image in images.items():
             if view not in masks:
                 raise CinemaError(f"View '{view}' has images but no mask; give one mask per view.")
-            n_patches = torch.Size(self.geometries[view].grid_of(image.shape[2:])).numel()
-            chosen[view] = select(view, masks[view], len(image), n_patches)
+            mask = masks[view]
+            n_patches = math.prod(self.geometries[view].grid_of(image.shape[2:]))
+            if isinstance(mask, Selection):
+                if mask.mask.shape != (len(image), n_patches):
+                    raise CinemaError(
+                        f"The selection of view '{view}' is of {tuple(mask.mask.shape)} patches, but the images have "
+                        f"{(len(image), n_patches)}."
+                    )
+                chosen[view] = mask
+            else:
+                chosen[view] = select(view, mask, len(image), n_patches, n_visible and n_visible[view])
         return chosen
 
     def forward(self, images: Mapping[str, Tensor], selections: Mapping[str, Selection] | None = None) -> EncoderOutput:

@@ -189,12 +189,15 @@ class MaskedAutoencoder(nn.Module):
         """Cuts images of a view (B, C, X, Y[, Z]) into patches (B, N, prod(patch) * C), the channel last."""
         return patchify(images, self._geometry(view).patch)
 
-    def encode(self, images: Mapping[str, Tensor], masks: Mapping[str, Tensor] | None = None) -> dict[str, Tensor]:
+    def encode(
+        self, images: Mapping[str, Tensor], masks: Mapping[str, Tensor | Selection] | None = None
+    ) -> dict[str, Tensor]:
         """Encodes images.
 
         Args:
             images: View -> (B, C, X, Y[, Z]) in [0, 1]; any subset of the network's views.
-            masks: View -> (B, N) boolean, true = masked, as many in every sample; None to see everything.
+            masks: View -> (B, N) boolean, true = masked, as many in every sample, or a selection made of it; None to
+                see everything.
 
         Returns:
             "cls" -> (B, 1, D), and view -> (B, n, D) after fusion: visible tokens, or all of them without masks.
@@ -203,14 +206,15 @@ class MaskedAutoencoder(nn.Module):
             CinemaError: For images or masks that do not fit.
         """
         images = self.encoder.present(images)
-        return self._encode(images, None if masks is None else self.encoder.selections(images, masks))
+        return self._encode(images, None if masks is None else self._selections(images, masks))
 
-    def forward(self, images: Mapping[str, Tensor], masks: Mapping[str, Tensor]) -> MaeOutput:
+    def forward(self, images: Mapping[str, Tensor], masks: Mapping[str, Tensor | Selection]) -> MaeOutput:
         """Predicts the masked patches from the visible ones.
 
         Args:
             images: View -> (B, C, X, Y[, Z]) in [0, 1]; any subset of the network's views.
-            masks: View -> (B, N) boolean, true = masked, as many in every sample.
+            masks: View -> (B, N) boolean, true = masked, as many in every sample, or a selection made of it, of which
+                nothing has to be read back from the device. A compiled network takes masks of its own ratio only.
 
         Returns:
             Loss and predictions.
@@ -219,7 +223,7 @@ class MaskedAutoencoder(nn.Module):
             CinemaError: For images or masks that do not fit.
         """
         images = self.encoder.present(images)
-        selections = self.encoder.selections(images, masks)
+        selections = self._selections(images, masks)
         for view, selection in selections.items():
             if selection.masked.shape[1] == 0:
                 raise CinemaError(f"The mask of view '{view}' hides nothing; mask at least one patch.")
@@ -261,6 +265,13 @@ class MaskedAutoencoder(nn.Module):
         patches[mask] = 0
         geometry = self._geometry(view)
         return unpatchify(patches, geometry.grid_of(images.shape[2:]), geometry.patch)
+
+    def _selections(
+        self, images: Mapping[str, Tensor], masks: Mapping[str, Tensor | Selection]
+    ) -> dict[str, Selection]:
+        """Visible and masked patches; in a compiled network, which cannot read a mask, of its own ratio."""
+        known = {view: self.n_visible(view, image.shape[2:]) for view, image in images.items()}
+        return self.encoder.selections(images, masks, known if torch.compiler.is_compiling() else None)
 
     def _geometry(self, view: str) -> ViewGeometry:
         if view not in self.encoder.geometries:

@@ -34,7 +34,7 @@ def nested_patches(maps: Tensor, kernels: Sequence[Sequence[int]]) -> Tensor:
         steps = [kernel[axis] for kernel in kernels]
         split += [n // math.prod(steps), *steps]
     order = [1 + axis * levels + level for level in range(levels) for axis in range(len(size))]
-    pixels = math.prod(math.prod(kernel) for kernel in kernels)
+    pixels = math.prod([math.prod(kernel) for kernel in kernels])
     nested = maps.reshape(batch, *split, channels).permute(0, *order, len(order) + 1)
     return nested.reshape(batch, -1, pixels, channels)
 
@@ -85,7 +85,7 @@ class Selection:
     masked: Tensor
 
 
-def select(view: str, mask: Tensor, batch: int, n_patches: int) -> Selection:
+def select(view: str, mask: Tensor, batch: int, n_patches: int, n_visible: int | None = None) -> Selection:
     """Turns a mask into patch numbers.
 
     Args:
@@ -93,6 +93,8 @@ def select(view: str, mask: Tensor, batch: int, n_patches: int) -> Selection:
         mask: (B, N) boolean, true = masked; the same number is masked in every sample.
         batch: B.
         n_patches: N.
+        n_visible: Patches that are visible, where that is known: then nothing is read back from the device, and a mask
+            of another number is refused by the device itself.
 
     Returns:
         The selection.
@@ -105,14 +107,23 @@ def select(view: str, mask: Tensor, batch: int, n_patches: int) -> Selection:
             f"The mask of view '{view}' must be boolean of shape {(batch, n_patches)}, "
             f"but it is {mask.dtype} of shape {tuple(mask.shape)}."
         )
+    if n_visible is None:
+        n_visible = n_patches - _count_masked(view, mask)
+    else:
+        fits = (mask.sum(dim=1) == n_patches - n_visible).all()
+        torch._assert_async(fits, f"The mask of view '{view}' must hide {n_patches - n_visible} patches.")
+    if n_visible == 0:
+        raise CinemaError(f"The mask of view '{view}' hides every patch; leave at least one visible.")
+    order = mask.to(torch.uint8).argsort(dim=1, stable=True)
+    return Selection(mask, order[:, :n_visible], order[:, n_visible:])
+
+
+def _count_masked(view: str, mask: Tensor) -> int:
+    """Masked patches of each sample, read back from the mask."""
     counts = set(mask.sum(dim=1).tolist())
     if len(counts) > 1:
         raise CinemaError(f"The mask of view '{view}' hides {sorted(counts)} patches; hide as many in every sample.")
-    n_masked = counts.pop() if counts else 0
-    if n_masked == n_patches:
-        raise CinemaError(f"The mask of view '{view}' hides every patch; leave at least one visible.")
-    order = mask.to(torch.uint8).argsort(dim=1, stable=True)
-    return Selection(mask, order[:, : n_patches - n_masked], order[:, n_patches - n_masked :])
+    return counts.pop() if counts else 0
 
 
 def take(values: Tensor, index: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""Which devices gain from bfloat16."""
+"""Which arithmetic suits a device."""
 
 from __future__ import annotations
 
@@ -22,6 +22,23 @@ def has_fast_bf16(device: torch.device | str) -> bool:
     if device.type == "cuda":
         return torch.cuda.is_available() and torch.cuda.get_device_capability(device) >= (8, 0)
     return device.type == "cpu" and _cpu_has_bf16()
+
+
+def instead_of_bf16(device: torch.device | str) -> str:
+    """What to train in on a device without bfloat16 arithmetic, in Lightning's words."""
+    return "16-mixed" if torch.device(device).type == "cuda" else "32-true"
+
+
+def choose_float32(training: bool) -> None:
+    """Lets the tensor cores of a GPU multiply float32 numbers while a network is trained, and only then.
+
+    They keep 10 of 23 bits (TF32), which training does not notice; figures of a test shall not depend on the GPU.
+
+    Args:
+        training: Whether a network is about to be trained.
+    """
+    torch.set_float32_matmul_precision("high" if training else "highest")
+    torch.backends.cudnn.allow_tf32 = training
 
 
 def _cpu_has_bf16() -> bool:

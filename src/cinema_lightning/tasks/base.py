@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import math
 import os
 import shutil
 from collections.abc import Callable
@@ -12,20 +11,18 @@ from typing import Any, TypeVar
 
 import numpy as np
 import torch
-from lightning import LightningModule
-from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
-from lightning.pytorch.utilities.types import OptimizerLRScheduler
+from lightning.pytorch.strategies import DDPStrategy
+from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor, nn
-from torch.nn.utils import clip_grads_with_norm_, get_total_norm
+from torch.nn.utils import clip_grad_value_, clip_grads_with_norm_, get_total_norm
 
+from cinema_lightning.data.draws import generator
+from cinema_lightning.data.table import mask_of
 from cinema_lightning.errors import CinemaError
-from cinema_lightning.tasks.optim import (
-    Optimisation,
-    adamw,
-    fitting_global_batch,
-    learning_rate,
-    parameter_groups,
-)
+from cinema_lightning.models.position import PositionTable
+from cinema_lightning.models.precision import choose_float32
+from cinema_lightning.tasks.optim import Optimisation
+from cinema_lightning.tasks.pacing import Paced
 
 Batch = dict[str, Any]
 
@@ -99,7 +96,7 @@ def run_seed() -> int:
     return int(os.environ.get("PL_GLOBAL_SEED", "0"))
 
 
-class Task(LightningModule):
+class Task(Paced):
     """Base of all tasks.
 
     A task builds its network in ``__init__`` from the data's facts (``spec``: views, input sizes, channels, later
@@ -110,25 +107,33 @@ class Task(LightningModule):
         spec: Facts of the data, plain types only, so that a checkpoint can hold them. Linked by the command line.
         optim: Optimiser and schedule.
         compile: Compile the network with ``torch.compile``.
+
+    Attributes:
+        questions: What callbacks want to know of all ranks at each step, by name: whether any says yes.
+        answers: The answers of the last step. They travel with the flag of finite gradients, in one reduction, which is
+            all that a step waits for.
     """
 
     monitor = "val/loss"
     """Metric that chooses the best checkpoint."""
     monitor_mode = "min"
+    compares_samples = False
+    """Whether the loss compares the samples of a batch with each other, so that it is not that of its parts."""
     prediction_stem = "predictions"
     """Name of the table that a prediction writes."""
     prediction_grid = ""
     """Whose voxels its numbers count, where they count any: ``scan`` is the image as it was acquired."""
 
     def __init__(self, spec: dict[str, Any], optim: Optimisation | None = None, compile: bool = False) -> None:
-        super().__init__()
+        super().__init__(optim or Optimisation())
         self.save_hyperparameters()
         self.spec = spec
-        self.optim = optim or Optimisation()
         self.compile_network = compile
         self.network: nn.Module
         self._step: list[tuple[Tensor, list[str]]] = []
         self._skipped_in_a_row = 0
+        self.questions: dict[str, Callable[[], bool]] = {}
+        self.answers: dict[str, bool] = {}
         self.kept: dict[str, tuple[Batch, Any]] | None = None
         self.register_buffer("skipped_steps", torch.zeros((), dtype=torch.long))
         self.skipped_steps: Tensor
@@ -137,6 +142,10 @@ class Task(LightningModule):
     def loss(self, batch: Batch, stage: str) -> Tensor:
         """Loss of a batch (scalar), logging what the stage calls for (``train`` or ``val``)."""
         raise NotImplementedError(f"{type(self).__name__} does not say what its loss is.")
+
+    def host_steps(self) -> list[Callable[[Batch], Batch]]:
+        """What the workers that read a batch add to it: pure functions of the batch, that can be pickled."""
+        return []
 
     def panels(self, batch: Batch) -> Panels:
         """What is worth seeing of a batch, by view and title."""
@@ -152,33 +161,25 @@ class Task(LightningModule):
 
     # ------------------------------------------------------------------ Lightning's hooks, once for all tasks
     def setup(self, stage: str) -> None:
-        """Chooses the accumulation that reaches the global batch, and compiles the network where asked."""
-        if stage == "fit" and self.optim.global_batch:
-            self._set_accumulation(self.optim.global_batch)
+        """See :meth:`Paced.setup`; compiles the network where asked."""
+        super().setup(stage)
+        if self.trainer.strategy.root_device.type == "cuda":
+            choose_float32(training=stage == "fit")
+        if stage == "fit" and isinstance(self.trainer.strategy, DDPStrategy):
+            self._spare_ddp(self.trainer.strategy)
         if self.compile_network:
             self._compile()
 
-    def _set_accumulation(self, wanted: int) -> None:
-        """Accumulates micro-batches up to the global batch; an epoch's incomplete tail is dropped."""
-        datamodule = getattr(self.trainer, "datamodule", None)
-        sampler = getattr(datamodule, "train_sampler", None)
-        if datamodule is None or sampler is None or self.trainer.accumulate_grad_batches != 1:
-            return  # trainer.accumulate_grad_batches, where set, is the user's word
-        wanted = fitting_global_batch(wanted, datamodule.n_train)
-        per_step = datamodule.batch_size * self.trainer.world_size
-        count = min(max(1, round(wanted / per_step)), len(sampler))
-        if count * per_step != wanted:
-            rank_zero_warn(
-                f"One step takes {count * per_step} samples instead of optim.global_batch {wanted}: choose a "
-                "data.batch_size whose product with the devices divides it."
-            )
-        self.trainer.accumulate_grad_batches = count
-        limit = self.trainer.limit_train_batches
-        if isinstance(limit, float) and limit == 1:  # the whole epoch; an integer 1 is one batch
-            self.trainer.limit_train_batches = len(sampler) // count * count
-        rank_zero_info(
-            f"{count} batches of {datamodule.batch_size} on {self.trainer.world_size} device(s) make one step."
-        )
+    def _spare_ddp(self, strategy: DDPStrategy) -> None:
+        """Leaves out of every step what it need not do: sending what never differs, seeking weights without a gradient.
+
+        Subjects may lack views: a batch then leaves those views' weights without a gradient, on all ranks alike.
+        """
+        tables = [f"{name}.table" for name, part in self.named_modules() if isinstance(part, PositionTable)]
+        self._ddp_params_and_buffers_to_ignore = [*self._buffers, *tables]
+        sampler = getattr(getattr(self.trainer, "datamodule", None), "train_sampler", None)
+        if sampler is None or (sampler.masks != mask_of(self.spec["views"])).any():
+            strategy._ddp_kwargs.setdefault("find_unused_parameters", True)
 
     def _compile(self) -> None:
         on_cpu = self.trainer.strategy.root_device.type == "cpu"
@@ -190,9 +191,22 @@ class Task(LightningModule):
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """One micro-batch."""
+        self._seed_draws(batch_idx)
         loss = self.loss(batch, "train")
         self._step.append((torch.isfinite(loss.detach()), list(batch.get("id", []))))
         return loss
+
+    def _seed_draws(self, batch_idx: int) -> None:
+        """Keys dropout and drop path on seed, step, micro-batch and rank.
+
+        A resumed run then draws what it would have drawn, without a saved state, and ranks draw different masks.
+        """
+        part = batch_idx % self.trainer.accumulate_grad_batches
+        key = ("network", self.global_step, part, self.global_rank)
+        seed = int(generator(run_seed(), *key).integers(2**63))
+        torch.default_generator.manual_seed(seed)
+        if self.device.type != "cpu":
+            torch.get_device_module(self.device).manual_seed(seed)  # set on the host: the device is not waited for
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """One validation batch; :meth:`loss` logs."""
@@ -218,39 +232,6 @@ class Task(LightningModule):
         """As in testing."""
         self.kept = None
 
-    def configure_optimizers(self) -> OptimizerLRScheduler:
-        """AdamW with the warm-up and half-cosine, stepped by fraction of an epoch."""
-        # a gradient scaler (16-mixed) has to see the gradients before they are clipped, which fused AdamW prevents
-        scaled = getattr(self.trainer.precision_plugin, "scaler", None) is not None
-        optimizer = adamw(self.parameter_groups(), self.optim, fused=not scaled)
-        epochs = self.trainer.max_epochs or 0
-        if epochs < 1:
-            raise CinemaError("The schedule needs the length of the run: set trainer.max_epochs in the configuration.")
-        per_epoch = self._steps_per_epoch(epochs)
-
-        def factor(step: int) -> float:
-            return learning_rate(step / per_epoch, epochs, self.optim) / self.optim.lr
-
-        scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
-        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
-
-    def _steps_per_epoch(self, epochs: int) -> float:
-        """Optimiser steps of an epoch.
-
-        Not from ``trainer.estimated_stepping_batches`` where it can be helped: that starts the loader's iteration
-        before a resumed run knows where it stopped.
-        """
-        sampler = getattr(getattr(self.trainer, "datamodule", None), "train_sampler", None)
-        if sampler is None:
-            return max(self.trainer.estimated_stepping_batches / epochs, 1.0)
-        limit = self.trainer.limit_train_batches
-        batches = int(len(sampler) * limit) if isinstance(limit, float) else min(len(sampler), limit)
-        return max(math.ceil(batches / self.trainer.accumulate_grad_batches), 1)
-
-    def parameter_groups(self) -> list[dict[str, object]]:
-        """Optimiser groups; tasks with layer-wise decay override this."""
-        return parameter_groups(self.named_parameters(), self.optim.weight_decay)
-
     def configure_gradient_clipping(
         self,
         optimizer: torch.optim.Optimizer,
@@ -259,23 +240,45 @@ class Task(LightningModule):
     ) -> None:
         """Clips by the global norm, or drops the step on all ranks alike where loss or gradient is not finite.
 
-        Gradients are set to None, so that AdamW leaves weights and moments as they were.
+        Gradients are set to None, so that AdamW leaves weights and moments as they were. With float16 a gradient that
+        overflows while every loss is finite says that the scale was too large: the scaler halves it, and the step is
+        dropped without being anybody's fault.
         """
         parameters = [p for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
         norm = get_total_norm([p.grad for p in parameters])
         step, self._step = self._step, []
-        finite = torch.stack([torch.isfinite(norm), *(fine for fine, _ in step)]).all()
-        if self.trainer.world_size > 1:
-            finite = self.trainer.strategy.reduce(finite.float(), reduce_op="min") > 0.5
+        losses = torch.stack([fine for fine, _ in step]).all() if step else torch.ones_like(norm, dtype=torch.bool)
+        finite, finite_losses = self._agree(losses & torch.isfinite(norm), losses)
         if not finite:
             for parameter in parameters:
                 parameter.grad = None
-            self._count_skipped(step)
+            if not (finite_losses and self._scale_can_fall()):
+                self._count_skipped(step)
             return
         self._skipped_in_a_row = 0
         self.log("train/grad_norm", norm)
-        if gradient_clip_val:
+        if gradient_clip_val and gradient_clip_algorithm == "value":
+            clip_grad_value_(parameters, float(gradient_clip_val))
+        elif gradient_clip_val:
             clip_grads_with_norm_(parameters, float(gradient_clip_val), norm)
+
+    def _scale_can_fall(self) -> bool:
+        """Whether there is a gradient scaler (float16) whose scale may have been what overflowed."""
+        scaler = getattr(self.trainer.precision_plugin, "scaler", None)
+        return scaler is not None and scaler.get_scale() > 1
+
+    def _agree(self, *finite: Tensor) -> list[bool]:
+        """Whether each is finite on all ranks, in one reduction; on the way the questions are answered."""
+        flags = [~flag for flag in finite]
+        flags += [torch.full((), ask(), device=finite[0].device) for ask in self.questions.values()]
+        asked = torch.stack(flags).float()
+        if self.trainer.world_size > 1:
+            reduced = self.trainer.strategy.reduce(asked, reduce_op="max")
+            assert isinstance(reduced, Tensor)
+            asked = reduced
+        values = [value > 0.5 for value in asked.cpu().tolist()]
+        self.answers = dict(zip(self.questions, values[len(finite) :], strict=True))
+        return [not value for value in values[: len(finite)]]
 
     def _count_skipped(self, step: list[tuple[Tensor, list[str]]]) -> None:
         self.skipped_steps += 1

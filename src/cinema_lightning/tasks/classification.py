@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any, Literal
 
 import torch
+from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor
 from torch.nn import functional as F
 from torchmetrics import Metric
@@ -23,6 +24,18 @@ from cinema_lightning.tasks.pooled import Pooled
 
 REPEAT = -1
 """Label of a sample that is in no figure, since it only fills the last distributed batch."""
+
+
+class Correlation(MulticlassMatthewsCorrCoef):
+    """MCC of a validation set; NaN where the set knows one class only, which cannot be confused with another.
+
+    torchmetrics' own is 0 then, as for a network that is no better than chance.
+    """
+
+    def compute(self) -> Tensor:
+        """-1 to 1."""
+        several = (self.confmat.sum(dim=1) > 0).sum() > 1
+        return torch.where(several, super().compute(), torch.nan)
 
 
 class Separation(Metric):
@@ -84,9 +97,19 @@ class Classification(Pooled):
         self.register_buffer("class_weights", weights, persistent=False)
         self.class_weights: Tensor | None
         count = len(spec["classes"])
-        self.mcc = MulticlassMatthewsCorrCoef(count)
+        self.mcc = Correlation(count)
         self.accuracy = MulticlassAccuracy(count, average="micro")
         self.auroc = Separation()
+
+    def setup(self, stage: str) -> None:
+        """See :meth:`Task.setup`; a validation set of one class is worth a word."""
+        super().setup(stage)
+        there = getattr(getattr(self.trainer, "datamodule", None), "validation_classes", [])
+        if stage == "fit" and len(there) == 1:
+            rank_zero_warn(
+                f"All validation studies are of the class {there[0]}, so neither val/mcc nor val/auroc is defined: the "
+                "last epoch is kept, and nothing stops early; validate on more subjects (data.val_fraction)."
+            )
 
     def loss(self, batch: Batch, stage: str) -> Tensor:
         """Cross-entropy with label smoothing."""

@@ -212,15 +212,16 @@ class LandmarkCoordinate(Landmarks):
                 "LandmarkHeatmap."
             )
         self.view = str(spec["views"][0])
+        self.register_buffer("input_extent", torch.tensor(spec["input_size"][self.view]), persistent=False)
+        self.input_extent: Tensor
         self.network: PooledBackbone = self.build(network, outputs=6)
 
     def _coordinates(self, batch: Batch) -> Tensor:
         """(B, 3, 2) pixels. An image that is larger than the input is seen through a window in its middle."""
-        image = batch[self.view]
-        size = torch.tensor(self.spec["input_size"][self.view], device=image.device)
+        image, size = batch[self.view], self.input_extent
         start = (batch[f"{self.view}_size"].to(image.device) - size).clamp(min=0) // 2
-        if list(image.shape[2:]) != size.tolist():
-            across, down = size.tolist()
+        across, down = self.spec["input_size"][self.view]
+        if image.shape[2:] != (across, down):
             corners = start.tolist()
             windows = [one[:, x : x + across, y : y + down] for one, (x, y) in zip(image, corners, strict=True)]
             image = torch.stack(windows)

@@ -20,8 +20,11 @@ class Optimisation:
         warmup_epochs: Epochs of linear warm-up from 0.
         weight_decay: AdamW's decay of weights with two or more dimensions; vectors (biases, norms) are not decayed.
         betas: AdamW's moment decays.
-        global_batch: Samples per optimiser step over all devices. Micro-batches are accumulated to reach it, and it is
-            halved until it is no larger than the training set. None: one batch per device and step.
+        global_batch: Samples per optimiser step over all devices, which the learning rate is for. Batches are
+            accumulated to reach it on few devices and made smaller on many; it is halved until it is no larger than
+            the training set. None: one batch per device and step.
+        scale_lr: Where steps are of another size than ``global_batch``, multiply the learning rate by the ratio of the
+            two (the linear rule of Goyal et al., arXiv 1706.02677).
         max_skipped: Steps in a row that may be skipped because of a non-finite loss or gradient before the run ends.
     """
 
@@ -31,7 +34,23 @@ class Optimisation:
     weight_decay: float = 0.05
     betas: tuple[float, float] = (0.9, 0.95)
     global_batch: int | None = None
+    scale_lr: bool = True
     max_skipped: int = 10
+
+
+@dataclass(frozen=True)
+class Pace:
+    """What the schedule counts with.
+
+    Attributes:
+        steps: Optimiser steps of an epoch.
+        scale: Factor of the learning rate where a step is not of the samples that the rate is for.
+        lr: Peak rate that the optimiser's groups were made with.
+    """
+
+    steps: float
+    scale: float
+    lr: float
 
 
 def learning_rate(epoch: float, max_epochs: float, settings: Optimisation) -> float:
@@ -68,6 +87,26 @@ def fitting_global_batch(wanted: int, n_samples: int) -> int:
     while wanted > max(n_samples, 1):
         wanted //= 2
     return max(wanted, 1)
+
+
+def divided(wanted: int, batch_size: int, devices: int) -> tuple[int, int]:
+    """Divides a global batch over devices and batches.
+
+    Args:
+        wanted: Samples of a step.
+        batch_size: Largest batch of a device.
+        devices: Number of devices.
+
+    Returns:
+        Size of a device's batch, and how many make a step: ``wanted`` samples where the number of devices divides it,
+        else somewhat fewer; more where there are more devices than that.
+    """
+    share = wanted / devices
+    if wanted % devices:
+        count = max(1, math.ceil(share / batch_size))
+        return max(1, int(share / count)), count
+    size = max(n for n in range(1, batch_size + 1) if share % n == 0)
+    return size, wanted // devices // size
 
 
 def adamw(groups: list[dict[str, object]], settings: Optimisation, fused: bool = True) -> torch.optim.AdamW:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any, cast
 
 import numpy as np
@@ -11,33 +12,55 @@ from torch import Tensor, nn
 from torchmetrics import MeanMetric
 
 from cinema_lightning.data.draws import generator
+from cinema_lightning.data.transforms import Key, sample_keys
 from cinema_lightning.models.mae import MaskedAutoencoder
+from cinema_lightning.models.patches import Selection, select
 from cinema_lightning.tasks import TASKS
 from cinema_lightning.tasks.base import Batch, Panels, Task, Volume, once_per_batch, run_seed
 from cinema_lightning.tasks.optim import Optimisation
 
 
-def draw_masks(ids: Sequence[str], view: str, n_patches: int, n_visible: int, seed: int, epoch: int) -> Tensor:
+def draw_masks(keys: Sequence[Key], view: str, n_patches: int, n_visible: int, seed: int) -> Selection:
     """Draws which patches of one view are hidden, for each sample by itself.
 
-    A draw depends on the seed, the epoch, the sample and the view only, so that resuming, the number of workers and
-    the number of devices do not change it.
+    A draw depends on the seed, the sample's key and the view only, so that resuming, the number of workers and the
+    number of devices do not change it.
 
     Args:
-        ids: Sample ids, B of them.
+        keys: Epoch, id and frame of each sample, B of them; epoch 0 for validation, whose masks are fixed.
         view: View name.
         n_patches: Patches of the view, N.
         n_visible: Patches that stay visible.
         seed: Seed of the run.
-        epoch: Epoch (0 for validation, whose masks are fixed).
 
     Returns:
-        (B, N) bool, true where hidden.
+        The selection, on the CPU.
     """
-    masks = np.ones((len(ids), n_patches), dtype=bool)
-    for row, sample in zip(masks, ids, strict=True):
-        row[generator(seed, epoch, sample, view, "mask").permutation(n_patches)[:n_visible]] = False
-    return torch.from_numpy(masks)
+    masks = np.ones((len(keys), n_patches), dtype=bool)
+    for row, key in zip(masks, keys, strict=True):
+        row[generator(seed, *key, view, "mask").permutation(n_patches)[:n_visible]] = False
+    return select(view, torch.from_numpy(masks), *masks.shape)
+
+
+@dataclass(frozen=True)
+class MaskDraws:
+    """Adds to a batch which patches are hidden: ``V_mask`` (B, N), ``V_visible`` and ``V_masked``, see ``Selection``.
+
+    Attributes:
+        counts: View -> patches, and how many of them stay visible.
+        seed: Seed of the run.
+    """
+
+    counts: dict[str, tuple[int, int]]
+    seed: int
+
+    def __call__(self, batch: Batch) -> Batch:
+        """A batch with the masks of its views, on the CPU."""
+        drawn: Batch = {}
+        for view in (view for view in self.counts if view in batch):
+            chosen = draw_masks(sample_keys(batch), view, *self.counts[view], self.seed)
+            drawn |= {f"{view}_{name}": getattr(chosen, name) for name in ("mask", "visible", "masked")}
+        return batch | drawn
 
 
 @TASKS.register
@@ -71,14 +94,19 @@ class Pretrain(Task):
         """The batch's images by view."""
         return {view: batch[view] for view in self.spec["views"] if view in batch}
 
-    def masks(self, batch: Batch, images: dict[str, Tensor]) -> dict[str, Tensor]:
+    def host_steps(self) -> list[Callable[[Batch], Batch]]:
+        """See :meth:`Task.host_steps`: the masks."""
+        counts = {view: (self.network.n_patches(view), self.network.n_visible(view)) for view in self.spec["views"]}
+        return [MaskDraws(counts, run_seed())]
+
+    def masks(self, batch: Batch, images: dict[str, Tensor]) -> dict[str, Selection]:
         """Masks of a batch, on its device; fixed over epochs except in training."""
-        epoch = int(batch["epoch"]) if self.training else 0
+        if any(f"{view}_mask" not in batch for view in images):  # of a loader that is not the data module's
+            (draw,) = self.host_steps()
+            drawn = draw(batch | {"epoch": batch["epoch"] if self.training else 0})
+            batch = {k: v.to(self.device, non_blocking=True) if isinstance(v, Tensor) else v for k, v in drawn.items()}
         return {
-            view: draw_masks(
-                batch["id"], view, self.network.n_patches(view), self.network.n_visible(view), run_seed(), epoch
-            ).to(image.device, non_blocking=True)
-            for view, image in images.items()
+            view: Selection(*(batch[f"{view}_{name}"] for name in ("mask", "visible", "masked"))) for view in images
         }
 
     def loss(self, batch: Batch, stage: str) -> Tensor:
@@ -109,10 +137,10 @@ class Pretrain(Task):
         output = self.network(images, masks)
         panels: Panels = {}
         for view, image in images.items():
-            filled = self.network.reconstruct(view, image, masks[view], output.predictions[view])
+            filled = self.network.reconstruct(view, image, masks[view].mask, output.predictions[view])
             panels[view] = {
                 "image": image[:, 0],
-                "masked": self.network.hide(view, image, masks[view])[:, 0],
+                "masked": self.network.hide(view, image, masks[view].mask)[:, 0],
                 "reconstruction": filled[:, 0].clamp(0, 1),
                 "error": (filled - image)[:, 0].abs(),
             }

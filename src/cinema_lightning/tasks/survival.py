@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from typing import Any
 
-import numpy as np
 import torch
 from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor, nn
@@ -66,7 +65,7 @@ class PartialLikelihood(Outcomes):
     def compute(self) -> Tensor:
         """The loss; NaN without events."""
         loss, any_event = cox_loss(*self.gathered())
-        return loss if any_event else torch.tensor(np.nan)
+        return torch.where(any_event, loss, torch.nan)
 
 
 @contextmanager
@@ -103,6 +102,7 @@ class Survival(Pooled):
     kind = "survival"
     monitor = "val/c_index"
     monitor_mode = "max"
+    compares_samples = True
 
     def __init__(
         self,
@@ -148,7 +148,7 @@ class Survival(Pooled):
         if stage == "train":
             risk = self._scores(self.images(batch))
             loss, any_event = cox_loss(*(self._gathered(v) for v in (risk, batch["time"], batch["event"])))
-            self.log("train/batches_without_event", float(not any_event), on_step=False, on_epoch=True, batch_size=1)
+            self.log("train/batches_without_event", (~any_event).float(), on_step=False, on_epoch=True, batch_size=1)
             return self.log_training_loss(loss, batch)
         chosen = real(batch)
         risk = self.outputs(batch)[chosen, 0]

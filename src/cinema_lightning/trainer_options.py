@@ -1,0 +1,61 @@
+"""Options of Lightning's Trainer that this framework cannot honour: refused in a sentence before a run begins."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from cinema_lightning.errors import CinemaError
+
+PRECISIONS = ("32-true", "bf16-mixed", "16-mixed")
+_SPELT = {"32": "32-true", "bf16": "bf16-mixed", "16": "16-mixed"}
+
+
+def refuse_unsupported(trainer: Any) -> None:
+    """Says which option cannot be had, and what to take instead.
+
+    Args:
+        trainer: The options, as a mapping with ``get``.
+
+    Raises:
+        CinemaError: For the first option that would break, or that would be accepted and do nothing.
+    """
+    for check in (_barebones, _checkpointing, _strategy, _precision):
+        check(trainer)
+
+
+def _barebones(trainer: Any) -> None:
+    if trainer.get("barebones"):
+        raise CinemaError(
+            "key 'trainer.barebones': such a run keeps no checkpoint, log or picture, so that nothing would be left of "
+            "it; leave it out, and measure speed with `make bench` or with trainer.limit_train_batches."
+        )
+
+
+def _checkpointing(trainer: Any) -> None:
+    if trainer.get("enable_checkpointing") is False:
+        raise CinemaError(
+            "key 'trainer.enable_checkpointing': a run without checkpoints could be neither tested nor resumed; leave "
+            "it out (for a trial that keeps nothing there is trainer.fast_dev_run)."
+        )
+
+
+def _strategy(trainer: Any) -> None:
+    given = trainer.get("strategy") or "auto"
+    # a mapping with a class path, a name, or the last part of a class path
+    name = given if isinstance(given, str) else str(given.get("class_path", given))
+    short = name.rsplit(".", 1)[-1].lower()
+    if not short.startswith(("auto", "ddp", "single")):
+        raise CinemaError(
+            f"key 'trainer.strategy': {name} divides the network over devices, but clipping, checkpoints and exports "
+            "here need it whole on each (size huge takes 16 bytes a parameter with AdamW's moments in float32); take "
+            "auto or ddp."
+        )
+
+
+def _precision(trainer: Any) -> None:
+    given = str(trainer.get("precision") or "32-true")
+    if _SPELT.get(given, given) not in PRECISIONS:
+        raise CinemaError(
+            f"key 'trainer.precision': {given} is not trained in here: weights in 16 bits lose most steps of AdamW to "
+            f"rounding, and the network's inputs, metrics and volumes are float32; take {', '.join(PRECISIONS)}."
+        )
