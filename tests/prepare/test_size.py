@@ -128,7 +128,8 @@ def test_a_store_has_one_size(tmp_path, capsys):
     assert "0 prepared, 2 already up to date" in capsys.readouterr().out
 
 
-def test_full_studies_keep_the_fingerprints_that_they_had_before_there_were_sizes():
+def test_full_studies_keep_the_fingerprints_that_they_had_before_there_were_sizes(monkeypatch):
+    monkeypatch.setattr("cinema_lightning.prepare.record.VERSION", 1)
     case = CaseRef("a", "a", "train", (), args={"ed_frame": 0})
     assert fingerprint(DATASETS["acdc"], case) == "0adbad447a2350ff28692749457907af"
     assert fingerprint(DATASETS["landmark"], case) == "255475ff45f71b128cf704c0c6fbcb2a"
