@@ -5,7 +5,8 @@ out=${1:-demo}
 mkdir -p "$out"
 cd "$out"
 echo "1/4 Phantom cohort: 48 beating hearts in four views, with truth"
-cinema phantom --subjects 48 --size small --workers 2 --out cohort --picture phantom.png
+cinema phantom --subjects 48 --size small --workers 2 --out cohort
+cinema phantom --picture phantom.png
 echo "2/4 Pretraining a small masked autoencoder"
 cinema fit --config pretrain.yaml --config phantom.yaml --data.root cohort --trainer.max_epochs 100 \
     --model.optim.lr 4e-3 --ckpt_path auto

@@ -87,6 +87,13 @@ def test_a_missing_data_folder_says_how_to_get_data(tmp_path, capsys, monkeypatc
     assert "cinema phantom" in message
 
 
+def test_a_mistyped_data_folder_is_not_filled_with_phantoms(tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert main(["fit", *PHANTOM, "--data.root", "chort"]) == 2
+    assert "There is no data folder chort, and phantoms are made only where none is named" in capsys.readouterr().err
+    assert not (tmp_path / "chort").exists()
+
+
 def test_debug_shows_the_stack(monkeypatch):
     from cinema_lightning.errors import CinemaError
 

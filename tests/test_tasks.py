@@ -48,7 +48,7 @@ def run(root, tmp_path_factory):
 
     def fit_and_test(config: str) -> Path:
         if config not in done:
-            options = [*SMALL, "--data.root", str(root), "--runs", str(runs)]
+            options = [*SMALL, "--phantom.root", str(root), "--runs", str(runs)]
             assert main(["fit", "--config", config, *options, *SHORT]) == 0
             assert main(["test", "--config", config, *options, "--output.nifti", "true"]) == 0
             done[config] = runs / f"{Path(config).stem}+phantom" / "0"
@@ -80,12 +80,12 @@ def check(out: Path, cases: pd.DataFrame, summary: dict, config: str) -> None:
 def test_every_configuration_fits_and_tests(config, run, root, tmp_path):
     if config == "kaggle_seg.yaml":  # tests what was trained elsewhere
         trained = run("acdc_seg.yaml")
-        options = [*SMALL, "--data.root", str(root), "--output.folder", str(tmp_path / "kaggle")]
+        options = [*SMALL, "--phantom.root", str(root), "--output.folder", str(tmp_path / "kaggle")]
         checkpoint = str(trained / "checkpoints" / "best.ckpt")
         assert main(["test", "--config", config, *options, "--ckpt_path", checkpoint]) == 0
         function = pd.read_csv(tmp_path / "kaggle" / "function.csv")
         assert function["lv_edv_true"].notna().all()
-        assert main(["fit", "--config", config, *SMALL, "--data.root", str(root), "--runs", str(tmp_path)]) == 2
+        assert main(["fit", "--config", config, *SMALL, "--phantom.root", str(root), "--runs", str(tmp_path)]) == 2
         return
     out, cases, summary = results_of(run(config))
     check(out, cases, summary, config)
@@ -135,7 +135,7 @@ def test_segmentation_results_are_the_images_own(run, root):
 
 def test_testing_again_changes_nothing_and_shards_merge_to_the_same(run, root, tmp_path, caplog, capsys):
     folder = run("acdc_seg.yaml")
-    options = ["--config", "acdc_seg.yaml", *SMALL, "--data.root", str(root), "--runs", str(folder.parents[1])]
+    options = ["--config", "acdc_seg.yaml", *SMALL, "--phantom.root", str(root), "--runs", str(folder.parents[1])]
     before = (folder / "test" / "acdc" / "cases.csv").stat().st_mtime_ns
     assert main(["test", *options, "--output.nifti", "true"]) == 0
     assert "Already there" in caplog.text
@@ -153,7 +153,7 @@ def test_testing_again_changes_nothing_and_shards_merge_to_the_same(run, root, t
 
 def test_tables_and_images_come_from_one_pass_through_the_network(run, root, tmp_path, monkeypatch):
     folder = run("acdc_seg.yaml")
-    options = ["--config", "acdc_seg.yaml", *SMALL, "--data.root", str(root), "--runs", str(folder.parents[1])]
+    options = ["--config", "acdc_seg.yaml", *SMALL, "--phantom.root", str(root), "--runs", str(folder.parents[1])]
     passes = []
 
     def counted(network, batch, *arguments):
@@ -186,7 +186,7 @@ def test_landmarks_that_the_data_does_not_mark_are_named_and_left_out(run, root,
 
 def test_a_limit_on_the_batches_makes_no_whole_result(run, root, tmp_path, caplog):
     folder = run("acdc_seg.yaml")
-    options = ["--config", "acdc_seg.yaml", *SMALL, "--data.root", str(root), "--runs", str(folder.parents[1])]
+    options = ["--config", "acdc_seg.yaml", *SMALL, "--phantom.root", str(root), "--runs", str(folder.parents[1])]
     options += ["--output.folder", str(tmp_path / "limited"), "--data.batch_size", "2"]
     with pytest.warns(UserWarning, match=r"^1 of \d+ batches were done \(trainer.limit_test_batches"):
         assert main(["test", *options, "--trainer.limit_test_batches", "1"]) == 0
@@ -247,7 +247,7 @@ def test_survival_keeps_validation_subjects_apart(survivors, phantom_cohort):
 
 def test_weights_are_reported_and_those_of_another_size_refused(run, root, tmp_path, capfd, caplog):
     weights = str(run("acdc_seg.yaml") / "checkpoints" / "best.ckpt")
-    options = ["fit", "--config", "acdc_seg.yaml", *SMALL, "--data.root", str(root), "--runs", str(tmp_path), *SHORT]
+    options = ["fit", "--config", "acdc_seg.yaml", *SMALL, "--phantom.root", str(root), "--runs", str(tmp_path), *SHORT]
     assert main([*options, "--model.weights", weights]) == 0
     assert "Loaded" in caplog.text
     assert main([*options, "--model.weights", weights, "--model.network.size", "mini"]) == 2
@@ -259,7 +259,7 @@ def test_weights_are_reported_and_those_of_another_size_refused(run, root, tmp_p
 def test_a_run_by_name_is_its_best_checkpoint(run, root, caplog):
     folder = run("acdc_seg.yaml")
     runs = folder.parents[1]
-    options = ["fit", "--config", "acdc_ef.yaml", *SMALL, "--data.root", str(root), "--runs", str(runs), *SHORT]
+    options = ["fit", "--config", "acdc_ef.yaml", *SMALL, "--phantom.root", str(root), "--runs", str(runs), *SHORT]
     assert main([*options, "--name", "from_name", "--model.weights", "acdc_seg+phantom"]) == 0
     assert str(folder / "checkpoints" / "best.ckpt") in caplog.text
     kept = read_config(runs / "from_name" / "0" / "config.yaml")
@@ -290,6 +290,6 @@ def test_mistakes_are_one_sentence(config, options, words, run, root, tmp_path, 
 
 
 def test_testing_what_was_never_trained_stops(root, tmp_path, capfd):
-    command = ["test", "--config", "acdc_seg.yaml", *SMALL, "--data.root", str(root), "--runs", str(tmp_path)]
+    command = ["test", "--config", "acdc_seg.yaml", *SMALL, "--phantom.root", str(root), "--runs", str(tmp_path)]
     assert main(command) == 2
     assert "random weights" in capfd.readouterr().err

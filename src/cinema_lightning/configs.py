@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from cinema_lightning.errors import CinemaError
+from cinema_lightning.paths import expanded
 
 
 def packaged_folder() -> Path:
@@ -48,6 +49,7 @@ def find_config(name: str, beside: Path | None = None) -> Path:
     Raises:
         CinemaError: If there is none; says which packaged names are close.
     """
+    name = expanded(name, "The name of a configuration")
     folders = [Path(), packaged_folder()] if beside is None else [beside, packaged_folder()]
     for folder in folders:
         for candidate in (folder / name, folder / f"{name}.yaml"):

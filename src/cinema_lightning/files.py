@@ -1,15 +1,20 @@
-"""Files that are written as a whole or not at all, and their names in the order that people expect."""
+"""Files that are written as a whole or not at all, locks that one process holds, and names in natural order."""
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import os
 import re
-import tempfile
+import uuid
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from cinema_lightning.errors import CinemaError
+
+_TAKEN = (errno.EWOULDBLOCK, errno.EAGAIN, errno.EACCES)
 
 
 @contextmanager
@@ -31,13 +36,11 @@ def replacing(path: Path) -> Iterator[Path]:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         stem, _, suffixes = path.name.partition(".")
-        handle, name = tempfile.mkstemp(prefix=f".{stem}-", suffix=f".{suffixes}", dir=path.parent)
-        os.close(handle)
-        temporary = Path(name)
+        name = path.with_name(f".{stem}-{uuid.uuid4().hex[:12]}.{suffixes}")
+        # made with the permissions of any new file: some file systems know no chmod
+        os.close(os.open(name, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
+        temporary = name
         yield temporary
-        umask = os.umask(0)
-        os.umask(umask)
-        temporary.chmod(0o666 & ~umask)
         temporary.replace(path)
     except OSError as error:
         reason = error.strerror or str(error)
@@ -48,6 +51,31 @@ def replacing(path: Path) -> Iterator[Path]:
     finally:
         if temporary is not None:
             temporary.unlink(missing_ok=True)
+
+
+def lock(handle: int, path: Path, *, wait: bool = False) -> bool:
+    """Locks an open file for this process; the system lets go of it when the file is closed or the process ends.
+
+    Args:
+        handle: File descriptor, open for writing (NFS locks no other).
+        path: The file's path, for messages.
+        wait: Wait for another holder.
+
+    Returns:
+        False if another process holds the lock. True if it is held now, or if the file system knows no locks: that is
+        said in a warning, and the work goes on without.
+    """
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+    except OSError as error:
+        if error.errno in _TAKEN:
+            return False
+        warnings.warn(
+            f"{path} cannot be locked on this file system ({error.strerror or error}), so nothing keeps two runs apart "
+            "there: start one at a time.",
+            stacklevel=2,
+        )
+    return True
 
 
 def natural_key(text: str) -> list[tuple[int, int | str]]:

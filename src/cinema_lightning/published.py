@@ -2,24 +2,27 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 from lightning.pytorch.utilities import rank_zero_warn
 
 from cinema_lightning.data.facts import Facts, facts_of
+from cinema_lightning.datasets.base import CINE_LABELS, DATASETS
 from cinema_lightning.errors import CinemaError
 from cinema_lightning.models import BACKBONES
-from cinema_lightning.models.finetuned import is_finetuned, load_finetuned, network_arguments
+from cinema_lightning.models.finetuned import is_finetuned, load_finetuned, network_arguments, trained_on
 from cinema_lightning.models.mae import MaskedAutoencoder
-from cinema_lightning.models.weights import load_published_mae, locate, read_shapes
+from cinema_lightning.models.weights import config_spacing, load_published_mae, locate, read_note, read_shapes
 from cinema_lightning.tasks import TASKS
 from cinema_lightning.tasks.pretrain import Pretrain
 from cinema_lightning.views import get_view
 
 PUBLISHED = ".safetensors"
 """Ending of published weights."""
-_GIVEN = ("views", "input_size", "channels", "classes", "outputs")
+GIVEN = ("views", "input_size", "channels", "classes", "outputs")
+"""Arguments of a network that a task gives it."""
 _LANDMARKS = ["hinge_1", "hinge_2", "apex"]
 
 
@@ -36,9 +39,10 @@ def published_network(path: Path, config: dict[str, Any]) -> tuple[dict[str, Any
     Raises:
         CinemaError: If the file is of another layout, or does not fit the task.
     """
-    if is_finetuned(read_shapes(path)):
-        return _published_finetuned(path, config)
-    return _published_mae(path)
+    if not is_finetuned(read_shapes(path)):
+        return _published_mae(path)
+    note = read_note(path)
+    return _exported(path, note) if "task" in note else _published_finetuned(path, config)
 
 
 def _published_mae(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -50,12 +54,29 @@ def _published_mae(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
         "views": list(network.views),
         "input_size": {view: list(sizes.get(view, get_view(view).input_size)) for view in network.views},
         "channels": network.config["channels"],
+        "spacing": _spacing(locate(path)[1], network.views),
     }
     kind = f"{MaskedAutoencoder.__module__}.{MaskedAutoencoder.__qualname__}"
     hparams = {
         "_class_path": f"{Pretrain.__module__}.{Pretrain.__qualname__}",
         "spec": spec,
         "network": {"class_path": kind, "init_args": options},
+    }
+    return hparams, network.state_dict()
+
+
+def _exported(path: Path, note: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """A network that :func:`cinema_lightning.export.export` wrote, as its checkpoint held it."""
+    network, _ = load_finetuned(path)
+    task, kind = TASKS[str(note["task"])], BACKBONES[type(network).__name__]
+    hparams = {
+        **(note.get("options") or {}),
+        "_class_path": f"{task.__module__}.{task.__qualname__}",
+        "spec": note["spec"],
+        "network": {
+            "class_path": f"{kind.__module__}.{kind.__qualname__}",
+            "init_args": {key: value for key, value in note["network"]["arguments"].items() if key not in GIVEN},
+        },
     }
     return hparams, network.state_dict()
 
@@ -79,8 +100,9 @@ def _published_finetuned(path: Path, config: dict[str, Any]) -> tuple[dict[str, 
         "channels": facts["channels"],
         "channel_names": ["image"] if facts["channels"] == 1 else [f"channel {i}" for i in range(facts["channels"])],
         "kind": task.kind,
-        "dataset": str(data.get("dataset") or "phantom"),
+        "dataset": trained_on(path, config_path) or str(data.get("dataset") or "phantom"),
         "spacing_known": True,
+        "spacing": _spacing(config_path, network.views),
         **_target(task.kind, path, facts, data),
     }
     arguments = network_arguments(config_path, read_shapes(path), facts)
@@ -90,21 +112,34 @@ def _published_finetuned(path: Path, config: dict[str, Any]) -> tuple[dict[str, 
         "spec": spec,
         "network": {
             "class_path": f"{kind.__module__}.{kind.__qualname__}",
-            "init_args": {key: value for key, value in arguments.items() if key not in _GIVEN},
+            "init_args": {key: value for key, value in arguments.items() if key not in GIVEN},
         },
     }
     return hparams, network.state_dict()
+
+
+def _spacing(config: Path | None, views: Iterable[str]) -> dict[str, list[float]]:
+    """Voxel size that the network was trained at, by view; views that its configuration does not name are left out."""
+    return {view: size for view, size in config_spacing(config).items() if view in set(views)}
 
 
 def _target(kind: str, path: Path, facts: dict[str, Any], data: dict[str, Any]) -> dict[str, Any]:
     """What the outputs are, from the file's own facts or the dataset's."""
     dataset, outputs = facts_of(data.get("dataset")), int(facts["outputs"])
     if kind == "segmentation":
-        classes = [dataset.labels[code] for code in sorted(dataset.labels)]
-        _check(path, outputs, len(classes), f"{dataset.display} has {len(classes)} classes of voxels")
-        return {"classes": classes, "label_codes": sorted(dataset.labels), "frames": data.get("frames") or "ed_es"}
+        labels = _labels(path, facts, dataset)
+        return {
+            "classes": list(labels.values()),
+            "label_codes": list(labels),
+            "frames": data.get("frames") or "ed_es",
+        }
     if kind == "classification":
         target = str(data.get("target") or "pathology")
+        if facts.get("target", target) != target:
+            raise CinemaError(
+                f"{path} holds a network for {facts['target']}, but data.target is {target}: give the configuration of "
+                "the task that it was trained for."
+            )
         classes = list(facts.get("class_names") or _declared(path, dataset, target))
         _check(path, outputs, len(classes), f"{target} has {len(classes)} classes")
         return {"target": target, "classes": classes}
@@ -113,7 +148,7 @@ def _target(kind: str, path: Path, facts: dict[str, Any], data: dict[str, Any]) 
             raise CinemaError(f"{path} does not say the mean and SD of its target; put its config.yaml beside it.")
         _check(path, outputs, 1, "a regression has one")
         target, own = str(data.get("target") or "lv_ef"), str(facts["target"])
-        if target.removeprefix("lv_") != own:  # the published column of the ejection fraction is ef
+        if own not in (target, target.removeprefix("lv_")):  # the published column of the ejection fraction is ef
             raise CinemaError(
                 f"{path} holds a network for {own}, but data.target is {target}: give the configuration of the task "
                 "that it was trained for."
@@ -121,7 +156,7 @@ def _target(kind: str, path: Path, facts: dict[str, Any], data: dict[str, Any]) 
         # what that column held is not known (the figures are too low for LVEF), so it is nobody's lv_ef
         return {"target": own if own == "ef" else target, "mean": facts["mean"], "std": facts["std"]}
     if kind == "landmarks":
-        names = list(data.get("landmarks") or _LANDMARKS)
+        names = list(facts.get("landmarks") or data.get("landmarks") or _LANDMARKS)
         wanted = len(names) * (1 if facts["network"] == "ConvUNetR" else 2)
         _check(path, outputs, wanted, f"{len(names)} landmarks need {wanted} outputs")
         return {"landmarks": names, "frames": data.get("frames") or "ed_es", "spacing_known": False}
@@ -131,10 +166,37 @@ def _target(kind: str, path: Path, facts: dict[str, Any], data: dict[str, Any]) 
     return {}
 
 
+def _labels(path: Path, facts: dict[str, Any], dataset: Facts) -> dict[int, str]:
+    """Code -> class of the label maps, in the order of the outputs: the file's own classes in the dataset's codes."""
+    outputs, own = int(facts["outputs"]), {name: code for code, name in dataset.labels.items()}
+    names = facts.get("class_names")
+    if names is None:
+        source = _source(path, dataset)
+        labels = source.labels or CINE_LABELS  # those of the published networks
+        names = [labels[code] for code in sorted(labels)]
+        _check(path, outputs, len(names), f"{source.display} has {len(source.labels) or 'no'} classes of voxels")
+        _say_assumed(path, names)
+    if own.keys() == set(names):
+        return {own[name]: name for name in names}
+    return dict(zip(facts.get("label_codes") or range(outputs), names, strict=True))
+
+
 def _declared(path: Path, dataset: Facts, target: str) -> tuple[str, ...]:
-    if target not in dataset.classes:
+    source = _source(path, dataset)
+    if target not in source.classes:
         raise CinemaError(f"{path} does not say its classes; put its config.yaml beside it.")
-    return dataset.classes[target]
+    _say_assumed(path, source.classes[target])
+    return source.classes[target]
+
+
+def _source(path: Path, dataset: Facts) -> Facts:
+    """Facts of the dataset that a file was trained on; where it does not say, of the one in use."""
+    name = trained_on(path, locate(path)[1])
+    return facts_of(name) if name in DATASETS else dataset
+
+
+def _say_assumed(path: Path, names: Sequence[str]) -> None:
+    rank_zero_warn(f"{path} does not say its classes; they are taken to be {', '.join(names)}, in this order.")
 
 
 def _check(path: Path, outputs: int, wanted: int, why: str) -> None:

@@ -43,9 +43,11 @@ from cinema_lightning.data.datamodule import CineDataModule
 from cinema_lightning.errors import CinemaError
 from cinema_lightning.messages import quieten, translate
 from cinema_lightning.models import BACKBONES
+from cinema_lightning.models.foreign import unfit
 from cinema_lightning.models.precision import has_fast_bf16
 from cinema_lightning.models.weights import locate
-from cinema_lightning.phantom.overlay import PhantomCohort, ensure_cohort
+from cinema_lightning.paths import expand_all
+from cinema_lightning.phantom.overlay import PhantomCohort, data_folder
 from cinema_lightning.predict.cases import CaseWriter
 from cinema_lightning.predict.rows import RowWriter
 from cinema_lightning.predict.writer import PredictionWriter
@@ -106,7 +108,7 @@ class CinemaCLI(LightningCLI):
         parser.add_argument("--runs", type=str, default="runs", help="Folder of all runs.")
         parser.add_argument("--name", type=str | None, default=None, help="Run name; made of the overlays otherwise.")
         parser.add_argument(
-            "--phantom", type=PhantomCohort | None, default=None, help="Cohort to make where data.root is missing."
+            "--phantom", type=PhantomCohort | None, default=None, help="Cohort to make where no data is named."
         )
         parser.add_lightning_class_args(Checkpoints, "checkpoint")
         parser.add_lightning_class_args(CleanStop, "stop")
@@ -130,6 +132,7 @@ class CinemaCLI(LightningCLI):
         except ArgumentError as error:
             hint = " Give a --config, for example --config pretrain.yaml." if "are required" in str(error) else ""
             raise CinemaError(translate(str(error), REGISTRIES) + hint) from error
+        expand_all(self.config[self._verb])
 
     def _parse_ckpt_path(self) -> None:
         """Nothing: Lightning would let a checkpoint's hyperparameters silently replace the configuration's."""
@@ -166,8 +169,7 @@ class CinemaCLI(LightningCLI):
         self._choose_precision(config.trainer)
         if config.phantom is not None and config.data is not None:
             options = config.data.init_args
-            root = ensure_cohort(Path(options.root), config.phantom, options.get("dataset"))
-            options.root = str(root)
+            options.root = str(data_folder(options.root, config.phantom, options.get("dataset")))
 
     def _resolve_weights(self, config: Namespace, root: Path) -> None:
         """A run's name among the weights stands for its best checkpoint."""
@@ -203,9 +205,7 @@ class CinemaCLI(LightningCLI):
         else:
             self._hparams = dict(load_checkpoint(self.checkpoint, mmap=True).get("hyper_parameters") or {})
         if "_class_path" not in self._hparams or "spec" not in self._hparams:
-            raise CinemaError(
-                f"{self.checkpoint} does not say what network it holds; use a checkpoint of `cinema fit`."
-            )
+            raise unfit(self.checkpoint)
         refuse_foreign_classes(self._hparams, self.checkpoint)
         hidden = ("_class_path", "_instantiator", "spec")
         arguments = {key: value for key, value in self._hparams.items() if key not in hidden}

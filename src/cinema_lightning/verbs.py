@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 
 from cinema_lightning.errors import CinemaError
+from cinema_lightning.paths import expanded
 
 
 def call(
@@ -46,7 +48,11 @@ def call(
         from cinema_lightning.messages import translate
 
         raise CinemaError(translate(str(error))) from error
-    return function(**parser.instantiate_classes(options).as_dict()) or 0
+    values = parser.instantiate_classes(options).as_dict()
+    for name, value in values.items():
+        if isinstance(value, Path):
+            values[name] = Path(expanded(str(value), f"--{name}"))
+    return function(**values) or 0
 
 
 def bare_flags(function: Callable[..., object], arguments: Sequence[str]) -> list[str]:

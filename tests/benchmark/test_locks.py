@@ -1,11 +1,13 @@
 """Locks: one holder, whatever happens to the others."""
 
+import errno
 import json
 import os
 import subprocess
 import sys
 import threading
 import time
+from pathlib import Path
 
 import pytest
 
@@ -36,6 +38,14 @@ def test_one_at_a_time_and_again_after_release(tmp_path):
     assert second.holder() is None
     assert second.acquire() is None
     second.release()
+
+
+def test_a_file_system_without_hard_links(tmp_path, monkeypatch):
+    def link(*_args):
+        raise OSError(errno.EPERM, os.strerror(errno.EPERM))
+
+    monkeypatch.setattr(Path, "hardlink_to", link)
+    test_one_at_a_time_and_again_after_release(tmp_path)
 
 
 def test_a_lock_of_a_dead_process_is_free(tmp_path):

@@ -80,11 +80,12 @@ def test_it_is_registered():
     assert DATA["PretrainData"] is PretrainData
 
 
-def test_facts():
-    data = PretrainData("nowhere", views=["lax_4c", "sax"], input_size={"sax": [96, 96, 8]})
+def test_facts(root):
+    data = PretrainData(str(root), views=["lax_4c", "sax"], input_size={"sax": [96, 96, 8]})
     assert data.spec == {
         "views": ["lax_4c", "sax"],
         "input_size": {"lax_4c": [256, 256], "sax": [96, 96, 8]},
+        "spacing": {"lax_4c": [1.0, 1.0], "sax": [1.0, 1.0, 1.0]},
         "channels": 1,
     }
 

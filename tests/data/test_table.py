@@ -78,8 +78,10 @@ def test_no_folder_and_empty_folder(tmp_path):
         ("id,views\n../a,sax\n", r"id '\.\./a', which is no folder name"),
         ("id,views\na,sax lax_5c\n", "row 'a' names the view 'lax_5c'; the views are sax, lax_2c"),
         ("id,views,split\na,sax,training\n", "row 'a' has split 'training'; a split is train, val, test or empty"),
-        ('id,views\na,"sax\nb,sax\n', "is not a CSV table"),
-        ("id,views\na,sax\nb,sax,1,2\n", "is not a CSV table"),
+        ('id,views\na,"sax\nb,sax\n', "row 2: unexpected end of data; mend the quotes"),
+        ("id,views\na,sax\nb,sax,1,2\n", "row 3: 4 cells for 2 columns"),
+        ("id,views,age\na,sax,1\n\nb,sax\n", "row 4: 2 cells for 3 columns"),
+        ("id,views,age,age\na,sax,1,2\n", "has more than one column 'age'"),
     ],
 )
 def test_unusable_tables(tmp_path, content, message):
@@ -89,10 +91,40 @@ def test_unusable_tables(tmp_path, content, message):
     assert "\n" not in str(caught.value)
 
 
-def test_not_utf8(tmp_path):
-    text(tmp_path, "id,views,centre\na,sax,Köln\n", "latin-1")
-    with pytest.raises(CinemaError, match="is not UTF-8"):
-        table.read_cohort(tmp_path)
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "latin-1"])
+@pytest.mark.parametrize("delimiter", [",", ";", "\t"])
+def test_as_a_spreadsheet_saves_it(tmp_path, encoding, delimiter):
+    lines = [
+        'id,"views",centre,bmi',
+        "",
+        '01,"sax lax_4c",Köln,"1.023,5"',
+        "02,sax,,24",
+        ",,,",
+        '03,sax,"a',
+        'b","2,75"',
+    ]
+    rows = "\r\n".join(line.replace(",", delimiter) for line in lines)
+    rows = rows.replace(f"3{delimiter}5", "3,5").replace(f"2{delimiter}75", "2,75")  # decimal commas stay
+    text(tmp_path, rows, encoding)
+    opened = table.read_cohort(tmp_path)
+    assert opened.ids.tolist() == ["01", "02", "03"]
+    assert table.views_of(int(opened.view_masks[0])) == ("sax", "lax_4c")
+    assert opened.texts("centre")[:2] == ["Köln", None]
+    assert opened.numbers("bmi").tolist() == [1023.5, 24, 2.75]
+
+
+def test_numbers_that_can_be_read_in_two_ways(tmp_path):
+    text(tmp_path, "id;views;lv_edv\na;sax;1,234\nb;sax;2,345\n")
+    opened = table.read_cohort(tmp_path)  # refused where the column is used, not before
+    with pytest.raises(CinemaError, match=r"column 'lv_edv': '1,234' can be 1234 or 1\.234"):
+        opened.numbers("lv_edv")
+
+
+def test_delimiters_at_the_end_of_rows(tmp_path):
+    text(tmp_path, "id,views,,age,\na,sax,x,3,\nb,sax,,4,,,\n")
+    opened = table.read_cohort(tmp_path)
+    assert opened.ids.tolist() == ["a", "b"]
+    assert opened.numbers("age").tolist() == [3, 4]
 
 
 def test_the_tables_split_is_followed(tmp_path):

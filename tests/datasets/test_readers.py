@@ -180,12 +180,61 @@ def test_mnms_folders_and_the_unlabeled_trap(tmp_path, write_nifti):
     assert float(row["lv_edv"]) < float(row["lv_esv"])
 
 
+def _mnms_case(root: Path, write_nifti, code: str) -> None:
+    folder = root / "OpenDataset" / "Training" / "Labeled" / code
+    folder.mkdir(parents=True)
+    write_nifti(folder / f"{code}_sa.nii.gz", _image(1, (24, 20, 3, 5)))
+    maps = np.zeros((24, 20, 3, 5), np.uint8)
+    maps[..., 1], maps[..., 4] = _label(), _label(radius=4)
+    write_nifti(folder / f"{code}_sa_gt.nii.gz", maps)
+
+
+@pytest.mark.parametrize(
+    "name", ["201014_M&Ms_Dataset_Information_-_opendataset.csv", "211006_M&Ms_Dataset_information.csv"]
+)
+def test_mnms_with_the_table_of_an_earlier_release(name, tmp_path, write_nifti):
+    _mnms_case(tmp_path, write_nifti, "A1")
+    (tmp_path / "OpenDataset" / name).write_text(
+        ",External code,VendorName,Vendor,Centre,ED,ES\n0,A1,Siemens,A,1,1,4\n"
+    )
+    assert prepare("mnms", tmp_path, tmp_path / "out") == 0
+    row = _rows(tmp_path / "out" / "cohort.csv")["A1"]
+    assert (row["ed_frame"], row["es_frame"], row["vendor"], row["centre"]) == ("1", "4", "Siemens", "1")
+    assert (row["pathology"], row["sex"], row["age"], row["bmi"]) == ("", "", "", "")
+    assert float(row["lv_edv"]) > float(row["lv_esv"]) > 0
+    warning = _rows(tmp_path / "out" / "warnings.csv")["A1"]["reason"]
+    assert warning == f"{name} does not say its pathology, sex, age"
+
+
+def test_of_two_tables_of_mnms_the_later_is_read(tmp_path, write_nifti):
+    _mnms_case(tmp_path, write_nifti, "A1")
+    root = tmp_path / "OpenDataset"
+    (root / "201014_M&Ms_Dataset_Information_-_opendataset.csv").write_text("External code,ED,ES\nA1,0,1\n")
+    later = MNMS_HEADER + "0,A1,Siemens,A,1,1,4,47,HCM,F,171.0,60\n"
+    (root / "211230_M&Ms_Dataset_information_diagnosis_opendataset.csv").write_text(later)
+    (case,) = DATASETS["mnms"].cases(tmp_path)
+    assert (case.args["ed_frame"], case.fields["pathology"], case.warnings) == (1, "HCM", ())
+
+
+def test_numbers_of_a_german_spreadsheet(tmp_path, write_nifti):
+    _mnms_case(tmp_path, write_nifti, "A1")
+    header = MNMS_HEADER.replace(",", ";")
+    table = tmp_path / "OpenDataset" / "211230_M&Ms_Dataset_information_diagnosis_opendataset.csv"
+    table.write_bytes((header + "0;A1;Siemens;A;Zürich;1;4;47;HCM;F;171,5;60,25\n").encode("cp1252"))
+    (case,) = DATASETS["mnms"].cases(tmp_path)
+    assert case.fields["height"] == pytest.approx(1.715)
+    assert (case.fields["weight"], case.fields["centre"], case.fields["age"]) == (60.25, "Zürich", 47)
+    table.write_text(header + "0;A1;Siemens;A;Bonn;1;4;47;HCM;F;171,5;60,250\n")
+    with pytest.raises(CinemaError, match=r"column 'Weight': '60,250' can be 60250 or 60\.250"):
+        DATASETS["mnms"].cases(tmp_path)
+
+
 def test_a_missing_column_is_named(tmp_path):
     root = tmp_path / "OpenDataset"
     root.mkdir()
     table = root / "211230_M&Ms_Dataset_information_diagnosis_opendataset.csv"
-    table.write_text(MNMS_HEADER.replace("Pathology,", ""))
-    with pytest.raises(CinemaError, match="lacks the column 'Pathology'"):
+    table.write_text(MNMS_HEADER.replace(",ES,", ","))
+    with pytest.raises(CinemaError, match="lacks the column 'ES'"):
         DATASETS["mnms"].cases(tmp_path)
     table.write_text(MNMS_HEADER + "0,A1,Siemens\n")
     with pytest.raises(CinemaError, match="row 2: 3 cells for 12 columns"):

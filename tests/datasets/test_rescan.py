@@ -8,6 +8,7 @@ import pytest
 
 from cinema_lightning.data.store import open_series, series_path
 from cinema_lightning.prepare.command import prepare
+from cinema_lightning.prepare.verify import verify
 
 Z, T, Y, X = 3, 5, 24, 20
 
@@ -18,7 +19,7 @@ def _plane(row, column, size, spacing, z=0.0):
     return centre - row * spacing[0] * (size[0] - 1) / 2 - column * spacing[1] * (size[1] - 1) / 2
 
 
-def _scan(folder: Path, *, labelled: bool, seed: int = 0) -> Path:
+def _scan(folder: Path, *, labelled: bool, seed: int = 0, long_axis: int = T) -> Path:
     """SAX from z = 30 upwards, stored last slice first, with the LV shrinking until frame 3."""
     folder.mkdir(parents=True)
     rng = np.random.default_rng(seed)
@@ -34,7 +35,7 @@ def _scan(folder: Path, *, labelled: bool, seed: int = 0) -> Path:
     _dump(folder / "SAX.pickle", sax)
     for name, axes in (("2C", (0, 1, 0, 0, 0, 1)), ("4C", (1, 0, 0, 0, 0, 1))):
         position = _plane(axes[:3], axes[3:], (X, Y), spacing)
-        image = rng.integers(1, 900, (T, Y, X)).astype(np.int16)
+        image = rng.integers(1, 900, (long_axis, Y, X)).astype(np.int16)
         content = {"image_voxels": image, "ImagePositionPatient": position}
         content |= {"ImageOrientationPatient": np.array(axes, float), "PixelSpacing": spacing}
         _dump(folder / f"{name}.pickle", content)
@@ -82,6 +83,16 @@ def test_training_scans(tmp_path):
         index = np.linalg.solve(series.info.affine, [-10, -20, 30, 1])
         np.testing.assert_allclose(index[:2], (np.array(series.shape[:2]) - 1) / 2, atol=0.51)
         assert index[2] == pytest.approx(0, abs=1e-6)
+
+
+def test_phases_are_those_of_the_short_axis(tmp_path):
+    """ES is frame 3 of the five SAX frames, also where a long axis has three only: that is no error."""
+    _scan(tmp_path / "pickle" / "train" / "G1" / "s_0001", labelled=True, long_axis=3)
+    out = tmp_path / "out"
+    assert prepare("rescan", tmp_path, out) == 0
+    row = _rows(out / "cohort.csv")["G1_s_0001"]
+    assert (row["ed_frame"], row["es_frame"], row["n_frames"]) == ("1", "3", "3")
+    assert verify("rescan", out) == 0
 
 
 def test_labelled_test_pairs_do_not_clash_with_the_rows_of_labels(tmp_path):

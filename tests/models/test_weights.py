@@ -14,7 +14,8 @@ from cinema_lightning.errors import CinemaError
 from cinema_lightning.models import weights
 from cinema_lightning.models.layout import published_slots, to_published
 from cinema_lightning.models.mae import MaskedAutoencoder
-from cinema_lightning.models.weights import load_published, load_published_mae, save_published
+from cinema_lightning.models.weights import config_spacing, load_published, load_published_mae, save_published
+from cinema_lightning.published import published_network
 
 GOLDEN = Path(os.environ.get("CINEMA_GOLDEN", Path(__file__).parents[1] / "golden"))
 VIEWS = ["sax", "lax_2c", "lax_3c", "lax_4c"]
@@ -192,3 +193,23 @@ def test_saving_beside_another_network_is_refused(saved):
         save_published(other, path.with_name("other.safetensors"))
     with pytest.raises(CinemaError, match=r"must end in \.safetensors"):
         save_published(other, path.with_suffix(".pt"))
+
+
+def test_the_voxel_size_is_kept_with_the_weights(tmp_path):
+    path = tmp_path / "small" / "cinema.safetensors"
+    model = MaskedAutoencoder(["sax", "lax_4c"], input_size={"sax": (32, 32, 4), "lax_4c": (32, 32)}, size="tiny")
+    save_published(model, path, {"sax": [3.0, 3.0, 10.0], "lax_4c": [4.0, 4.0]})
+    wanted = {"sax": [3.0, 3.0, 10.0], "lax_4c": [4.0, 4.0]}
+    hparams, _ = published_network(path, {})
+    assert hparams["spec"]["spacing"] == wanted
+    config = path.with_name("config.yaml")
+    content = yaml.safe_load(config.read_text())
+    content["data"]["lax"]["spacing"] = [1.0, 1.0, 1.0]  # published values of planes have three numbers
+    config.write_text(yaml.safe_dump(content))
+    assert config_spacing(config)["lax_2c"] == [1.0, 1.0]
+    content["data"]["sax"]["spacing"] = "fine"
+    config.write_text(yaml.safe_dump(content))
+    with pytest.raises(CinemaError, match=r"config\.yaml: the spacing of sax is fine; it should be 3 voxel sizes"):
+        config_spacing(config)
+    config.unlink()
+    assert published_network(path, {})[0]["spec"]["spacing"] == {}

@@ -1,5 +1,6 @@
 """Cohorts made on demand: which folder is used, what is made in it, and what happens when that goes wrong."""
 
+import dataclasses
 import logging
 import threading
 from pathlib import Path
@@ -8,15 +9,46 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from cinema_lightning.configs import packaged_folder, read_config
 from cinema_lightning.data.store import open_series, series_path
 from cinema_lightning.datasets.base import DATASETS
 from cinema_lightning.errors import CinemaError
 from cinema_lightning.phantom.command import phantom
-from cinema_lightning.phantom.overlay import PhantomCohort, ensure_cohort
+from cinema_lightning.phantom.overlay import ROOT, PhantomCohort, data_folder, ensure_cohort
 from cinema_lightning.phantom.raw.base import LAYOUTS
 from cinema_lightning.prepare.verify import verify
 
 SMALL = PhantomCohort(subjects=2, frames=3, workers=1)
+
+
+@pytest.mark.parametrize("named", [ROOT, "phantom/", "here/phantoms"])
+def test_phantoms_are_made_where_nothing_is_named(named, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    cohort = dataclasses.replace(SMALL, root="here/phantoms")
+    assert data_folder(named, cohort) == Path("here/phantoms/plain")
+    assert len(_table(tmp_path / "here/phantoms/plain")) == 2
+    assert [path.name for path in tmp_path.iterdir()] == ["here"]
+
+
+@pytest.mark.parametrize("dataset", [None, "acdc"])
+def test_what_is_named_is_taken_as_it_is_and_never_made(dataset, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(CinemaError, match=r"no data folder cohrt, .* --phantom\.root cohrt"):
+        data_folder("cohrt", SMALL, dataset)
+    for name in ("empty", "store"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "store" / "cohort.csv").write_text("id\n")
+    (tmp_path / "store" / "phantom.json").write_text("{}")  # as `cinema phantom --out store` leaves it
+    for name in ("empty", "store"):
+        before = _times(tmp_path / name)
+        assert data_folder(name, SMALL, dataset) == Path(name)
+        assert _times(tmp_path / name) == before
+    assert {path.name for path in tmp_path.iterdir()} == {"empty", "store"}
+
+
+def test_the_overlay_names_nothing():
+    content = read_config(packaged_folder() / "phantom.yaml")
+    assert content["data"]["init_args"]["root"] == content["phantom"]["root"] == ROOT
 
 
 def _table(folder: Path) -> pd.DataFrame:
@@ -114,7 +146,7 @@ def test_unknown_dataset(tmp_path):
 def test_a_folder_that_cannot_be_made(tmp_path):
     (tmp_path / "file").write_text("")
     for dataset in (None, "acdc"):
-        with pytest.raises(CinemaError, match=r"set data\.root to another folder"):
+        with pytest.raises(CinemaError, match=r"set phantom\.root to another folder"):
             ensure_cohort(tmp_path / "file" / "inside", SMALL, dataset)
 
 

@@ -186,7 +186,13 @@ def test_preparation_finds_the_truth(tmp_path, dataset):
         assert [table[name]["es_frame"] for name in table] == [truth[name]["es_frame"] for name in table]
     if dataset == "kaggle":
         said = " ".join(row["reason"] for row in rows(out / "warnings.csv"))
-        for flaw in ("is at the same place", "3 of 4 frames", "cannot be read", "sax_15 is left out", "all black"):
+        for flaw in (
+            "is at the same place, and comes later",
+            "3 of 4 frames",
+            "cannot be read",
+            "sax_15 is left out",
+            "all black",
+        ):
             assert flaw in said
         for name, row in table.items():
             assert float(row["lv_edv"]) == pytest.approx(float(truth[name]["lv_edv_true"]), abs=0.06)

@@ -1,6 +1,8 @@
 """The runner on tiny ACDC folders: resuming, failing, sharding, stopping."""
 
 import csv
+import errno
+import fcntl
 import os
 import shutil
 import signal
@@ -207,6 +209,19 @@ def test_one_run_at_a_time(tmp_path):
     with command._scratch(out, ""), pytest.raises(CinemaError, match="Another run prepares"):
         prepare("acdc", raw, out)
     assert prepare("acdc", raw, out) == 0
+
+
+@pytest.mark.parametrize("number", [errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP])
+def test_a_file_system_without_locks_is_no_other_run(number, tmp_path, monkeypatch):
+    def flock(*_args):
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(fcntl, "flock", flock)
+    raw, out = _acdc(tmp_path, 1), tmp_path / "out"
+    with pytest.warns(UserWarning, match="cannot be locked on this file system"):
+        assert prepare("acdc", raw, out) == 0
+    assert [row["id"] for row in _rows(out / "cohort.csv")] == ["patient001"]
+    assert not (out / ".prepare").exists()
 
 
 def test_leftovers_of_a_killed_run_are_removed(tmp_path):

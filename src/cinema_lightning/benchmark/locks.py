@@ -1,13 +1,14 @@
 """Locks that hold on a shared file system, where ``flock`` does not: hard links, generations and heartbeats.
 
 A lock is a folder of numbered files, one per holder (``000001``, ``000002``, ...). Whoever makes the next number by
-``link``, which the server does atomically, holds the lock; nobody ever deletes a number, so that two takers of one
-stale lock meet at the same next number and one of them loses. The holder refreshes its file's time every few seconds;
-releasing writes ``released`` into the holder's own file.
+``link``, which the server does atomically, holds the lock (by exclusive creation, where there are no hard links);
+nobody ever deletes a number, so that two takers of one stale lock meet at the same next number and one of them loses.
+The holder refreshes its file's time every few seconds; releasing writes ``released`` into the holder's own file.
 """
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import socket
@@ -26,6 +27,9 @@ from cinema_lightning.files import replacing
 HEARTBEAT_SECONDS = 20.0
 STALE_SECONDS = 300.0
 """Without a heartbeat for so long a holder counts as dead. Far above what a busy file server delays a write by."""
+
+_NO_LINKS = (errno.EPERM, errno.ENOSYS, errno.EOPNOTSUPP, errno.EMLINK)
+"""How file systems say that they know no hard links."""
 
 
 @dataclass(frozen=True)
@@ -178,7 +182,7 @@ class Lock:
             None when it is taken; else who holds it.
 
         Raises:
-            CinemaError: If the file system lets nobody write or knows no hard links.
+            CinemaError: If the file system lets nobody write.
         """
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
@@ -209,12 +213,25 @@ class Lock:
             # an answer lost on the way makes NFS ask again: the link may be ours
             return temporary.stat().st_nlink == 2 and target.samefile(temporary)
         except OSError as error:
+            if error.errno in _NO_LINKS:
+                return self._create(target)
             raise CinemaError(
-                f"{target} cannot be linked ({error.strerror or error}); put the benchmark's root on a file system "
-                "that can be written and knows hard links."
+                f"{target} cannot be made ({error.strerror or error}); put the benchmark's root on a file system "
+                "that can be written."
             ) from error
         finally:
             temporary.unlink(missing_ok=True)
+        return True
+
+    def _create(self, target: Path) -> bool:
+        """Makes the next number where there are no hard links: not whole at once, but by one process only."""
+        try:
+            with target.open("x", encoding="utf-8") as file:
+                file.write(json.dumps(self._facts))
+        except FileExistsError:
+            return False
+        except OSError as error:
+            raise CinemaError(f"{target} cannot be made ({error.strerror or error}); mend the folder.") from error
         return True
 
     def _file(self, generation: int) -> Path:

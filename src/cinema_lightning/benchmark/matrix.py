@@ -17,6 +17,7 @@ from typing import Any, Literal
 
 from cinema_lightning.configs import find_config, packaged_folder
 from cinema_lightning.errors import CinemaError
+from cinema_lightning.paths import expanded
 
 Kind = Literal["dense", "pooled"]
 KINDS: tuple[Kind, ...] = ("dense", "pooled")
@@ -158,7 +159,7 @@ class _Reader:
             displays[f"task:{name}"] = str(task.get("display", name))
         for of_kind in arms.values():
             displays |= {f"arm:{arm}": str(options.get("display", arm)) for arm, options in of_kind.items()}
-        own = Path(str(top.get("root", top.get("name", self.path.stem))))
+        own = Path(expanded(str(top.get("root", top.get("name", self.path.stem))), f"{self.path}: key 'root'"))
         return Matrix(self.path, str(top.get("name", self.path.stem)), root or own, tuple(cells), displays)
 
     def cells_of(self, name: str, task: dict[str, Any], top: dict[str, Any], arms: dict[str, Any]) -> list[Cell]:

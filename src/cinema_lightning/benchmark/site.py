@@ -10,6 +10,7 @@ from typing import Any
 
 from cinema_lightning.configs import find_config
 from cinema_lightning.errors import CinemaError
+from cinema_lightning.paths import expanded
 
 
 @dataclass(frozen=True)
@@ -102,4 +103,4 @@ def _value(path: Path, key: str, value: Any) -> Any:
         return [str(line) for line in value]
     if isinstance(value, dict):
         return {str(name): str(text) for name, text in value.items()}
-    return value
+    return expanded(str(value), f"{path}: key 'python'") if key == "python" else value

@@ -23,6 +23,7 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 
 from cinema_lightning.callbacks.monitor import deciding_metric
 from cinema_lightning.errors import CinemaError
+from cinema_lightning.models.foreign import broken_checkpoint, unfit
 
 STOPPED_EXIT_CODE = 75
 """Exit code of a run that a signal stopped after it saved (EX_TEMPFAIL): a batch script may requeue on it."""
@@ -79,12 +80,9 @@ def load_checkpoint(path: str | Path, mmap: bool = False) -> dict[str, Any]:
     try:
         content = torch.load(path, map_location="cpu", weights_only=True, mmap=mmap)
     except Exception as error:
-        raise CinemaError(
-            f"{path} cannot be read as a checkpoint ({_first_line(error)}); it is truncated, of another kind, or holds "
-            "more than weights and plain values. Use another checkpoint."
-        ) from error
+        raise broken_checkpoint(path, error) from error
     if not isinstance(content, dict) or "state_dict" not in content:
-        raise CinemaError(f"{path} holds no Lightning checkpoint (no 'state_dict'); give a .ckpt file of a run.")
+        raise unfit(path)
     return content
 
 

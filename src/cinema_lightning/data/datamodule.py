@@ -20,10 +20,20 @@ from cinema_lightning.data.evaluation import Evaluation, Split
 from cinema_lightning.data.loader import BatchLoader
 from cinema_lightning.data.nifti import NiftiReader
 from cinema_lightning.data.sampler import ViewGroupSampler
+from cinema_lightning.data.spacing import (
+    Option,
+    Spacing,
+    check_spacing,
+    checked_option,
+    plain_spacing,
+    spacing_here,
+    wanted_spacing,
+)
 from cinema_lightning.data.splits import limit_subjects, split_rows
 from cinema_lightning.data.table import Cohort, mask_of, read_cohort
 from cinema_lightning.data.transforms import PLAN, Fit, PretrainAugment
 from cinema_lightning.errors import CinemaError
+from cinema_lightning.imaging.nifti import Geometry
 from cinema_lightning.views import VIEWS, get_view
 
 
@@ -39,6 +49,12 @@ class CineDataModule(Evaluation, L.LightningDataModule):
         views: Views to use. A study is used with those of them that it has.
         input_size: Size of the network's input in voxels by view name, e.g. {sax: [192, 192, 16]}; views that are not
             named keep the published size.
+        spacing: Voxel size in mm that plain NIfTI files are brought to: that at which the network was trained, and in
+            training the dataset's or the published one (auto); each scan's own (own); or by view, e.g.
+            {sax: [1, 1, 10]}. A store is used as it is, and refused where the network was trained at another size;
+            own says that this is meant.
+        geometry: What to believe of a plain NIfTI file whose sform says another voxel size than its pixdim: sform or
+            pixdim; by default it is refused.
         batch_size: Samples per device and step. Halved, with a warning, where the training set is smaller.
         val_batch_size: Samples per device in validation, test and prediction; the batch size where not given.
         num_workers: Processes per device that read files; 0 reads in the main process.
@@ -69,6 +85,8 @@ class CineDataModule(Evaluation, L.LightningDataModule):
         root: str,
         views: list[str] = list(VIEWS),  # noqa: B006  (shown by --help; never changed)
         input_size: dict[str, list[int]] | None = None,
+        spacing: Option = "auto",
+        geometry: Geometry = "refuse",
         batch_size: int = 16,
         val_batch_size: int | None = None,
         num_workers: int = 4,
@@ -86,6 +104,8 @@ class CineDataModule(Evaluation, L.LightningDataModule):
         self.root = root
         self.views = _checked_views(views)
         self.input_size = _checked_sizes(self.views, input_size)
+        self.spacing = checked_option(spacing)
+        self.geometry: Geometry = geometry
         self.batch_size = batch_size
         self.val_batch_size = val_batch_size
         self.num_workers = num_workers
@@ -99,14 +119,26 @@ class CineDataModule(Evaluation, L.LightningDataModule):
         self.predict_split = predict_split
         self.predict_frames = predict_frames
         self.train_sampler: ViewGroupSampler | None = None
+        self._trained_at: dict[str, Any] | None = None
         self._ready = False
         self._resume: tuple[int, int] | None = None
 
     @property
     def spec(self) -> dict[str, Any]:
-        """Facts that the network is built from, plain types only: views, input_size and channels."""
+        """Facts that the network is built from, plain types only: views, input_size, spacing and channels.
+
+        ``spacing`` is the voxel size in mm by view, None where images keep their own; it takes a look at the data.
+        """
+        if not self._ready:
+            self._open()
         sizes = {view: list(size) for view, size in self.input_size.items()}
-        return {"views": list(self.views), "input_size": sizes, "channels": 1}
+        spacing = plain_spacing(self._spacing_here())
+        return {"views": list(self.views), "input_size": sizes, "spacing": spacing, "channels": 1}
+
+    @property
+    def dataset_spacing(self) -> dict[str, Any]:
+        """Voxel sizes that the dataset declares where they are not the views' own; None keeps each image's."""
+        return {}
 
     @property
     def run_seed(self) -> int:
@@ -127,6 +159,7 @@ class CineDataModule(Evaluation, L.LightningDataModule):
         """
         self.views = list(spec["views"])
         self.input_size = {view: tuple(size) for view, size in spec["input_size"].items()}
+        self._trained_at = dict(spec.get("spacing") or {})
         self._ready = False
 
     # What subclasses may replace.
@@ -156,10 +189,11 @@ class CineDataModule(Evaluation, L.LightningDataModule):
             stage: fit, validate, test or predict; None for all.
 
         Raises:
-            CinemaError: If there is no data, or none for this stage.
+            CinemaError: If there is no data, none for this stage, or of another voxel size than the network's.
         """
         if not self._ready:
             self._open()
+        check_spacing(self.cohort, self._spacing_here, self._trained_at, self.spacing)
         if stage in ("fit", None):
             if self.n_train == 0:
                 raise CinemaError(
@@ -242,7 +276,8 @@ class CineDataModule(Evaluation, L.LightningDataModule):
         return (epochs.processed + 1, 0) if complete else (epochs.processed, used)
 
     def _open(self) -> None:
-        self.cohort = read_cohort(self.root)
+        wanted = wanted_spacing(self.views, self.spacing, self._trained_at, self.dataset_spacing)
+        self.cohort = read_cohort(self.root, self.views, wanted, self.geometry)
         # The masks of the views asked for; other views are as if they were not there.
         self._masks = self.cohort.view_masks & np.uint8(mask_of(self.views))
         splits = split_rows(self.cohort, self.val_fraction, self.run_seed, self.test_fraction)
@@ -262,6 +297,9 @@ class CineDataModule(Evaluation, L.LightningDataModule):
         if self.limit_subjects is not None:
             self.rows["train"] = limit_subjects(self.cohort, self.rows["train"], self.limit_subjects, self.run_seed)
         self._ready = True
+
+    def _spacing_here(self) -> Spacing:
+        return spacing_here(self.cohort, self._masks, self.views, self.dataset_spacing)
 
     def _usable(self, rows: np.ndarray) -> np.ndarray:
         counts = np.array([mask.bit_count() for mask in range(256)])[self._masks[rows]]

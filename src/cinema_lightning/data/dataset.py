@@ -162,7 +162,9 @@ class FrameDataset(Dataset[Any]):
             frame = int(generator(self.seed, draw.epoch, name, "frame").integers(most))
         elif frame >= most:
             raise CinemaError(f"Frame {frame} was asked for, but there are {most}.")
-        return frame, {view: [same_phase(frame, most, one.n_frames)] for view, one in series.items()}
+        longest = next(one for one in series.values() if one.n_frames == most)
+        phase = phase_name(frame, longest.phases)
+        return frame, {view: [same_phase(frame, most, one, phase)] for view, one in series.items()}
 
     def _warn_if_constant(self, voxels: np.ndarray, series: SeriesLike, frame: int) -> None:
         if voxels.min() == voxels.max() and str(series.path) not in self._warned:
@@ -170,8 +172,26 @@ class FrameDataset(Dataset[Any]):
             warnings.warn(f"{series.path}: frame {frame} is constant and is used as zeros.", stacklevel=3)
 
 
-def same_phase(frame: int, of: int, count: int) -> int:
-    """The frame of a series of ``count`` that is as far in the cycle as ``frame`` is in a series of ``of`` frames."""
+def phase_name(frame: int, phases: Mapping[str, int]) -> str:
+    """What a frame is called, ``ed`` or ``es``; empty where it has no name."""
+    return next((name for name, number in phases.items() if number == frame), "")
+
+
+def same_phase(frame: int, of: int, series: SeriesLike, phase: str = "") -> int:
+    """The frame of a series that belongs to a frame of another.
+
+    Args:
+        frame: The frame, of a series of ``of`` frames.
+        of: Their number.
+        series: The series to find one in.
+        phase: What the frame is called, see :func:`phase_name`.
+
+    Returns:
+        The frame that the series calls so too, else the one that is as far in the cycle.
+    """
+    if phase in series.phases:
+        return series.phases[phase]
+    count = series.n_frames
     return frame if of == count else round(frame / max(of - 1, 1) * (count - 1))
 
 

@@ -10,6 +10,7 @@ import torch
 from torch.utils.data import DataLoader
 
 from cinema_lightning.data.dataset import FrameDataset
+from cinema_lightning.data.native import Native, native_of
 from cinema_lightning.data.sampler import ViewGroupSampler
 from cinema_lightning.data.table import Cohort, views_of
 from cinema_lightning.data.transforms import Fit
@@ -80,6 +81,16 @@ class Evaluation:
                 assert isinstance(found, dict)
                 batch = transform.prepare(found)
                 yield transform.apply({k: v.to(device) if isinstance(v, torch.Tensor) else v for k, v in batch.items()})
+
+    def native(self, study: str, view: str) -> Native:
+        """How the image of a study came: its own grid, and its dataset's codes.
+
+        Args:
+            study: The id.
+            view: View name.
+        """
+        series = self.cohort.reader.open(study, view)
+        return native_of(series.info, series.shape)
 
     def restrict_prediction(
         self, ids: Callable[[Iterable[str]], list[str]], done: set[tuple[str, int]] | None = None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from cinema_lightning.datasets.base import CINE_LABELS, DATASETS
@@ -21,6 +21,7 @@ class Facts:
         views: Views that a complete study has.
         labels: Class code of the label maps -> name; empty where there are no label maps.
         classes: Column -> its classes in the order of the network's outputs.
+        spacing: Voxel size after preparation per view, mm, where it is not the view's own; None keeps the image's.
     """
 
     name: str
@@ -28,6 +29,7 @@ class Facts:
     views: tuple[str, ...]
     labels: Mapping[int, str]
     classes: Mapping[str, tuple[str, ...]]
+    spacing: Mapping[str, tuple[float, ...] | None] = field(default_factory=dict)
 
 
 # Stores that `cinema phantom --out DIR` writes without a raw layout; their columns are those of every cohort table.
@@ -62,7 +64,7 @@ def facts_of(dataset: str | None) -> Facts:
         known = ", ".join([*DATASETS, PHANTOM.name])
         raise CinemaError(f"There is no dataset called '{dataset}'; data.dataset is one of {known}.")
     found = DATASETS[dataset]
-    return Facts(found.name, found.display, found.views, found.labels, found.classes)
+    return Facts(found.name, found.display, found.views, found.labels, found.classes, found.spacing)
 
 
 def check_made_of(provenance: Mapping[str, Any], facts: Facts, source: str) -> None:

@@ -133,13 +133,18 @@ class LabelledData(CineDataModule):
     # ------------------------------------------------------------------ facts
 
     @property
+    def dataset_spacing(self) -> dict[str, Any]:
+        """See :meth:`CineDataModule.dataset_spacing`."""
+        return dict(self.facts.spacing)
+
+    @property
     def spec(self) -> dict[str, Any]:
         """Facts that the network and the task are built from, plain types only.
 
-        Beside views, input_size and channels: ``kind``, ``dataset``, ``channel_names``, ``spacing_known``, ``n_train``
-        (samples), ``n_subjects`` (that train), ``split`` (what the splits are
-        drawn with), and by kind ``classes``, ``label_codes``, ``class_counts``, ``target``,
-        ``mean``, ``std``, ``landmarks``, ``n_events``. Reads the table.
+        Beside views, input_size, spacing and channels: ``kind``, ``dataset``, ``channel_names``, ``spacing_known``,
+        ``n_train`` (samples), ``n_subjects`` (that train), ``split`` (what the splits are drawn with), and by kind
+        ``classes``, ``label_codes``, ``class_counts``, ``target``, ``mean``, ``std``, ``landmarks``, ``n_events``.
+        Reads the table.
         """
         if self._predicting and self._followed is not None:
             return dict(self._followed)
@@ -372,6 +377,7 @@ class LabelledData(CineDataModule):
             str(self.cohort.source),
             self.channels(),
             tuple(extras),
+            self._phases,
         )
 
     def _prediction_dataset(self) -> FrameDataset:

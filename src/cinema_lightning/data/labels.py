@@ -9,10 +9,10 @@ from typing import Any, Literal, Protocol
 
 import numpy as np
 
-from cinema_lightning.data.dataset import FrameDataset, Sample, same_phase
+from cinema_lightning.data.dataset import FrameDataset, Sample, phase_name, same_phase
 from cinema_lightning.data.sampler import Draw
 from cinema_lightning.data.store import Series, open_series, series_path
-from cinema_lightning.data.table import Reader, SeriesLike
+from cinema_lightning.data.table import Reader, SeriesLike, numbers_of, read_cells
 from cinema_lightning.errors import CinemaError
 
 IGNORE = 255
@@ -155,23 +155,18 @@ def read_landmarks(root: Path) -> Any:
     Raises:
         CinemaError: If there is none, or a cell cannot be used.
     """
-    import pandas as pd
-
     path = Path(root) / LANDMARKS
     if not path.is_file():
         raise CinemaError(
             f"{path} is missing, so there are no landmarks to train on: prepare a dataset that has them "
             "(`cinema prepare landmark`), or make phantoms with `cinema phantom --out DIR`."
         )
-    try:
-        table = pd.read_csv(path, dtype={"id": str, "view": str, "landmark": str}, keep_default_na=False)
-    except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
-        raise CinemaError(f"{path} is not a CSV table ({str(error).strip()}); prepare the data again.") from None
+    table = read_cells(path, ("id", "view", "landmark"))
     missing = [name for name in ("id", "view", "frame", "landmark", "x", "y") if name not in table]
     if missing:
         raise CinemaError(f"{path} has no column '{missing[0]}'; prepare the data again.")
     for column in ("frame", "x", "y"):
-        values = pd.to_numeric(table[column], errors="coerce")
+        values = numbers_of(table[column], f"{path}, column '{column}'")
         wrong = np.flatnonzero(~np.isfinite(values))
         if len(wrong):
             cell = table[column].iloc[wrong[0]]
@@ -215,6 +210,8 @@ class LabelledDataset(FrameDataset):
         channels: ``frame``: the frame alone; ``series``: all frames of the series, which are sequences; or (n, C)
             frames of each row, -1 where unknown.
         extras: What to read beside the images.
+        phases: (n, 2) ED and ES frame of each row, NaN where unknown; a view whose files are named after phases follows
+            by name.
     """
 
     def __init__(
@@ -225,8 +222,10 @@ class LabelledDataset(FrameDataset):
         source: str,
         channels: Literal["frame", "series"] | np.ndarray = "frame",
         extras: Sequence[Extra] = (),
+        phases: np.ndarray | None = None,
     ) -> None:
         super().__init__(ids, reader, seed, source)
+        self.phases = np.full((len(ids), 2), np.nan) if phases is None else phases
         self.channels = channels
         self.extras = tuple(extras)
 
@@ -253,8 +252,13 @@ class LabelledDataset(FrameDataset):
         for frame in wanted:
             if not 0 <= frame < count:
                 raise CinemaError(f"Frame {frame} was asked for, but there are {count}.")
+        reference = series["sax"] if "sax" in series else next(one for one in series.values() if one.n_frames == most)
+        table = zip(("ed", "es"), self.phases[draw.row], strict=True)
+        names = reference.phases or {name: int(number) for name, number in table if np.isfinite(number)}
+        phases = [phase_name(frame, names) for frame in wanted]
         return wanted[0], {
-            view: [same_phase(frame, count, one.n_frames) for frame in wanted] for view, one in series.items()
+            view: [same_phase(frame, count, one, phase) for frame, phase in zip(wanted, phases, strict=True)]
+            for view, one in series.items()
         }
 
 

@@ -15,10 +15,11 @@ from __future__ import annotations
 
 import os
 import struct
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Literal
 
 import numpy as np
@@ -150,7 +151,10 @@ class Series:
         path: The file.
         shape: Shape of one frame, (X, Y, Z) or (X, Y).
         n_frames: Number of frames.
+        phases: Nothing: which frames are ED and ES stands in the table.
     """
+
+    phases: Mapping[str, int] = MappingProxyType({})
 
     def __init__(self, path: Path) -> None:
         import blosc2

@@ -7,6 +7,7 @@ NIfTI files (see :mod:`cinema_lightning.data.nifti`), which is listed.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +19,8 @@ from cinema_lightning.data import nifti
 from cinema_lightning.data.store import Series, SeriesInfo, open_series, series_path
 from cinema_lightning.errors import CinemaError
 from cinema_lightning.files import replacing
+from cinema_lightning.imaging.nifti import Geometry
+from cinema_lightning.tables import column_numbers, open_table
 from cinema_lightning.views import VIEWS, get_view
 
 if TYPE_CHECKING:
@@ -44,6 +47,7 @@ class SeriesLike(Protocol):
     path: Path
     shape: tuple[int, ...]
     n_frames: int
+    phases: Mapping[str, int]
 
     @property
     def info(self) -> SeriesInfo:
@@ -119,21 +123,19 @@ class Cohort:
             (n,) float64, NaN where the cell is empty; all NaN where there is no such column.
 
         Raises:
-            CinemaError: If a cell is not a number; names the row.
+            CinemaError: If a cell is not a number, or can be read in two ways; names the row or the cell.
         """
-        import pandas as pd
-
         if column not in self.table:
             return np.full(len(self), np.nan)
         cells = self.table[column]
-        values = pd.to_numeric(cells, errors="coerce")
-        wrong = np.flatnonzero(values.isna() & cells.notna())
+        values = numbers_of(cells, f"{self.source}, column '{column}'")
+        wrong = np.flatnonzero(np.isnan(values) & cells.notna().to_numpy())
         if len(wrong):
             raise CinemaError(
                 f"{self.source}: row '{self.ids[wrong[0]]}' has '{cells.iloc[wrong[0]]}' in column {column}, "
                 "which is not a number; mend it or leave the cell empty."
             )
-        return values.to_numpy(dtype=np.float64)
+        return values
 
     def texts(self, column: str) -> list[str | None]:
         """A column's cells as the names of classes.
@@ -162,11 +164,19 @@ class Cohort:
         )
 
 
-def read_cohort(root: str | Path) -> Cohort:
+def read_cohort(
+    root: str | Path,
+    views: Sequence[str] = tuple(VIEWS),
+    spacing: Mapping[str, Sequence[float] | None] | None = None,
+    geometry: Geometry = "refuse",
+) -> Cohort:
     """Opens a prepared store or a folder of NIfTI files.
 
     Args:
         root: The folder.
+        views: Of NIfTI files, the views to look at: what the files of others are called changes nothing.
+        spacing: Of NIfTI files, the voxel size in mm that they are brought to by view; their own where there is none.
+        geometry: Of NIfTI files, what to believe where a header contradicts itself.
 
     Returns:
         The cohort.
@@ -178,7 +188,7 @@ def read_cohort(root: str | Path) -> Cohort:
     if not root.is_dir():
         raise CinemaError(f"There is no data folder {root}: {GET_DATA}.")
     path = root / TABLE
-    return _read_table(path) if path.is_file() else _read_folder(root)
+    return _read_table(path) if path.is_file() else _read_folder(root, views, spacing, geometry)
 
 
 def write_cohort(root: str | Path, rows: Iterable[Mapping[str, Any]]) -> Path:
@@ -208,20 +218,9 @@ def write_cohort(root: str | Path, rows: Iterable[Mapping[str, Any]]) -> Path:
 
 
 def _read_table(path: Path) -> Cohort:
-    import pandas as pd
-
-    try:
-        # Ids stay text ("0012"); only an empty cell is unknown, since NA and None can be names.
-        text = dict.fromkeys(_TEXT, str)
-        table = pd.read_csv(path, dtype=text, keep_default_na=False, na_values=[""], encoding="utf-8", low_memory=False)
-    except pd.errors.EmptyDataError:
-        raise CinemaError(f"{path} is empty: {GET_DATA}.") from None
-    except UnicodeDecodeError:
-        raise CinemaError(f"{path} is not UTF-8 text; save the table again with UTF-8 encoding.") from None
-    except pd.errors.ParserError as error:
-        raise CinemaError(f"{path} is not a CSV table ({str(error).strip()}); mend that line.") from None
-    except OSError as error:
-        raise CinemaError(f"{path} cannot be read ({error.strerror}); mend its permissions.") from error
+    if path.stat().st_size == 0:
+        raise CinemaError(f"{path} is empty: {GET_DATA}.")
+    table = read_cells(path, _TEXT)
     missing = [column for column in ("id", "views") if column not in table]
     if missing:
         raise CinemaError(f"{path} has no column '{missing[0]}'; prepare the data again or add it.")
@@ -232,6 +231,60 @@ def _read_table(path: Path) -> Cohort:
     table["split"] = _splits(path, table)
     ids = table["id"].to_numpy(dtype=str)
     return Cohort(path.parent, path, table, ids, _view_masks(path, table), StoreReader(path.parent))
+
+
+def read_cells(path: Path, texts: Iterable[str]) -> pd.DataFrame:
+    """Reads a table with pandas, which is fast; what is wrong with a row is found and said before.
+
+    Args:
+        path: The file.
+        texts: Columns that stay text though they may look like numbers ("0012").
+
+    Returns:
+        Its cells, blank rows left out; only an empty cell is unknown, since NA and None can be names.
+
+    Raises:
+        CinemaError: If it cannot be read or a row does not fit the header; names the row.
+    """
+    import pandas as pd
+
+    table = open_table(path)
+    table.check()
+    used = [place for place, name in enumerate(table.columns) if name]
+    cells = pd.read_csv(
+        path,
+        sep=table.delimiter,
+        encoding=table.encoding,
+        header=None,
+        skiprows=table.header,
+        names=[table.columns[place] for place in used],
+        usecols=used,
+        index_col=False,
+        dtype=dict.fromkeys(texts, str),
+        keep_default_na=False,
+        na_values=[""],
+        low_memory=False,
+    )
+    return cells.dropna(how="all", ignore_index=True)
+
+
+def numbers_of(cells: pd.Series[Any], what: str) -> np.ndarray:
+    """A column as numbers, see :func:`cinema_lightning.tables.plain_numbers`.
+
+    Args:
+        cells: The column, as pandas read it.
+        what: What to call it in a message.
+
+    Returns:
+        (n,) float64, NaN where a cell is empty or no number.
+    """
+    import pandas as pd
+
+    values = pd.to_numeric(cells, errors="coerce")
+    if not (values.isna() & cells.notna()).any():
+        return values.to_numpy(dtype=np.float64)
+    texts = ("" if cell is None or cell != cell else str(cell) for cell in cells)
+    return np.array(column_numbers(texts, what), dtype=np.float64)
 
 
 def _check_ids(path: Path, ids: pd.Series[str]) -> None:
@@ -296,20 +349,29 @@ def views_of(mask: int) -> tuple[str, ...]:
     return tuple(view for view, bit in VIEW_BITS.items() if mask & bit)
 
 
-def _read_folder(root: Path) -> Cohort:
+def _read_folder(
+    root: Path, wanted: Sequence[str], spacing: Mapping[str, Sequence[float] | None] | None, geometry: Geometry
+) -> Cohort:
     import pandas as pd
 
-    files = nifti.scan(root)
-    if not files:
+    found = nifti.scan(root)
+    if not found:
         raise CinemaError(f"{root} holds neither {TABLE} nor NIfTI files named <id>/<view>.nii.gz: {GET_DATA}.")
-    rows = []
-    for study, views in files.items():
-        known: dict[str, int] = {}
-        for paths in views.values():
-            known = nifti.phases(paths) or known
-        frames = {f"{phase}_frame": frame for phase, frame in known.items()}
+    rows, mixed = [], []
+    for study, views in found.items():
+        phases, agree = nifti.study_phases({view: paths for view, paths in views.items() if view in wanted})
+        mixed += [] if agree else [study]
+        frames = {f"{phase}_frame": frame for phase, frame in phases.items()}
         names = " ".join(view for view in VIEWS if view in views)
         rows.append({"id": study, "subject": study, "split": "", "views": names, **frames})
+    if mixed:
+        warnings.warn(
+            f"{root}: of {len(mixed)} studies (the first is '{mixed[0]}') the files name ED and ES in some views only, "
+            "so that the frames of the others cannot be told to belong to them, and the study's ED and ES are not "
+            "known; name them in all views, or ask for those views alone that name them (data.views).",
+            stacklevel=2,
+        )
     table = pd.DataFrame(rows)
     masks = _view_masks(root, table)
-    return Cohort(root, root, table, table["id"].to_numpy(dtype=str), masks, nifti.NiftiReader(files))
+    reader = nifti.NiftiReader(found, spacing, geometry)
+    return Cohort(root, root, table, table["id"].to_numpy(dtype=str), masks, reader)

@@ -19,7 +19,7 @@ from cinema_lightning.datasets.base import (
 )
 from cinema_lightning.datasets.files import body_mass_index, find_folder, metres, number, tidy, whole
 from cinema_lightning.errors import CinemaError
-from cinema_lightning.imaging.nifti import read_nifti, read_series
+from cinema_lightning.imaging.nifti import read_volume
 from cinema_lightning.listing import list_paths
 
 FOLDERS = {"training": "train", "testing": "test"}
@@ -40,6 +40,7 @@ class Acdc(Dataset):
     classes: ClassVar[dict[str, tuple[str, ...]]] = {"pathology": ("DCM", "HCM", "MINF", "NOR", "RV")}
     regression = ("lv_ef", "rv_ef", "bmi")
     measures = "volumes"
+    nifti = True
     splits = "testing/ is test; of training/, two subjects per pathology (seed 0) validate"
 
     def cases(self, raw: Path) -> list[CaseRef]:
@@ -51,18 +52,24 @@ class Acdc(Dataset):
             for folder in list_paths(root / part)
             if folder.is_dir()
         ]
-        validate = _validation([case for case in found if case.split == "train" and case.problem is None])
-        return [replace(case, split="val") if case.id in validate else case for case in found]
+        return self.draw_validation(found)
+
+    def draw_validation(self, cases: list[CaseRef]) -> list[CaseRef]:
+        """Two training subjects per pathology validate."""
+        known = [case for case in cases if case.split == "train" and case.fields.get("pathology")]
+        validate = _validation([case for case in known if case.problem is None])
+        return [replace(case, split="val") if case.id in validate else case for case in cases]
 
     def read(self, case: CaseRef) -> RawCase:
         """See :meth:`Dataset.read`."""
         folder, name = case.sources[0], case.args["name"]
-        frames, affine = read_series(folder / f"{name}_4d.nii.gz")
-        labels = {}
-        for frame in sorted({case.args["ed_frame"], case.args["es_frame"]}):
-            labels[frame], _ = read_nifti(folder / f"{name}_frame{frame + 1:02d}_gt.nii.gz", dims=3)
+        image = read_volume(folder / f"{name}_4d.nii.gz", dims=4, geometry=case.geometry)
+        labels = {
+            frame: read_volume(folder / f"{name}_frame{frame + 1:02d}_gt.nii.gz", dims=3, geometry=case.geometry)
+            for frame in sorted({case.args["ed_frame"], case.args["es_frame"]})
+        }
         fields = {key: case.args[key] for key in ("ed_frame", "es_frame")}
-        return RawCase({"sax": RawSeries(frames, affine, labels)}, fields)
+        return RawCase({"sax": RawSeries.of(image, labels)}, fields)
 
 
 def _case(folder: Path, split: str) -> CaseRef:
@@ -73,9 +80,9 @@ def _case(folder: Path, split: str) -> CaseRef:
             f"{phase}_frame": whole(info[phase.upper()], f"{phase.upper()} in {folder / 'Info.cfg'}") - 1
             for phase in ("ed", "es")
         }
+        height, weight = metres(info.get("Height")), number(info.get("Weight"))
     except CinemaError as error:
         return CaseRef(folder.name, folder.name, split, (folder,), problem=str(error))
-    height, weight = metres(info.get("Height")), number(info.get("Weight"))
     fields: dict[str, Any] = {
         "pathology": info["Group"],
         "height": height,

@@ -11,6 +11,8 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 
 from cinema_lightning.errors import CinemaError
+from cinema_lightning.imaging.alignment import Place, Volume
+from cinema_lightning.imaging.nifti import Geometry
 from cinema_lightning.registry import Registry
 from cinema_lightning.views import get_view
 
@@ -48,6 +50,11 @@ class CaseRef:
     problem: str | None = None
     warnings: tuple[str, ...] = ()
 
+    @property
+    def geometry(self) -> Geometry:
+        """What to believe where a NIfTI header contradicts itself, as the user chose for the dataset."""
+        return self.args.get("geometry", "refuse")
+
 
 @dataclass
 class RawSeries:
@@ -56,14 +63,25 @@ class RawSeries:
     Attributes:
         frames: (T, X, Y, Z), any integer or floating type; Z = 1 for a long-axis image.
         affine: (4, 4), voxel to RAS mm.
-        labels: Frame number from 0 -> raw label map (X, Y, Z).
+        labels: Frame number from 0 -> raw label map. One with a geometry of its own is brought onto the image's grid
+            by it (or fails the study); a plain array (X, Y, Z) lies on the image voxel by voxel.
         facts: Plain values for the stored file's provenance (the names of channels, that the spacing is unknown).
+        place: Whether the header says where the image lies, see :class:`~cinema_lightning.imaging.alignment.Volume`.
+        notes: What the user should know of the image's header.
     """
 
     frames: np.ndarray
     affine: np.ndarray
-    labels: dict[int, np.ndarray] = field(default_factory=dict)
+    labels: Mapping[int, np.ndarray | Volume] = field(default_factory=dict)
     facts: dict[str, Any] = field(default_factory=dict)
+    place: Place = "known"
+    notes: tuple[str, ...] = ()
+
+    @classmethod
+    def of(cls, image: Volume, labels: Mapping[int, Volume], facts: dict[str, Any] | None = None) -> RawSeries:
+        """A series from an image file, (X, Y, Z) or (X, Y, Z, T), and the label maps of its frames."""
+        voxels = image.voxels if image.voxels.ndim == 4 else image.voxels[..., None]
+        return cls(np.moveaxis(voxels, -1, 0), image.affine, labels, facts or {}, image.place, image.notes)
 
 
 @dataclass
@@ -107,6 +125,7 @@ class Dataset(ABC):
         ed_es_from_volumes: ED and ES are the first largest and smallest LV volume over all frames.
         split_by_view: Each view is split by itself.
         splits: How the splits are made, in words.
+        nifti: Whether it is read from NIfTI files, whose headers ``--geometry`` is about.
         excluded: id -> why it is left out.
     """
 
@@ -128,6 +147,7 @@ class Dataset(ABC):
     ed_es_from_volumes: ClassVar[bool] = False
     split_by_view: ClassVar[bool] = False
     splits: ClassVar[str]
+    nifti: ClassVar[bool] = False
     excluded: ClassVar[dict[str, str]] = {}
 
     @abstractmethod
@@ -151,6 +171,17 @@ class Dataset(ABC):
         Raises:
             CinemaError: If something is missing or broken, with the file's name.
         """
+
+    def draw_validation(self, cases: list[CaseRef]) -> list[CaseRef]:
+        """Gives cases the published splits where those are drawn; by default the provider's folders or lists say.
+
+        Args:
+            cases: All cases, in the splits that they have as shipped.
+
+        Returns:
+            The same in their order, some in another split.
+        """
+        return cases
 
     def join_outcomes(self, cases: list[CaseRef], outcomes: Path) -> tuple[list[CaseRef], list[str]]:
         """Adds the cells of an outcome table to the studies; only UK Biobank has one.

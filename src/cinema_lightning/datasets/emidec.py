@@ -10,7 +10,7 @@ from cinema_lightning.datasets.base import CaseRef, Dataset, RawCase, RawSeries,
 from cinema_lightning.datasets.files import find_folder, number, sex, shuffled_split, tidy
 from cinema_lightning.errors import CinemaError
 from cinema_lightning.files import natural_key
-from cinema_lightning.imaging.nifti import read_frame, read_nifti
+from cinema_lightning.imaging.nifti import read_volume
 from cinema_lightning.listing import list_paths
 
 # Key in the text file (without the dagger that some carry) -> column of the table.
@@ -41,6 +41,7 @@ class Emidec(Dataset):
     classes: ClassVar[dict[str, tuple[str, ...]]] = {"pathology": ("N", "P")}
     columns = ("tobacco", "troponin", "killip_max", "ntprobnp", *YES_NO.values())
     measures = "proportions"
+    nifti = True
     splits = "60/20/20 within normal (N) and within pathological (P) cases, seed 0"
 
     def cases(self, raw: Path) -> list[CaseRef]:
@@ -49,18 +50,23 @@ class Emidec(Dataset):
             raw, "Case *.txt", folder="emidec-dataset-1.0.1", display=self.display, looked_for=self.looked_for
         )
         tables = sorted(list_paths(root, "Case *.txt"), key=lambda path: natural_key(path.stem[6:]))
-        found = [_case(path) for path in tables]
+        return self.draw_validation([_case(path) for path in tables])
+
+    def draw_validation(self, cases: list[CaseRef]) -> list[CaseRef]:
+        """All three splits are drawn, within N and within P."""
         splits: dict[str, str] = {}
         for group in ("N", "P"):
-            splits |= shuffled_split(case.id for case in found if case.id[:1] == group)
-        return [replace(case, split=splits.get(case.id, "")) for case in found]
+            splits |= shuffled_split(case.id for case in cases if case.id[:1] == group)
+        return [replace(case, split=splits.get(case.id, "")) for case in cases]
 
     def read(self, case: CaseRef) -> RawCase:
         """See :meth:`Dataset.read`."""
         folder = case.sources[0]
-        frames, affine = read_frame(folder / "Images" / f"{folder.name}.nii.gz")
-        label, _ = read_nifti(folder / "Contours" / f"{folder.name}.nii.gz", dims=3)
-        return RawCase({"sax": RawSeries(frames, affine, {0: label})})
+        image, label = (
+            read_volume(folder / part / f"{folder.name}.nii.gz", dims=3, geometry=case.geometry)
+            for part in ("Images", "Contours")
+        )
+        return RawCase({"sax": RawSeries.of(image, {0: label})})
 
 
 def _case(path: Path) -> CaseRef:
@@ -68,6 +74,7 @@ def _case(path: Path) -> CaseRef:
     folder = path.parent / f"Case_{name}"
     try:
         info = read_info(path)
+        numbers = {column: tidy(number(info.get(key), f"{key} in {path}")) for key, column in NUMBERS.items()}
     except CinemaError as error:
         return CaseRef(name, name, "", (folder,), problem=str(error))
     fields: dict[str, Any] = {
@@ -75,7 +82,7 @@ def _case(path: Path) -> CaseRef:
         "sex": sex(info.get("Sex")),
         "tobacco": SMOKING.get(info["Tobacco"]),
     }
-    fields |= {column: tidy(number(info.get(key))) for key, column in NUMBERS.items()}
+    fields |= numbers
     fields |= {column: info.get(key, "")[:1].upper() or None for key, column in YES_NO.items()}
     return CaseRef(name, name, "", (folder,), fields)
 

@@ -1,9 +1,7 @@
-"""What the readers share: finding the raw folder, tables with named columns, published splits, cells."""
+"""What the readers share: finding the raw folder, published splits, cells."""
 
 from __future__ import annotations
 
-import csv
-import math
 import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -13,6 +11,7 @@ import numpy as np
 
 from cinema_lightning.errors import CinemaError
 from cinema_lightning.listing import is_litter
+from cinema_lightning.tables import column_numbers, finite
 
 
 def find_folder(raw: Path, pattern: str | Sequence[str], *, folder: str, display: str, looked_for: str) -> Path:
@@ -45,51 +44,23 @@ def find_folder(raw: Path, pattern: str | Sequence[str], *, folder: str, display
     )
 
 
-def read_table(path: Path, columns: Sequence[str], *, header: bool = True) -> list[dict[str, str]]:
-    """Reads a small CSV as text.
+def number(text: Any, what: str = "A value") -> float | None:
+    """A cell that stands by itself as a finite number; None where it is empty or something else.
 
     Args:
-        path: The file; UTF-8 (with or without mark) or Latin-1.
-        columns: Columns that must be there; without a header, the names of all columns in order.
-        header: Whether the first line names the columns.
-
-    Returns:
-        One dict of stripped cells per row that is not blank; names of columns are stripped too.
+        text: The cell; a decimal comma is read too. Columns of tables are read by :mod:`cinema_lightning.tables`.
+        what: What to call it in a message.
 
     Raises:
-        CinemaError: If the file is missing, lacks a column (it is named), or a row is too short.
+        CinemaError: If it can be read in two ways, such as 1,234.
     """
-    try:
-        data = Path(path).read_bytes()
-    except OSError as error:
-        raise CinemaError(f"{path} cannot be read ({error.strerror or error}).") from None
-    try:
-        text = data.decode("utf-8-sig")
-    except UnicodeDecodeError:
-        text = data.decode("latin-1")
-    rows = [row for row in csv.reader(text.splitlines()) if any(cell.strip() for cell in row)]
-    names = [name.strip() for name in rows.pop(0)] if header and rows else list(columns)
-    missing = [name for name in columns if name not in names]
-    if missing:
-        raise CinemaError(f"{path} lacks the column '{missing[0]}'; it has {', '.join(filter(None, names)) or 'none'}.")
-    for number, row in enumerate(rows, start=2 if header else 1):
-        if len(row) < len(names):
-            raise CinemaError(f"{path}, row {number}: {len(row)} cells for {len(names)} columns; is the file complete?")
-    return [dict(zip(names, (cell.strip() for cell in row), strict=False)) for row in rows]
-
-
-def number(text: Any) -> float | None:
-    """A cell as a finite number; None where it is empty or something else. A decimal comma is read too."""
-    try:
-        value = float(str(text).strip().replace(",", "."))
-    except ValueError:
-        return None
-    return value if math.isfinite(value) else None
+    value = finite(str(text))
+    return column_numbers([text], what)[0] if value is None else value
 
 
 def whole(text: Any, what: str) -> int:
     """A cell as a whole number, or a sentence that names it."""
-    value = number(text)
+    value = number(text, what)
     if value is None or value != int(value):
         raise CinemaError(f"{what} is {text!r}, not a whole number.")
     return int(value)

@@ -9,11 +9,12 @@ from typing import Any, ClassVar
 
 from cinema_lightning.datasets.base import CaseRef, Dataset, RawCase, dataset
 from cinema_lightning.datasets.dicom_study import StudyFiles, read_study
-from cinema_lightning.datasets.files import find_folder, number, read_table
+from cinema_lightning.datasets.files import find_folder, number
 from cinema_lightning.errors import CinemaError
 from cinema_lightning.files import natural_key
 from cinema_lightning.imaging.dicom_file import DicomFile
 from cinema_lightning.listing import list_paths
+from cinema_lightning.tables import read_table
 
 # Part of the competition -> the table of its volumes.
 TABLES = {"train": "train.csv", "validate": "validate.csv", "test": "solution.csv"}
@@ -96,13 +97,14 @@ def _volumes(root: Path, part: str) -> dict[str, dict[str, float]] | None:
     if not table.is_file():
         return None
     if part == "test":
-        for row in read_table(table, ("Id", "Volume")):
+        for row in read_table(table, ("Id", "Volume"), numbers=("Volume",)):
             name, _, phase = row["Id"].partition("_")
             volume = number(row["Volume"])
             if volume is not None:
                 out.setdefault(name, {})[phase] = volume
         return out
-    for row in read_table(table, ("Id", "Systole", "Diastole")):
-        cells = {phase: number(row[phase]) for phase in ("Systole", "Diastole")}
+    phases = ("Systole", "Diastole")
+    for row in read_table(table, ("Id", *phases), numbers=phases):
+        cells = {phase: number(row[phase]) for phase in phases}
         out[row["Id"]] = {phase: value for phase, value in cells.items() if value is not None}
     return out

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
 
 from cinema_lightning.datasets.base import CaseRef, Dataset, RawCase, RawSeries, dataset
-from cinema_lightning.datasets.files import find_folder, read_table, shuffled_split
+from cinema_lightning.datasets.files import find_folder, number, shuffled_split
 from cinema_lightning.errors import CinemaError
 from cinema_lightning.imaging.geometry import LPS_TO_RAS
+from cinema_lightning.tables import first_row, read_table
 
 COLUMNS = ("cohort", "uid", "view", "landmark", "x", "y")
+# What the published preparation writes instead: a header, one row per image, and images that are small already.
+POINTS = ("x1", "y1", "x2", "y2", "x3", "y3")
+PUBLISHED_COLUMNS = ("cohort_name", "uid", *POINTS)
 # Grey level of the mask -> landmark.
 LANDMARKS = {85: "hinge_1", 170: "hinge_2", 255: "apex"}
 SCALE = 0.25
@@ -40,6 +45,8 @@ class Landmark(Dataset):
 
     def read(self, case: CaseRef) -> RawCase:
         """Image and points, flipped to the view's usual side where needed, at a quarter of the size."""
+        if "points" in case.args:
+            return _preprocessed(case)
         image, mask = (_read_png(path) for path in case.sources)
         if image.shape != mask.shape:
             raise CinemaError(f"{case.sources[1]} is {mask.shape} pixels, its image {image.shape}.")
@@ -50,33 +57,53 @@ class Landmark(Dataset):
             points = _points(mask[:, ::-1], case.sources[1])
         small = shrink(image)
         frames = (small[:, ::-1] if flip else small)[None, :, :, None]
-        marks = [
-            (view, 0, name, float(int(x * SCALE)), float(int(y * SCALE)))
-            for name, (x, y) in zip(LANDMARKS.values(), points, strict=True)
-        ]
-        # Pixels count as 1 mm, since the PNG says nothing; the mark in the file says that this is not known.
-        series = RawSeries(frames, LPS_TO_RAS, facts={"spacing_known": False})
-        return RawCase({view: series}, {"flipped": int(flip)}, marks)
+        return _case_read(view, frames, [(int(x * SCALE), int(y * SCALE)) for x, y in points], {"flipped": int(flip)})
+
+
+def _case_read(view: str, frames: np.ndarray, points: Sequence[Sequence[float]], fields: dict[str, Any]) -> RawCase:
+    marks = [(view, 0, name, float(x), float(y)) for name, (x, y) in zip(LANDMARKS.values(), points, strict=True)]
+    # Pixels count as 1 mm, since the PNG says nothing; the mark in the file says that this is not known.
+    series = RawSeries(frames, LPS_TO_RAS, facts={"spacing_known": False})
+    return RawCase({view: series}, fields, marks)
+
+
+def _preprocessed(case: CaseRef) -> RawCase:
+    return _case_read(case.args["view"], _read_png(case.sources[0])[None, :, :, None], case.args["points"], {})
+
+
+def _rows(table: Path) -> Iterator[tuple[dict[str, str], list[list[float]] | None]]:
+    """Rows of images, with the points where the images are preprocessed."""
+    if "x1" not in first_row(table):
+        yield from ((row, None) for row in read_table(table, COLUMNS, header=False))
+        return
+    for row in read_table(table, PUBLISHED_COLUMNS, numbers=POINTS):
+        values = [number(row[name], f"{name} of {row['uid']} in {table}") for name in POINTS]
+        known = [value for value in values if value is not None]
+        if len(known) < len(POINTS):
+            raise CinemaError(f"{table}: {row['uid']} lacks one of {', '.join(POINTS)}.")
+        yield row | {"cohort": row["cohort_name"]}, [known[start : start + 2] for start in (0, 2, 4)]
 
 
 def _cases(root: Path, view: str) -> list[CaseRef]:
-    rows: dict[str, dict[str, str]] = {}
-    for row in read_table(root / f"{view}.csv", COLUMNS, header=False):
-        rows.setdefault(row["uid"], row)
+    rows: dict[str, tuple[dict[str, str], list[list[float]] | None]] = {}
+    for row, points in _rows(root / f"{view}.csv"):
+        rows.setdefault(row["uid"], (row, points))
     splits = shuffled_split(dict.fromkeys(_person(uid) for uid in rows))
-    return [_case(root, view, row, splits[_person(uid)]) for uid, row in rows.items()]
+    return [_case(root, view, row, splits[_person(uid)], points) for uid, (row, points) in rows.items()]
 
 
 def _person(uid: str) -> str:
     return uid.split("_")[0]
 
 
-def _case(root: Path, view: str, row: dict[str, str], split: str) -> CaseRef:
+def _case(root: Path, view: str, row: dict[str, str], split: str, points: list[list[float]] | None) -> CaseRef:
     uid = row["uid"]
     fields: dict[str, Any] = {"cohort": row["cohort"], "uid": uid, "frame": uid.rpartition("_")[2]}
-    sources = tuple(root / view / kind / f"{uid}.png" for kind in ("images", "masks"))
+    kinds = ("images", "masks") if points is None else ("images",)
+    sources = tuple(root / view / kind / f"{uid}.png" for kind in kinds)
+    args = {"view": view} if points is None else {"view": view, "points": points}
     # The same person may train in one view and be tested in the other, so the subject is named with the view.
-    return CaseRef(f"{uid}_{view}", f"{_person(uid)}_{view}", split, sources, fields, {"view": view})
+    return CaseRef(f"{uid}_{view}", f"{_person(uid)}_{view}", split, sources, fields, args)
 
 
 def _read_png(path: Path) -> np.ndarray:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -18,9 +19,11 @@ from cinema_lightning.datasets.base import (
     RawSeries,
     dataset,
 )
-from cinema_lightning.datasets.files import find_folder, number, read_table, tidy, whole
+from cinema_lightning.datasets.files import find_folder, number, tidy, whole
 from cinema_lightning.errors import CinemaError
-from cinema_lightning.imaging.nifti import read_frame, read_nifti, read_series
+from cinema_lightning.imaging.alignment import Volume, on_grid, one_series
+from cinema_lightning.imaging.nifti import Geometry, find_nifti, read_volume
+from cinema_lightning.tables import read_table
 
 TABLE = "dataset_information.csv"
 COLUMNS = ("SUBJECT_CODE", "DISEASE", "VENDOR", "SCANNER", "FIELD")
@@ -46,33 +49,39 @@ class Mnms2(Dataset):
     regression = ("lv_ef", "rv_ef")
     columns = ("scanner",)
     measures = "volumes"
+    nifti = True
     splits = "subjects 001-160 train, 161-200 val, 201-360 test"
 
     def cases(self, raw: Path) -> list[CaseRef]:
         """See :meth:`Dataset.cases`."""
         root = find_folder(raw, TABLE, folder="MnM2", display=self.display, looked_for=self.looked_for)
-        return [_case(root, row) for row in read_table(root / TABLE, COLUMNS)]
+        return [_case(root, row) for row in read_table(root / TABLE, COLUMNS, numbers=("FIELD",))]
 
     def read(self, case: CaseRef) -> RawCase:
         """The cine of both views where ED and ES are the same frames of equally many in both, else ED and ES alone."""
         folder = case.sources[0]
-        read = {view: _phases(folder, short) for view, short in FILES.items()}
-        cines = {view: _cine(folder, short, read[view]) for view, short in FILES.items()}
+        read = {view: _phases(folder, short, case.geometry) for view, short in FILES.items()}
+        files = {view: find_nifti(folder / f"{folder.name}_{short}_CINE.nii.gz") for view, short in FILES.items()}
+        warnings: list[str] = []
+        cines: dict[str, tuple[Volume, tuple[int, int]] | None] = dict.fromkeys(FILES)
+        for view, file in files.items():
+            cine = read_volume(file, dims=4, geometry=case.geometry) if file.is_file() else None
+            try:
+                cines[view] = _cine(cine, read[view][0]) if cine is not None else None
+            except CinemaError as error:
+                warnings.append(f"{error}; the cine was left out")
         # a study has one ED and one ES; in series of other lengths they would be looked for at the same phase
-        places = {(cine[1], len(cine[0])) for cine in cines.values() if cine is not None}
+        places = {(cine[1], cine[0].voxels.shape[-1]) for cine in cines.values() if cine is not None}
         if None in cines.values() or len(places) != 1:
-            series = {
-                view: RawSeries(frames, affine, dict(enumerate(labels)))
-                for view, (frames, affine, labels) in read.items()
-            }
-            return RawCase(series, {"ed_frame": 0, "es_frame": 1})
+            series = {view: RawSeries.of(image, dict(enumerate(labels))) for view, (image, labels) in read.items()}
+            return RawCase(series, {"ed_frame": 0, "es_frame": 1}, warnings=warnings)
         ((place, _),) = places
         series = {
-            view: RawSeries(cine[0], read[view][1], dict(zip(place, read[view][2], strict=True)))
+            view: RawSeries.of(cine[0], dict(zip(place, read[view][1], strict=True)))
             for view, cine in cines.items()
             if cine is not None
         }
-        return RawCase(series, {"ed_frame": place[0], "es_frame": place[1]})
+        return RawCase(series, {"ed_frame": place[0], "es_frame": place[1]}, warnings=warnings)
 
 
 def _case(root: Path, row: dict[str, str]) -> CaseRef:
@@ -92,25 +101,26 @@ def _case(root: Path, row: dict[str, str]) -> CaseRef:
     return CaseRef(name, name, split, (root / "dataset" / name,), fields)
 
 
-def _phases(folder: Path, short: str) -> tuple[np.ndarray, np.ndarray, list[np.ndarray]]:
-    """ED and ES as a series of two, their affine and their label maps."""
-    files = [folder / f"{folder.name}_{short}_{phase}.nii.gz" for phase in ("ED", "ES")]
-    images = [read_frame(file) for file in files]
-    labels = [read_nifti(file.with_name(file.name.replace(".nii.gz", "_gt.nii.gz")), dims=3)[0] for file in files]
-    if images[0][0].shape != images[1][0].shape:
-        raise CinemaError(f"{files[1]} is {images[1][0].shape[1:]} voxels, the ED frame {images[0][0].shape[1:]}.")
-    return np.concatenate([image for image, _ in images]), images[0][1], labels
+def _phases(folder: Path, short: str, geometry: Geometry) -> tuple[Volume, list[Volume]]:
+    """ED and ES as a series of two, and their label maps."""
+    images, labels = (
+        [
+            read_volume(folder / f"{folder.name}_{short}_{phase}{kind}.nii.gz", dims=3, geometry=geometry)
+            for phase in ("ED", "ES")
+        ]
+        for kind in ("", "_gt")
+    )
+    return one_series(images), labels
 
 
-def _cine(
-    folder: Path, short: str, phases: tuple[np.ndarray, np.ndarray, list[np.ndarray]]
-) -> tuple[np.ndarray, tuple[int, int]] | None:
-    """The whole series and where ED and ES lie in it; None where there is none or they are not in it."""
-    path = folder / f"{folder.name}_{short}_CINE.nii.gz"
-    if not path.is_file():
+def _cine(cine: Volume, phases: Volume) -> tuple[Volume, tuple[int, int]] | None:
+    """The whole series on the grid of ED and ES, and where they lie in it; None where they do not."""
+    voxels, note = on_grid(cine, phases)
+    found = [
+        next((t for t in range(voxels.shape[-1]) if np.array_equal(voxels[..., t], phases.voxels[..., phase])), None)
+        for phase in range(2)
+    ]
+    if found[0] is None or found[1] is None:
         return None
-    frames, _ = read_series(path)
-    if frames.shape[1:] != phases[0].shape[1:]:
-        return None
-    found = [next((t for t, frame in enumerate(frames) if np.array_equal(frame, phase)), None) for phase in phases[0]]
-    return None if found[0] is None or found[1] is None else (frames, (found[0], found[1]))
+    notes = (*phases.notes, *cine.notes, *filter(None, [note]))
+    return replace(phases, voxels=voxels, notes=notes), (found[0], found[1])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -10,9 +11,9 @@ import numpy as np
 
 from cinema_lightning.datasets.base import CaseRef, Dataset, RawCase, RawSeries, dataset
 from cinema_lightning.datasets.files import find_folder
-from cinema_lightning.errors import CinemaError
+from cinema_lightning.imaging.alignment import one_series
 from cinema_lightning.imaging.geometry import centre_window
-from cinema_lightning.imaging.nifti import read_frame, read_nifti
+from cinema_lightning.imaging.nifti import find_nifti, read_volume
 from cinema_lightning.listing import list_paths
 from cinema_lightning.views import get_view
 
@@ -41,6 +42,7 @@ class Myops(Dataset):
     }
     label_map: ClassVar[dict[int, int]] = {0: 0, 600: 1, 500: 2, 200: 3, 1220: 4, 2221: 5}
     crop = "centre"
+    nifti = True
     spacing: ClassVar[dict[str, tuple[float, float, float] | None]] = {"sax": None}
     columns = ("crop_lower_x", "crop_lower_y", "crop_upper_x", "crop_upper_y")
     splits = "test20 is test (no labels); of train25, five subjects (seed 0) validate"
@@ -48,14 +50,19 @@ class Myops(Dataset):
     def cases(self, raw: Path) -> list[CaseRef]:
         """See :meth:`Dataset.cases`."""
         root = find_folder(
-            raw, "*/myops_*_*_C0.nii.gz", folder="MyoPS2020", display=self.display, looked_for=self.looked_for
+            raw, "*/myops_*_*_C0.nii*", folder="MyoPS2020", display=self.display, looked_for=self.looked_for
         )
         train, test = _names(root / "train25"), _names(root / "test20")
-        validate = _validation(list(train))
-        return [
-            *(_case(root, name, stem, "val" if name in validate else "train") for name, stem in train.items()),
+        found = [
+            *(_case(root, name, stem, "train") for name, stem in train.items()),
             *(_case(root, name, stem, "test") for name, stem in test.items()),
         ]
+        return self.draw_validation(found)
+
+    def draw_validation(self, cases: list[CaseRef]) -> list[CaseRef]:
+        """A fifth of the training cases validates."""
+        validate = _validation(sorted(case.id for case in cases if case.split == "train"))
+        return [replace(case, split="val") if case.split == "train" and case.id in validate else case for case in cases]
 
     def clean_prediction(self, labels: np.ndarray) -> np.ndarray:
         """Small islands of scar, then of edema and scar together, take the commonest code around them, per slice."""
@@ -67,20 +74,16 @@ class Myops(Dataset):
 
     def read(self, case: CaseRef) -> RawCase:
         """See :meth:`Dataset.read`."""
-        images = [read_frame(path) for path in case.sources[: len(SEQUENCES)]]
-        shapes = {image.shape for image, _ in images}
-        if len(shapes) != 1:
-            raise CinemaError(f"The three sequences of {case.id} differ in size: {sorted(shapes)}.")
+        volumes = [read_volume(path, dims=3, geometry=case.geometry) for path in case.sources]
         # One type for all three: each channel is scaled by itself afterwards.
-        frames = np.concatenate([image for image, _ in images])
-        labels = {frame: read_nifti(path, dims=3)[0] for frame, path in enumerate(case.sources[len(SEQUENCES) :])}
-        window = centre_window(frames.shape[1:], get_view("sax").crop)
+        image, labels = one_series(volumes[: len(SEQUENCES)]), dict(enumerate(volumes[len(SEQUENCES) :]))
+        shape = image.voxels.shape[:3]
+        window = centre_window(shape, get_view("sax").crop)
         fields: dict[str, Any] = {}
         for axis, name in enumerate("xy"):
             fields[f"crop_lower_{name}"] = window.start[axis]
-            fields[f"crop_upper_{name}"] = frames.shape[axis + 1] - window.start[axis] - window.size[axis]
-        series = RawSeries(frames, images[0][1], labels, {"channels": list(SEQUENCES)})
-        return RawCase({"sax": series}, fields)
+            fields[f"crop_upper_{name}"] = shape[axis] - window.start[axis] - window.size[axis]
+        return RawCase({"sax": RawSeries.of(image, labels, {"channels": list(SEQUENCES)})}, fields)
 
 
 def _fill_islands(plane: np.ndarray, codes: tuple[int, ...], smallest: int) -> None:
@@ -98,16 +101,16 @@ def _fill_islands(plane: np.ndarray, codes: tuple[int, ...], smallest: int) -> N
 
 def _names(folder: Path) -> dict[str, str]:
     """Number of each subject -> the start of its files' names; some copies call the test files training, too."""
-    pattern = re.compile(r"(myops_(?:training|test)_(\w+))_(?:C0|DE|T2)\.nii\.gz")
-    found = (pattern.fullmatch(path.name) for path in list_paths(folder, "*.nii.gz"))
+    pattern = re.compile(r"(myops_(?:training|test)_(\w+))_(?:C0|DE|T2)\.nii(?:\.gz)?")
+    found = (pattern.fullmatch(path.name) for path in list_paths(folder, "*.nii*"))
     return {match[2]: match[1] for match in found if match}
 
 
 def _case(root: Path, name: str, stem: str, split: str) -> CaseRef:
     folder = root / ("test20" if split == "test" else "train25")
-    sources = [folder / f"{stem}_{sequence}.nii.gz" for sequence in SEQUENCES]
+    sources = [find_nifti(folder / f"{stem}_{sequence}.nii.gz") for sequence in SEQUENCES]
     if split != "test":
-        sources.append(root / "train25_myops_gd" / f"{stem}_gd.nii.gz")
+        sources.append(find_nifti(root / "train25_myops_gd" / f"{stem}_gd.nii.gz"))
     return CaseRef(name, name, split, tuple(sources))
 
 

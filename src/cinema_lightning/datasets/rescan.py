@@ -19,12 +19,13 @@ from cinema_lightning.datasets.base import (
     RawSeries,
     dataset,
 )
-from cinema_lightning.datasets.files import find_folder, number, read_table, safe_id
+from cinema_lightning.datasets.files import find_folder, number, safe_id
 from cinema_lightning.errors import CinemaError
 from cinema_lightning.files import natural_key
 from cinema_lightning.imaging.geometry import affine_from_lps, directions_from_cosines
 from cinema_lightning.imaging.pickles import load_arrays
 from cinema_lightning.listing import list_paths
+from cinema_lightning.tables import read_table
 
 RETEST = "test_retest_100"
 COLUMNS = ("A", "B1", "B2", "EDV_A", "ESV_A", "EDV_B1", "EDV_B2", "ESV_B1", "ESV_B2")
@@ -96,7 +97,7 @@ def _labelled(top: Path, *, validate: bool) -> list[CaseRef]:
 
 def _pairs(folder: Path) -> list[CaseRef]:
     found = []
-    for index, row in enumerate(read_table(folder / "labels.csv", COLUMNS)):
+    for index, row in enumerate(read_table(folder / "labels.csv", COLUMNS, numbers=COLUMNS[3:])):
         volumes = {name: number(row[name]) for name in COLUMNS[3:]}
         mean = {phase: _mean(volumes[f"{phase}_B1"], volumes[f"{phase}_B2"]) for phase in ("EDV", "ESV")}
         for scan in ("A", "B1", "B2"):

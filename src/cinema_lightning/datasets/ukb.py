@@ -12,11 +12,10 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
-from typing import Any
 
 from cinema_lightning.datasets.base import CaseRef, Dataset, RawCase, dataset
 from cinema_lightning.datasets.dicom_study import StudyFiles, read_study
-from cinema_lightning.datasets.files import number, sex, tidy
+from cinema_lightning.datasets.outcomes import read_outcomes
 from cinema_lightning.errors import CinemaError
 from cinema_lightning.files import natural_key
 from cinema_lightning.imaging.dicom_file import DicomFile
@@ -37,8 +36,6 @@ CINE_SERIES = re.compile(r"CINE_segmented_.*", re.IGNORECASE)
 DATE = re.compile(r"\b([A-Z][a-z]{2,8}\.? \d{1,2}), (\d{4})\b")
 # No file of a cine is near this; an archive that claims more is damaged or hostile.
 LARGEST_FILE = 256 * 2**20
-SEXES = {"0": "F", "1": "M"}
-TEXT_COLUMNS = ("sex", "pathology", "vendor", "centre")
 
 
 @dataset
@@ -78,15 +75,13 @@ class Ukb(Dataset):
 
     def join_outcomes(self, cases: list[CaseRef], outcomes: Path) -> tuple[list[CaseRef], list[str]]:
         """Adds the cells of a CSV keyed by EID (age, sex, BMI, diagnoses, time, event)."""
-        rows = _outcomes(outcomes, {case.subject for case in cases})
-        extra = rows.pop("", {})
+        rows, notes = read_outcomes(outcomes, {case.subject for case in cases})
         joined = [
             replace(case, fields={**case.fields, **rows[case.subject]})
             if case.subject in rows
             else replace(case, warnings=(*case.warnings, f"{outcomes.name} has no row for EID {case.subject}"))
             for case in cases
         ]
-        notes = [f"{outcomes.name}: {extra['count']} EIDs have no images, e.g. {extra['first']}"] if extra else []
         return joined, notes
 
 
@@ -246,42 +241,3 @@ def _check_name(name: str, path: Path) -> None:
     parts = re.split(r"[/\\]", name)
     if not name or ".." in parts or name.startswith(("/", "\\")) or re.match(r"[A-Za-z]:", name):
         raise CinemaError(f"The manifest of {path} names '{name}', which lies outside its folder.")
-
-
-def _outcomes(path: Path, wanted: set[str]) -> dict[str, dict[str, Any]]:
-    """EID -> cells of the wanted participants, row by row; under "" how many others there were."""
-    rows: dict[str, dict[str, Any]] = {}
-    others: list[str] = []
-    count = 0
-    try:
-        file = path.open(newline="", encoding="utf-8-sig")
-    except OSError as error:
-        raise CinemaError(f"{path} cannot be read ({error.strerror or error}).") from None
-    with file:
-        reader = csv.DictReader(file)
-        names = {name: name.strip().lower() for name in reader.fieldnames or ()}
-        key = next((name for name, lower in names.items() if lower in ("eid", "f.eid")), None)
-        if key is None:
-            raise CinemaError(f"{path} lacks the column 'eid'; it has {', '.join(names) or 'none'}.")
-        for row in reader:
-            eid = str(row[key] or "").strip()
-            if eid in rows:
-                raise CinemaError(f"{path} lists the EID {eid} twice; keep one row per participant.")
-            if eid in wanted:
-                rows[eid] = {lower: _cell(lower, row[name]) for name, lower in names.items() if name != key and lower}
-            elif eid:
-                count += 1
-                others += [eid] if len(others) < 5 else []
-    if count:
-        rows[""] = {"count": count, "first": ", ".join(others)}
-    return rows
-
-
-def _cell(column: str, text: str | None) -> Any:
-    text = (text or "").strip()
-    if column == "sex":
-        return SEXES.get(text) or sex(text)
-    if column in ("id", "subject", "split", "views"):
-        raise CinemaError(f"The outcome table may not have a column '{column}': rename it.")
-    value = tidy(number(text))
-    return value if value is not None and column not in TEXT_COLUMNS else text or None

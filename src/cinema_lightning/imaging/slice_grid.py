@@ -130,8 +130,8 @@ def _laid(heights: np.ndarray, places: list[int | None], start: float, distance:
     """The grid that passes nearest to the slices at their places; as it was where there are not two of them."""
     taken = [(place, height) for place, height in zip(places, heights.tolist(), strict=True) if place is not None]
     if len(taken) > 1:
-        numbers, found = np.array(taken).T
-        distance, start = np.polyfit(numbers, found, 1).tolist()
+        at, measured = (np.array(numbers, float) for numbers in zip(*taken, strict=True))
+        distance, start = np.polyfit(at, measured, 1).tolist()
     lowest = min((place for place, _ in taken), default=0)
     off = max((abs((height - start) / distance - place) for place, height in taken), default=0.0)
     moved = tuple(None if place is None else place - lowest for place in places)

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from cinema_lightning.errors import CinemaError
 from cinema_lightning.models.backbone import DenseBackbone, PooledBackbone
+from cinema_lightning.models.foreign import GIVE, family
 from cinema_lightning.models.layout import Slot, first_keys, published_name, published_slots
 from cinema_lightning.models.lora import merge_lora_state
 from cinema_lightning.models.mae import MaskedAutoencoder
@@ -232,10 +233,13 @@ def _repeats(slot: Slot, shape: Shape | None) -> int:
 def _check_fit(network: nn.Module, slots: list[Slot], source: Source) -> None:
     kind = type(network).__name__
     has_encoder = any(slot.published == "encoder.cls_token" for slot in slots)
-    if has_encoder != ("encoder.cls_token" in source.shapes):
+    shared = any(slot.published in source.shapes for slot in slots)
+    if has_encoder != ("encoder.cls_token" in source.shapes) or not shared:
+        whose = family(source.shapes)
         raise CinemaError(
-            f"{source.name} holds a network of another kind (first keys {first_keys(sorted(source.shapes))}), from "
-            f"which {kind} cannot start; choose other weights or another network."
+            f"{source.name} holds a network of another kind ({whose and f'{whose}; '}first keys "
+            f"{first_keys(sorted(source.shapes))}), from which {kind} cannot start; choose another network or other "
+            f"weights{f': {GIVE}' * has_encoder}."
         )
     if not has_encoder:
         return

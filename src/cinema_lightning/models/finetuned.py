@@ -12,6 +12,7 @@ import torch
 from cinema_lightning.errors import CinemaError
 from cinema_lightning.models.convunetr import ConvUNetR
 from cinema_lightning.models.convvit import ConvViT
+from cinema_lightning.models.foreign import GIVE, whose_is
 from cinema_lightning.models.layout import check_layout, first_keys
 from cinema_lightning.models.sizes import SIZES
 from cinema_lightning.models.weights import (
@@ -21,6 +22,7 @@ from cinema_lightning.models.weights import (
     load_published,
     locate,
     read_config,
+    read_note,
     read_shapes,
 )
 from cinema_lightning.views import VIEWS
@@ -51,6 +53,11 @@ _STATISTICS: dict[tuple[str, str], tuple[str, float, float]] = {
     ("regression_age", "mnms"): ("age", 52.026666666666664, 18.760570771166726),
 }
 
+_DATASETS = {data for _, data in (*_CLASS_NAMES, *_STATISTICS)}
+_FOLDERS = {folder for folder, _ in (*_CLASS_NAMES, *_STATISTICS)} | {"landmark_heatmap", "landmark_coordinate"}
+_RENAMED = {"myops2020": "myops"}
+"""What other software calls a dataset -> its name here."""
+
 EF_CAUTION = (
     "The published EF heads were trained on a column 'ef' whose mean is too low for a left-ventricular ejection "
     "fraction; do not report their output as LV EF."
@@ -67,8 +74,9 @@ def load_finetuned(
 ) -> tuple[ConvUNetR | ConvViT, dict[str, Any]]:
     """Builds a fine-tuned network from a published file and loads all its weights.
 
-    Widths, depths and kernels come from the file's shapes, the input size and the number of heads from the
-    ``config.yaml`` beside it or the published defaults.
+    What the network was built with comes from, in this order: ``arguments``, what
+    :func:`~cinema_lightning.models.weights.save_published` noted in the file, the file's shapes (widths, depths and
+    kernels), the ``config.yaml`` beside it (input size, number of heads), the published defaults.
 
     Args:
         path: Local file or folder, or a name on the Hugging Face hub
@@ -83,10 +91,10 @@ def load_finetuned(
         CinemaError: If the file cannot be found or read, is of another layout, or does not fit its configuration.
     """
     file_path, config_path = locate(path, revision)
-    shapes = read_shapes(file_path)
-    facts = finetuned_facts(file_path, config_path, shapes)
+    shapes, note = read_shapes(file_path), read_note(file_path)
+    facts = finetuned_facts(file_path, config_path, shapes, note)
     kind = ConvUNetR if facts["network"] == "ConvUNetR" else ConvViT
-    wanted = {**network_arguments(config_path, shapes, facts), **arguments}
+    wanted = {**network_arguments(config_path, shapes, facts), **noted_arguments(note, file_path), **arguments}
     try:
         with torch.device("meta"):
             network = kind(**wanted)
@@ -98,17 +106,21 @@ def load_finetuned(
     return network, facts
 
 
-def finetuned_facts(path: Path, config_path: Path | None, shapes: Shapes) -> dict[str, Any]:
+def finetuned_facts(
+    path: Path, config_path: Path | None, shapes: Shapes, note: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
     """Says what a published fine-tuned file is.
 
     Args:
         path: The file.
         config_path: Its ``config.yaml`` or None.
         shapes: Key -> shape in the file.
+        note: What the file's header says of it, see :func:`~cinema_lightning.models.weights.read_note`.
 
     Returns:
-        ``network``, ``views``, ``channels`` and ``outputs``; and, where known, ``frames``, ``target`` (column),
-        ``class_names`` in the order of the outputs, ``mean`` and ``std`` of a standardised target, ``caution``.
+        ``network``, ``views``, ``channels`` and ``outputs``; and, where known, ``kind``, ``frames``, ``target``
+        (column), ``class_names`` in the order of the outputs, ``label_codes``, ``landmarks``, ``mean`` and ``std`` of
+        a standardised target, ``caution``.
 
     Raises:
         CinemaError: If it is no such file, or the configuration contradicts it.
@@ -118,8 +130,8 @@ def finetuned_facts(path: Path, config_path: Path | None, shapes: Shapes) -> dic
     head = shapes.get(f"pred_head_dict.{views[0]}.weight") if views else None
     if not is_finetuned(shapes) or not head or not (dense or "pred_head_dict.cls.weight" in shapes):
         raise CinemaError(
-            f"{path} is not a fine-tuned network in the published layout; its first keys are "
-            f"{first_keys(sorted(shapes))}."
+            f"{path} {whose_is(shapes)}not a fine-tuned network in the published layout; its first keys are "
+            f"{first_keys(sorted(shapes))}. Here, {GIVE}."
         )
     facts: dict[str, Any] = {
         "network": "ConvUNetR" if dense else "ConvViT",
@@ -127,16 +139,16 @@ def finetuned_facts(path: Path, config_path: Path | None, shapes: Shapes) -> dic
         "channels": int(shapes[_first_conv(views[0])][1]),
         "outputs": int(head[0]),
     }
-    facts |= _published_facts(path, facts["outputs"])
-    if config_path is not None:
-        facts |= _config_facts(config_path)
+    said = _noted_facts(note) or (_config_facts(config_path) if config_path is not None else {})
+    place = (path.parts[-3] if len(path.parts) > 2 else "", str(trained_on(path, config_path, note)))
+    facts |= said if note else _published_facts(place, facts) | said
     names = facts.get("class_names")
     if names is not None and len(names) != facts["outputs"]:
         raise CinemaError(
             f"{config_path} lists {len(names)} classes ({', '.join(names)}), but the network in {path} has "
             f"{facts['outputs']} outputs; take the {CONFIG_NAME} that belongs to it."
         )
-    if facts.get("target") == "ef":
+    if facts.get("target") == "ef" and not note:  # a column of that name in our own tables is the user's
         facts["caution"] = EF_CAUTION
     return facts
 
@@ -145,17 +157,56 @@ def _first_conv(view: str) -> str:
     return f"enc_down_dict.{view}.conv_blocks.0.patch_embed.conv.weight"
 
 
-def _published_facts(path: Path, outputs: int) -> dict[str, Any]:
-    """What is known of a file from its place (``<task>/<data>_<view>/<file>``)."""
-    if len(path.parts) < 3:
+def trained_on(path: Path, config_path: Path | None, note: Mapping[str, Any] | None = None) -> str | None:
+    """Name of the dataset that a fine-tuned file was trained on; None where neither note, config nor names tell."""
+    spec = (note or {}).get("spec")
+    if isinstance(spec, dict):
+        return str(spec.get("dataset"))
+    said = block_of(read_config(config_path), "data", config_path).get("name") if config_path is not None else None
+    said = _RENAMED.get(str(said), str(said)) if said is not None else None
+    names = (said, path.parent.name.split("_")[0], path.stem.split("_")[0])
+    return next((name for name in names if name in _DATASETS), said)
+
+
+def _published_facts(place: tuple[str, str], facts: Mapping[str, Any]) -> dict[str, Any]:
+    """What is known of a published file by its task folder and dataset; outside such a folder, by its outputs."""
+    found: dict[str, Any] = {}
+    if place in _STATISTICS:
+        found["target"], found["mean"], found["std"] = _STATISTICS[place]
+    known = [place] if place[0] in _FOLDERS else [key for key in _CLASS_NAMES if key[1] == place[1]]
+    dense = facts["network"] == "ConvUNetR"
+    fitting = [
+        names
+        for key in known
+        if len(names := _CLASS_NAMES.get(key, [])) == facts["outputs"] and (key[0] == "segmentation") == dense
+    ]
+    if len(fitting) == 1:  # no two of a dataset's networks of one kind have as many outputs
+        found["class_names"] = list(fitting[0])
+    return found
+
+
+def _noted_facts(note: Mapping[str, Any] | None) -> dict[str, Any]:
+    spec = (note or {}).get("spec")
+    if not isinstance(spec, dict):
         return {}
-    key = (path.parts[-3], path.parts[-2].split("_")[0])
-    facts: dict[str, Any] = {}
-    if len(_CLASS_NAMES.get(key, ())) == outputs:
-        facts["class_names"] = list(_CLASS_NAMES[key])
-    if key in _STATISTICS:
-        facts["target"], facts["mean"], facts["std"] = _STATISTICS[key]
-    return facts
+    kept = ("kind", "target", "label_codes", "landmarks", "mean", "std")
+    names = {"class_names": list(spec["classes"])} if "classes" in spec else {}
+    return {key: spec[key] for key in kept if key in spec} | names
+
+
+def noted_arguments(note: Mapping[str, Any], path: Path) -> dict[str, Any]:
+    """Constructor arguments of the network that a file's note describes; empty where there is no such note.
+
+    Raises:
+        CinemaError: If the note is damaged.
+    """
+    if "spec" not in note:
+        return {}
+    spec, network = note["spec"], note.get("network")
+    arguments = network.get("arguments") if isinstance(network, dict) else None
+    if not isinstance(spec, dict) or not isinstance(arguments, dict) or "input_size" not in spec:
+        raise CinemaError(f"{path} carries a damaged note of what it holds; export it again.")
+    return {**arguments, "input_size": spec["input_size"]}
 
 
 def _config_facts(path: Path) -> dict[str, Any]:
@@ -164,6 +215,13 @@ def _config_facts(path: Path) -> dict[str, Any]:
     facts: dict[str, Any] = {}
     if isinstance(model.get("n_frames"), int):
         facts["frames"] = model["n_frames"]
+    if isinstance(data.get("landmarks"), list):
+        facts["landmarks"] = [str(name) for name in data["landmarks"]]
+    labels = data.get("labels")
+    if isinstance(labels, dict):
+        if not all(isinstance(code, int) for code in labels):
+            raise CinemaError(f"{path} has data.labels that are no numbers; write them as 0: background, 1: ...")
+        facts |= {"class_names": [str(name) for name in labels.values()], "label_codes": list(labels)}
     column = data.get("class_column")
     names = data.get(column) if column else None
     if isinstance(names, list):

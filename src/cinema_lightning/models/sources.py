@@ -11,7 +11,7 @@ from torch import nn
 
 from cinema_lightning.models.adapt import LoadReport, Source, state_source, transfer
 from cinema_lightning.models.finetuned import finetuned_facts, is_finetuned
-from cinema_lightning.models.weights import locate, opened, read_checkpoint, read_shapes
+from cinema_lightning.models.weights import config_spacing, locate, opened, read_checkpoint, read_note, read_shapes
 
 
 def load_weights(
@@ -36,7 +36,8 @@ def load_weights(
             are not taken; empty where they may be. Nothing given: they are taken where they fit.
 
     Returns:
-        What was loaded, what was left out and why; its ``facts`` hold what the source says about its outputs.
+        What was loaded, what was left out and why; its ``facts`` hold what the source says about its outputs and
+        the voxel size (``spacing``, by view) that it was trained at.
 
     Raises:
         CinemaError: If nothing is found, the file is damaged or of another kind, or it does not fit; the network is
@@ -50,9 +51,11 @@ def load_weights(
         return report
     path, config = locate(spec, revision)
     with file_source(path) as source:
-        facts = finetuned_facts(path, config, source.shapes) if is_finetuned(source.shapes) else {}
+        finetuned = is_finetuned(source.shapes)
+        facts = finetuned_facts(path, config, source.shapes, read_note(path)) if finetuned else {}
         report = transfer(network, source, other_heads(facts) if other_heads else "")
-    report.facts = facts
+    spacing = config_spacing(config)
+    report.facts = facts | ({"spacing": spacing} if spacing else {})
     return report
 
 

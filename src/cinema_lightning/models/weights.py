@@ -16,12 +16,16 @@ from torch import Tensor, nn
 
 from cinema_lightning.errors import CinemaError
 from cinema_lightning.files import replacing
+from cinema_lightning.models.foreign import GIVE, broken_checkpoint, broken_safetensors, unfit, whose_is
 from cinema_lightning.models.layout import check_layout, first_keys, published_slots, to_published
 from cinema_lightning.models.mae import MaskedAutoencoder
+from cinema_lightning.models.published_config import Publishable, published_config
 from cinema_lightning.views import VIEWS
 
 PUBLISHED_MAE = "pretrained/cinema.safetensors"
 CONFIG_NAME = "config.yaml"
+NOTE = "cinema_lightning"
+"""Where a file's header says what this package knows of it."""
 
 
 def read_shapes(path: Path) -> dict[str, tuple[int, ...]]:
@@ -87,14 +91,22 @@ def load_published_mae(path: Path | str, revision: str | None = None, **argument
     return model
 
 
-def save_published(model: MaskedAutoencoder, path: Path | str) -> None:
-    """Writes a masked autoencoder in the published layout, with ``config.yaml`` beside it.
+def save_published(
+    model: Publishable,
+    path: Path | str,
+    spacing: Mapping[str, Sequence[float] | None] | None = None,
+    about: Mapping[str, Any] | None = None,
+) -> None:
+    """Writes a network in the published layout, with ``config.yaml`` beside it.
 
-    The constructor's arguments are noted in the file too, so that any size can be built again from it alone.
+    What it takes to build it again is noted in the file too, so that any size can be built from it alone.
 
     Args:
         model: The network.
         path: Target, ending in ``.safetensors``; its folder is made if need be.
+        spacing: Voxel size in mm that the network was trained at by view; of others the published one is noted.
+        about: What a fine-tuned network is, plain values: ``task``, the facts of its data (``spec``), its ``network``
+            (class name, ``arguments``) and other ``options`` of the task.
 
     Raises:
         CinemaError: If the ending is wrong, or the folder holds the configuration of another network.
@@ -102,16 +114,16 @@ def save_published(model: MaskedAutoencoder, path: Path | str) -> None:
     path = Path(path)
     if path.suffix != ".safetensors":
         raise CinemaError(f"{path} must end in .safetensors; give such a name.")
-    text = yaml.safe_dump(_published_config(model), sort_keys=False)
+    text = yaml.safe_dump(published_config(model, spacing, about), sort_keys=False)
     config_path = path.parent / CONFIG_NAME
     if config_path.exists() and config_path.read_text(encoding="utf-8") != text:
         raise CinemaError(f"{config_path} belongs to another network; save to a folder of its own.")
     path.parent.mkdir(parents=True, exist_ok=True)
-    note = {"format": "pt", "cinema_lightning": json.dumps({"MaskedAutoencoder": model.config})}
+    note = {"MaskedAutoencoder": model.config} if isinstance(model, MaskedAutoencoder) else dict(about or {})
     tensors = to_published(model)
     with replacing(path) as temporary:
         try:
-            save_file(tensors, temporary, metadata=note)
+            save_file(tensors, temporary, metadata={"format": "pt", NOTE: json.dumps(note)})
         except SafetensorError as error:  # how safetensors reports a full disk
             raise OSError(str(error)) from error
     with replacing(config_path) as temporary:
@@ -186,9 +198,7 @@ def opened(path: Path) -> Any:
     try:
         return safe_open(path, framework="pt")
     except (SafetensorError, OSError) as error:
-        raise CinemaError(
-            f"{path} is not a whole safetensors file ({error}); it may be truncated, fetch it again."
-        ) from error
+        raise broken_safetensors(path, error) from error
 
 
 def _from_shapes(shapes: Mapping[str, Sequence[int]], path: Path) -> dict[str, Any]:
@@ -198,8 +208,8 @@ def _from_shapes(shapes: Mapping[str, Sequence[int]], path: Path) -> dict[str, A
     strange = [view for view in channels if view not in VIEWS]
     if not channels or strange or not any(key.startswith("dec_embed_dict.") for key in shapes):
         raise CinemaError(
-            f"{path} is not a pretrained masked autoencoder in the published layout; its first keys are "
-            f"{first_keys(sorted(shapes))}."
+            f"{path} {whose_is(shapes)}not a pretrained masked autoencoder in the published layout; its first keys are "
+            f"{first_keys(sorted(shapes))}. Here, {GIVE}."
         )
     views = [view for view in VIEWS if view in channels]
     return {"views": views, "channels": channels[views[0]]}
@@ -249,6 +259,30 @@ def config_input_sizes(config: dict[str, Any], path: Path) -> dict[str, list[int
     return sizes
 
 
+def config_spacing(path: Path | None) -> dict[str, list[float]]:
+    """View -> voxel size in mm that a published network was trained at, as far as its ``config.yaml`` says.
+
+    Args:
+        path: The configuration; None for none.
+
+    Raises:
+        CinemaError: If it is no published configuration, or a voxel size is no list of numbers above 0.
+    """
+    if path is None:
+        return {}
+    data = block_of(read_config(path), "data", path)
+    found = {}
+    for view, info in VIEWS.items():
+        size = block_of(data, "lax" if info.is_long_axis else view, path).get("spacing")
+        if size is None:
+            continue
+        numbers = isinstance(size, list) and all(isinstance(n, int | float) and n > 0 for n in size)
+        if not numbers or len(size) < info.dims:
+            raise CinemaError(f"{path}: the spacing of {view} is {size}; it should be {info.dims} voxel sizes in mm.")
+        found[view] = [float(n) for n in size[: info.dims]]
+    return found
+
+
 def block_of(config: dict[str, Any], key: str, path: Path) -> dict[str, Any]:
     """One block of a configuration, empty where it is missing."""
     value = config.get(key)
@@ -276,49 +310,32 @@ def read_checkpoint(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     try:
         content = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
     except Exception as error:  # torch raises many unrelated kinds
-        raise CinemaError(
-            f"{path} cannot be read as a checkpoint ({str(error).strip().splitlines()[0][:160]}); it is truncated, of "
-            "another kind, or holds more than weights and plain values. Use another checkpoint."
-        ) from error
+        raise broken_checkpoint(path, error) from error
     state = content.get("state_dict") if isinstance(content, dict) else None
     prefix = "network."
     network = {key[len(prefix) :]: value for key, value in (state or {}).items() if key.startswith(prefix)}
     if not network:
-        raise CinemaError(f"{path} holds no network of this package; give a .ckpt file of a run.")
+        raise unfit(path)
     facts = (content.get("hyper_parameters") or {}).get("spec")
     return network, dict(facts) if isinstance(facts, dict) else {}
 
 
 def _from_note(path: Path) -> dict[str, Any]:
+    found = read_note(path).get("MaskedAutoencoder", {})
+    if not isinstance(found, dict):
+        raise CinemaError(f"{path} carries a damaged note of its sizes; save it again.")
+    return found
+
+
+def read_note(path: Path) -> dict[str, Any]:
+    """What :func:`save_published` noted in a file; empty where it is another's.
+
+    Raises:
+        CinemaError: If the file cannot be read, or the note is damaged.
+    """
     with opened(path) as file:
-        note = (file.metadata() or {}).get("cinema_lightning")
+        note = (file.metadata() or {}).get(NOTE)
     try:
-        return dict(json.loads(note)["MaskedAutoencoder"]) if note else {}
-    except (ValueError, KeyError, TypeError) as error:
-        raise CinemaError(f"{path} carries a damaged note of its sizes; save it again.") from error
-
-
-def _published_config(model: MaskedAutoencoder) -> dict[str, Any]:
-    """Writes a model's facts the way the published ``config.yaml`` does; 2D values are padded to three numbers."""
-    config = model.config
-    geometries = model.encoder.geometries
-    widest = max(geometries.values(), key=lambda geometry: geometry.dims)
-    padded = [[*kernel, 1][:3] for kernel in widest.kernels]
-    data: dict[str, Any] = {}
-    for view, geometry in geometries.items():
-        data["lax" if VIEWS[view].is_long_axis else view] = {
-            "patch_size": list(geometry.input_size),
-            "spacing": list(VIEWS[view].spacing),
-            "in_chans": model.encoder.channels,
-        }
-    return {
-        "model": {
-            "size": config["size"],
-            "patch_size": padded[0],
-            "scale_factor": padded[-1],
-            "enc_conv_chans": list(model.encoder.conv_channels),
-            "enc_conv_n_blocks": model.encoder.conv_blocks,
-            "views": list(geometries),
-        },
-        "data": data,
-    }
+        return dict(json.loads(note)) if note else {}
+    except (ValueError, TypeError) as error:
+        raise CinemaError(f"{path} carries a damaged note of what it holds; save it again.") from error

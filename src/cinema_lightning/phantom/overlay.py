@@ -7,7 +7,6 @@ that one data folder serves all configurations.
 
 from __future__ import annotations
 
-import fcntl
 import json
 import shutil
 from collections.abc import Iterator
@@ -21,18 +20,22 @@ from lightning.pytorch.utilities import rank_zero_info
 from cinema_lightning.data.nifti import is_series
 from cinema_lightning.data.table import TABLE
 from cinema_lightning.errors import CinemaError
+from cinema_lightning.files import lock
 from cinema_lightning.listing import list_paths
 from cinema_lightning.phantom.cohort import FRAMES, SETTINGS, read_settings, write_text
 
 PLAIN = "plain"
-"""Folder, inside the data folder, of the store of phantoms that stand for no dataset."""
+"""Folder, inside the folder of phantoms, of the store of those that stand for no dataset."""
+ROOT = "phantom"
+"""What configs/phantom.yaml says for data.root, which stands for no name."""
 
 
 @dataclass
 class PhantomCohort:
-    """A phantom cohort to make where the data folder has none.
+    """A phantom cohort to make where no data is named.
 
     Args:
+        root: Folder in which it is made. A data.root of another name is taken as it is, and never made.
         subjects: Number of subjects; a dataset whose numbering has no room for so many gets as many as it has.
         size: ``small`` for tests and laptops, ``full`` as the paper's images.
         frames: Frames per series; None takes the size's own number.
@@ -40,11 +43,36 @@ class PhantomCohort:
         workers: Processes that render and prepare.
     """
 
+    root: str = ROOT
     subjects: int = 24
     size: Literal["full", "small"] = "small"
     frames: int | None = None
     seed: int = 0
     workers: int = 2
+
+
+def data_folder(named: str, cohort: PhantomCohort, dataset: str | None = None) -> Path:
+    """The folder to take the data from: what the user named, else phantoms, made where they are missing.
+
+    Args:
+        named: data.root.
+        cohort: What to make where nothing is named.
+        dataset: See :func:`ensure_cohort`.
+
+    Returns:
+        ``named`` as it is; the cohort's folder where it is ``phantom`` or the cohort's own root.
+
+    Raises:
+        CinemaError: If the named folder is missing, and what :func:`ensure_cohort` raises.
+    """
+    if Path(named) in (Path(ROOT), Path(cohort.root)):
+        return ensure_cohort(Path(cohort.root), cohort, dataset)
+    if not Path(named).is_dir():
+        raise CinemaError(
+            f"There is no data folder {named}, and phantoms are made only where none is named: mend data.root, leave "
+            f"it out, or have them made there with --phantom.root {named} in its place."
+        )
+    return Path(named)
 
 
 def ensure_cohort(root: Path, cohort: PhantomCohort, dataset: str | None = None) -> Path:
@@ -55,7 +83,7 @@ def ensure_cohort(root: Path, cohort: PhantomCohort, dataset: str | None = None)
     other settings, which is said in a line.
 
     Args:
-        root: Data folder of the run.
+        root: Folder of phantoms.
         cohort: What to make.
         dataset: The dataset whose layout, labels and splits the cohort shall have; None or phantom for a plain store
             of phantoms.
@@ -113,19 +141,12 @@ def _alone(path: Path) -> Iterator[None]:
     except OSError as error:
         raise CinemaError(
             f"{path.parent} cannot be written ({error.strerror or error}), so no phantoms can be made there; "
-            "set data.root to another folder."
+            "set phantom.root to another folder."
         ) from None
     with file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
+        if not lock(file.fileno(), path):
             rank_zero_info(f"Another process makes the phantoms in {path.parent}; waiting for it.")
-            fcntl.flock(file, fcntl.LOCK_EX)
-        except OSError as error:
-            raise CinemaError(
-                f"{path} cannot be locked ({error.strerror or error}); set data.root to a folder on another file "
-                "system."
-            ) from None
+            lock(file.fileno(), path, wait=True)
         yield
 
 
@@ -232,8 +253,8 @@ class _Prepared(_Maker):
         inside = _settings(self.folder)
         if self.folder.exists() and (inside is None or inside.get("dataset") != dataset) and any(self.folder.iterdir()):
             raise CinemaError(
-                f"{self.folder} holds other data than phantoms of {dataset}: set data.root to it to train on it, or to "
-                "another folder to have phantoms made there."
+                f"{self.folder} holds other data than phantoms of {dataset}: set data.root to it to train on it, or "
+                "phantom.root to another folder to have phantoms made there."
             )
 
     @property

@@ -133,6 +133,7 @@ class CaseWriter(RowWriter):
             "network": type(task.network).__name__,
             "views": list(spec["views"]),
             "spacing_known": bool(datamodule.spacing_known),
+            "grid": "prepared",  # whose voxels the tables count; those of label maps under nifti/ are the scan's
             "n_train": spec.get("n_train"),
             "n_subjects": spec.get("n_subjects"),
             "seed": run_seed(),

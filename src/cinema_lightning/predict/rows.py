@@ -13,7 +13,7 @@ from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
 
 from cinema_lightning.errors import CinemaError
 from cinema_lightning.files import replacing
-from cinema_lightning.predict.native import Geometry, native_geometry, write_nifti
+from cinema_lightning.predict.images import write_nifti
 from cinema_lightning.predict.parts import PartTable, PartWriter
 from cinema_lightning.shards import Shard
 from cinema_lightning.tasks.base import Task
@@ -42,7 +42,6 @@ class RowWriter(Callback):
         self._part: PartWriter | None = None
         self._default = Path(self.what)
         self._record: dict[str, Any] = {}
-        self._geometries: dict[tuple[str, str], Geometry] = {}
 
     def describe(self, default_folder: Path, checkpoint: Path, data: dict[str, Any]) -> None:
         """Says what is done, before the run.
@@ -150,24 +149,14 @@ class RowWriter(Callback):
         assert isinstance(task, Task)
         with torch.no_grad(), trainer.precision_plugin.forward_context():
             found = task.volumes(batch)
-        datamodule: Any = trainer.datamodule  # type: ignore[attr-defined]
         for view, images in found.items():
             for i, study in enumerate(batch["id"]):
                 if not wanted[i]:
                     continue
-                size = batch[f"{view}_size"][i].tolist()
-                affine = batch[f"{view}_affine"][i].double().cpu().numpy()
                 name = f"{view}_frame{int(batch['frame'][i]):02d}"
-                for title, image in images.items():
-                    values = image[i][tuple(slice(n) for n in size)].cpu()
+                for title, volumes in images.items():
                     target = self.place / "nifti" / study / f"{name}_{title}.nii.gz"
-                    if values.is_floating_point():
-                        write_nifti(target, values.float().numpy(), affine)
-                        continue
-                    key = (study, view)
-                    if key not in self._geometries:
-                        self._geometries = {key: native_geometry(datamodule, study, view, affine, size)}
-                    self._geometries[key].write_labels(target, values.numpy(), affine)
+                    write_nifti(target, volumes[i].voxels, volumes[i].affine)
 
 
 def _keys(batch: Any) -> list[tuple[str, int]]:

@@ -22,7 +22,7 @@ class PredictionWriter(RowWriter):
         shard: Part of the cohort to do, such as ``3/8``; the parts merge when all are there.
         stem: Name of the table; None is ``features`` after pretraining and ``predictions`` after any other task.
         nifti: Also write each frame's reconstruction or label map as NIfTI under ``nifti/``; label maps in the geometry
-            in which the images were acquired.
+            in which the images were acquired, whose voxels the table's volumes count.
         pictures: Also draw each frame under ``pictures/``.
         overwrite: Replace predictions of another checkpoint or other data that lie in the folder.
     """
@@ -48,6 +48,8 @@ class PredictionWriter(RowWriter):
         """See :meth:`RowWriter.setup`."""
         if not self._named:
             self.stem = getattr(pl_module, "prediction_stem", self.stem)
+        if grid := getattr(pl_module, "prediction_grid", ""):  # numbers of two grids do not belong into one table
+            self._record["grid"] = grid
         super().setup(trainer, pl_module, stage)
 
     def on_predict_start(self, trainer: Trainer, pl_module: LightningModule) -> None:

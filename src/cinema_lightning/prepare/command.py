@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
 import re
 import shutil
@@ -15,7 +14,10 @@ from dataclasses import replace
 from pathlib import Path
 
 from cinema_lightning.datasets.base import DATASETS, CaseRef, Dataset
+from cinema_lightning.datasets.published_layout import fetched, layout_of
 from cinema_lightning.errors import CinemaError
+from cinema_lightning.files import lock
+from cinema_lightning.imaging.nifti import Geometry
 from cinema_lightning.prepare.failures import Problem
 from cinema_lightning.prepare.record import recorded_size
 from cinema_lightning.prepare.runner import Outcome, Plan, Stop, run_all, stop_on_signals
@@ -35,6 +37,7 @@ def prepare(
     strict: bool = False,
     outcomes: Path | None = None,
     size: Size = "full",
+    geometry: Geometry = "refuse",
 ) -> int:
     """Turns a downloaded dataset into the store and its table (cohort.csv).
 
@@ -44,7 +47,8 @@ def prepare(
 
     Args:
         dataset: Which dataset: acdc, mnms, mnms2, kaggle, rescan, landmark, emidec, myops or ukb.
-        raw: Folder that holds the dataset as its provider ships it.
+        raw: Folder that holds the dataset as its provider ships it, or as the published CineMA code preprocessed it;
+            that may also be a data set on the Hugging Face hub, such as mathpluscode/ACDC.
         out: Folder of the store; made where it is missing.
         workers: Processes that prepare studies side by side. One works without a second process; with two or more, a
             study that uses up the memory fails alone.
@@ -53,6 +57,8 @@ def prepare(
         outcomes: UK Biobank only: CSV of outcomes and covariates by EID.
         size: full is as published; small, for quick trials, makes pictures of 64 x 64 pixels (SAX voxels 3 times as
             long in plane, long-axis voxels 4 times, slices as they are). A store has one size.
+        geometry: What to believe where the sform and the pixdim of a NIfTI header name different voxel sizes: sform
+            (as nibabel does), pixdim (as SimpleITK and the published code do), or neither: refuse fails such studies.
 
     Returns:
         Exit code: 0 when every study is in the store, 1 when some failed, 128 + number of the signal that stopped it.
@@ -72,7 +78,10 @@ def prepare(
             f"{out} holds studies that were prepared with --size {found}, and a store has one size: give another --out "
             f"for --size {size}, or delete that folder first."
         )
+    raw = fetched(raw, reader)
+    reader = layout_of(reader, raw)
     cases, notes = _list(reader, raw, outcomes)
+    cases = _with_geometry(reader, cases, geometry)
     mine = cases if part is None else cases[part.index - 1 :: part.count]
     label = "" if part is None else f"{part.index}-of-{part.count}"
     began = time.monotonic()
@@ -110,6 +119,15 @@ def _list(reader: Dataset, raw: Path, outcomes: Path | None) -> tuple[list[CaseR
     return [unique[name] for name in sorted(unique)], notes
 
 
+def _with_geometry(reader: Dataset, cases: list[CaseRef], geometry: Geometry) -> list[CaseRef]:
+    """The choice becomes one of the studies' arguments, so that another one prepares them anew."""
+    if geometry == "refuse":
+        return cases
+    if not reader.nifti:
+        raise CinemaError(f"{reader.display} is not read from NIfTI files: leave --geometry out.")
+    return [replace(case, args={**case.args, "geometry": geometry}) for case in cases]
+
+
 def _checked(case: CaseRef, count: int) -> CaseRef:
     if count > 1:
         return replace(case, problem=f"the id is listed {count} times; ids must be unique")
@@ -122,22 +140,24 @@ def _checked(case: CaseRef, count: int) -> CaseRef:
 def _scratch(out: Path, label: str) -> Iterator[Path]:
     """A folder for unfinished studies, held by one run at a time; what an earlier run left in it is removed."""
     scratch = out / SCRATCH / (label or "all")
+    held = scratch.with_name(f"{scratch.name}.lock")
     try:
-        scratch.mkdir(parents=True, exist_ok=True)
-        handle = os.open(scratch, os.O_RDONLY)
+        held.parent.mkdir(parents=True, exist_ok=True)
+        handle = os.open(held, os.O_CREAT | os.O_RDWR, 0o666)
     except OSError as error:
         raise CinemaError(f"{out} cannot be written ({error.strerror or error}); give another --out.") from None
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
+    # A file without a name is that of a run which ends at this moment.
+    if not lock(handle, held) or os.fstat(handle).st_nlink == 0:
         os.close(handle)
-        raise CinemaError(f"Another run prepares into {out}; wait for it, or give each its own --shard.") from None
+        raise CinemaError(f"Another run prepares into {out}; wait for it, or give each its own --shard.")
     try:
+        scratch.mkdir(exist_ok=True)
         for left in scratch.iterdir():
             shutil.rmtree(left, ignore_errors=True)
         yield scratch
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
+        held.unlink(missing_ok=True)
         os.close(handle)
         with suppress(OSError):  # another shard is at work
             scratch.parent.rmdir()
@@ -174,7 +194,8 @@ def _report(
     suffix = f".{label}.csv" if label else ".csv"
     made = f"{counts['made']} prepared, {counts['kept']} already up to date, {len(failures)} failed"
     table = out / f"cohort{suffix}"
-    print(f"{reader.display}: {made}, in {seconds:.0f} s." + (f" Table: {table}." if table.exists() else ""))
+    said = f" Table: {table}." if counts["made"] + counts["kept"] or label else f" {table} is an earlier run's."
+    print(f"{reader.display}: {made}, in {seconds:.0f} s." + (said if table.exists() else ""))
     if failures:
         print(f"What failed and why: {out / ('failures' + suffix)}.")
     if warnings:

@@ -15,6 +15,8 @@ from cinema_lightning.datasets.files import number
 from cinema_lightning.errors import CinemaError
 from cinema_lightning.files import replacing
 from cinema_lightning.prepare.failures import write_rows
+from cinema_lightning.prepare.tables import LANDMARKS
+from cinema_lightning.tables import finite, read_table
 from cinema_lightning.views import VIEWS
 
 if TYPE_CHECKING:
@@ -198,16 +200,11 @@ def _draw_slice(axis: Axes, stack: Series, plane: Series) -> None:
 
 
 def _landmarks(root: Path) -> dict[tuple[str, str], list[tuple[float, float]]]:
-    import pandas as pd
-
     path = Path(root) / "landmarks.csv"
-    if not path.is_file():
-        return {}
-    try:
-        table = pd.read_csv(path, dtype={"id": str})
-    except (OSError, pd.errors.ParserError) as error:
-        raise CinemaError(f"{path} cannot be read ({error}).") from None
     marks: dict[tuple[str, str], list[tuple[float, float]]] = {}
-    for row in table.itertuples(index=False):
-        marks.setdefault((str(row.id), str(row.view)), []).append((float(row.x), float(row.y)))  # type: ignore[arg-type]
+    for row in read_table(path, LANDMARKS, numbers=("x", "y")) if path.is_file() else []:
+        x, y = finite(row["x"]), finite(row["y"])
+        if x is None or y is None:
+            raise CinemaError(f"{path}: {row['landmark']} of {row['id']} is at '{row['x']}', '{row['y']}'; mend it.")
+        marks.setdefault((row["id"], row["view"]), []).append((x, y))
     return marks

@@ -209,10 +209,15 @@ _plan: Plan | None = None
 def _start_worker(plan: Plan) -> None:
     global _plan
     _plan = plan
+    start_worker()
+    _single_threaded()
+
+
+def start_worker() -> None:
+    """What every worker process begins with: it leaves with its parent, which alone decides about signals."""
     # Ctrl-C reaches the whole process group; the parent decides, and the study at work is finished.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_leave_with_parent, daemon=True).start()
-    _single_threaded()
 
 
 def _leave_with_parent() -> None:

@@ -14,7 +14,9 @@ from cinema_lightning.data.store import series_path, write_series
 from cinema_lightning.datasets.base import CaseRef, Dataset, RawCase, RawSeries
 from cinema_lightning.errors import CinemaError
 from cinema_lightning.imaging import geometry
+from cinema_lightning.imaging.alignment import Volume, on_grid
 from cinema_lightning.imaging.geometry import Window
+from cinema_lightning.imaging.grid import Grid
 from cinema_lightning.imaging.intensity import to_uint8
 from cinema_lightning.imaging.motion import motion_centre
 from cinema_lightning.prepare import measure
@@ -23,6 +25,10 @@ from cinema_lightning.prepare.size import Size, crop_size, marked, target_spacin
 
 # Raised whenever the same raw study gives other bytes or cells, so that a second run prepares it anew.
 VERSION = 2
+# A label may miss a whole number by this much, as after a detour through floating numbers.
+WHOLE = 1e-3
+# Wrong labels that a message names.
+SHOWN = 5
 
 
 @dataclass
@@ -30,24 +36,12 @@ class _Work:
     """One view on its way: what was read, and what is known about its preparation."""
 
     raw: RawSeries
-    spacing: np.ndarray
-    target: tuple[float, float, float]
-    affine: np.ndarray
-    shape: tuple[int, ...]
+    grid: Grid
     labels: dict[int, np.ndarray]
-    window: Window | None = None
-
-    def resampled(self, frame: np.ndarray, *, label: bool = False) -> np.ndarray:
-        """The frame at the target spacing; once the window is known, only the window."""
-        return geometry.resample(frame, self.spacing.tolist(), self.target, label=label, window=self.window)
-
-    @property
-    def cropped_affine(self) -> np.ndarray:
-        return self.affine if self.window is None else geometry.shift_affine(self.affine, self.window.start)
 
     def moved(self, x: float, y: float) -> tuple[float, float]:
         """Where a point of the raw plane lies in the stored one, voxels; untouched where the two are the same."""
-        raw, stored = np.asarray(self.raw.affine, float), self.cropped_affine
+        raw, stored = np.asarray(self.raw.affine, float), self.grid.network_affine
         if np.array_equal(raw, stored):
             return x, y
         place = np.linalg.solve(stored, raw @ [x, y, 0.0, 1.0])
@@ -73,10 +67,11 @@ def prepare_case(dataset: Dataset, case: CaseRef, root: Path, size: Size = "full
     with step("read"):
         raw = dataset.read(case)
         _check(raw)
-    works = {view: _start(dataset, view, series, size) for view, series in raw.series.items()}
+        labels, notes = _labels_on_images(raw)
+    works = {view: _start(dataset, view, series, labels[view], size) for view, series in raw.series.items()}
     row: dict[str, Any] = {"views": " ".join(works), "n_frames": min(len(work.raw.frames) for work in works.values())}
     if "sax" in works:
-        row["n_slices"] = works["sax"].shape[2]
+        row["n_slices"] = works["sax"].grid.whole_shape[2]
     row |= _original_spacings(works) | raw.fields
     with step("labels"):
         row |= _proportions(dataset, works)
@@ -88,9 +83,9 @@ def prepare_case(dataset: Dataset, case: CaseRef, root: Path, size: Size = "full
         for view, work in works.items():
             _write(dataset, case, root, view, work, size)
     if row.get("lv_esv") == 0:
-        raw.warnings.append("the ES label map has no LV blood pool, so the ejection fraction is 100%")
+        notes.append("the ES label map has no LV blood pool, so the ejection fraction is 100%")
     landmarks = [[view, frame, name, *works[view].moved(x, y)] for view, frame, name, x, y in raw.landmarks]
-    return {"row": row, "landmarks": landmarks, "warnings": list(raw.warnings)}
+    return {"row": row, "landmarks": landmarks, "warnings": [*raw.warnings, *notes]}
 
 
 def _check(raw: RawCase) -> None:
@@ -101,11 +96,32 @@ def _check(raw: RawCase) -> None:
             raise CinemaError(f"{view}: an image series of shape {series.frames.shape} cannot be prepared")
         if not series.frames.any():
             raise CinemaError(f"{view}: every pixel is 0")
-        for frame, label in series.labels.items():
-            if label.shape != series.frames.shape[1:]:
-                sizes = f"{label.shape} voxels and the image {series.frames.shape[1:]}"
-                raise CinemaError(f"{view}: the label map of frame {frame} has {sizes}")
     _check_phases(raw)
+
+
+def _labels_on_images(raw: RawCase) -> tuple[dict[str, dict[int, np.ndarray]], list[str]]:
+    """View -> frame -> label map on its image's grid, and what there is to say of the headers."""
+    maps: dict[str, dict[int, np.ndarray]] = {view: {} for view in raw.series}
+    notes = [note for series in raw.series.values() for note in series.notes]
+    for view, series in raw.series.items():
+        for frame, label in sorted(series.labels.items()):
+            try:
+                maps[view][frame], said = _on_image(label, series)
+            except CinemaError as error:
+                raise CinemaError(f"{view}: the label map of frame {frame}: {error}") from None
+            notes += said
+    return maps, list(dict.fromkeys(notes))
+
+
+def _on_image(label: np.ndarray | Volume, series: RawSeries) -> tuple[np.ndarray, list[str]]:
+    shape = series.frames.shape[1:]
+    if isinstance(label, Volume):
+        image = Volume(series.frames[0], np.asarray(series.affine, float), "its image", series.place)
+        voxels, note = on_grid(label, image, labels=True)
+        return voxels, [*label.notes, *filter(None, [note])]
+    if label.shape != shape:
+        raise CinemaError(f"it has {label.shape} voxels and the image {shape}")
+    return label, []
 
 
 def _check_phases(raw: RawCase) -> None:
@@ -114,31 +130,25 @@ def _check_phases(raw: RawCase) -> None:
         return
     if end_diastole == end_systole:
         raise CinemaError(f"ED and ES are the same frame ({end_diastole}, counted from 0)")
-    last = min(len(series.frames) for series in raw.series.values()) - 1
+    # They count in the SAX series, where there is one; other views may be longer or shorter.
+    counted = [raw.series["sax"]] if "sax" in raw.series else raw.series.values()
+    last = min(len(series.frames) for series in counted) - 1
     for phase, frame in (("ED", end_diastole), ("ES", end_systole)):
         if frame is None or not 0 <= frame <= last:
             raise CinemaError(f"{phase} is frame {frame}, counted from 0, but the frames are 0 to {last}")
 
 
-def _start(dataset: Dataset, view: str, series: RawSeries, size: Size) -> _Work:
+def _start(dataset: Dataset, view: str, series: RawSeries, labels: Mapping[int, np.ndarray], size: Size) -> _Work:
     with step("resample"):
-        spacing = geometry.spacing_of(series.affine)
-        target = target_spacing(dataset, view, spacing.tolist(), series.frames.shape[1:], size)
-        work = _Work(
-            series,
-            spacing,
-            target,
-            geometry.resampled_affine(series.affine, target),
-            geometry.resampled_size(series.frames.shape[1:], spacing.tolist(), target),
-            {},
-        )
+        shape = series.frames.shape[1:]
+        target = target_spacing(dataset, view, geometry.spacing_of(series.affine).tolist(), shape, size)
+        work = _Work(series, Grid(np.asarray(series.affine, float), shape, target), {})
     with step("labels"):
         mapped = {
-            frame: map_labels(label, dataset.label_map, f"frame {frame} of {view}")
-            for frame, label in sorted(series.labels.items())
+            frame: map_labels(label, dataset.label_map, f"frame {frame} of {view}") for frame, label in labels.items()
         }
     with step("resample"):
-        work.labels = {frame: work.resampled(label, label=True) for frame, label in mapped.items()}
+        work.labels = {frame: work.grid.to_network(label, label=True) for frame, label in mapped.items()}
     return work
 
 
@@ -146,7 +156,7 @@ def map_labels(label: np.ndarray, label_map: Mapping[int, int], what: str) -> np
     """Turns a provider's label values into class codes.
 
     Args:
-        label: Raw label map.
+        label: Raw label map; values within a thousandth of a whole number are it.
         label_map: Raw value -> class code.
         what: What to call the map in a message.
 
@@ -156,11 +166,13 @@ def map_labels(label: np.ndarray, label_map: Mapping[int, int], what: str) -> np
     Raises:
         CinemaError: If a value is not in the map.
     """
+    if label.dtype.kind == "f":
+        label = np.where(np.abs(label - np.rint(label)) <= WHOLE, np.rint(label), label)
     values = np.unique(label)
-    unknown = [value.item() for value in values if value not in label_map]
+    unknown = [f"{value.item():.6g}" for value in values if value not in label_map]
     if unknown:
         known = ", ".join(map(str, label_map))
-        raise CinemaError(f"the label map of {what} holds {', '.join(map(str, unknown))}; known are {known}")
+        raise CinemaError(f"the label map of {what} holds {', '.join(unknown[:SHOWN])}; known are {known}")
     out = np.zeros(label.shape, np.uint8)
     for value in values:
         out[label == value] = label_map[int(value)]
@@ -172,7 +184,7 @@ def _original_spacings(works: dict[str, _Work]) -> dict[str, float]:
         f"orig_{view}_spacing_{axis}": float(size)
         for view, work in works.items()
         if work.raw.facts.get("spacing_known", True)
-        for axis, size in zip("xyz", work.spacing, strict=True)
+        for axis, size in zip("xyz", work.grid.scan_spacing, strict=True)
     }
 
 
@@ -189,30 +201,31 @@ def _place_windows(dataset: Dataset, works: dict[str, _Work], ed_frame: int | No
     if dataset.crop == "plane intersection":
         point, found = _heart(works)
         for view, work in works.items():
-            work.window = geometry.point_window(point, work.affine, crop_size(dataset, view, size))
-            if any(s >= n or s + w <= 0 for s, w, n in zip(*work.window, work.shape, strict=False)):
+            window = geometry.point_window(point, work.grid.whole_affine, crop_size(dataset, view, size))
+            if any(s >= n or s + w <= 0 for s, w, n in zip(*window, work.grid.whole_shape, strict=False)):
                 what = "what beats in the SAX images lies" if found == "motion" else "the planes meet"
                 raise CinemaError(f"{view}: {what} so far outside the image that the crop would be empty")
+            work.grid = work.grid.cropped(window)
         return {"crop_centre": found}
     if dataset.crop == "centre":
         for view, work in works.items():
-            work.window = geometry.centre_window(work.shape, crop_size(dataset, view, size))
+            work.grid = work.grid.cropped(geometry.centre_window(work.grid.whole_shape, crop_size(dataset, view, size)))
     elif dataset.crop == "label box":
         for view, work in works.items():
-            work.window = _label_window(dataset, view, work, ed_frame, size)
+            work.grid = work.grid.cropped(_label_window(dataset, view, work, ed_frame, size))
     return {}
 
 
 def _heart(works: dict[str, _Work]) -> tuple[np.ndarray, str]:
     """A point on the left ventricle's axis, RAS mm, and by what it was found."""
-    planes = [works[view].affine for view in ("lax_2c", "lax_4c", "lax_3c") if view in works]
+    planes = [works[view].grid.whole_affine for view in ("lax_2c", "lax_4c", "lax_3c") if view in works]
     if "sax" not in works:
-        middles = [geometry.middle(work.affine, work.shape) for work in works.values()]
+        middles = [geometry.middle(work.grid.whole_affine, work.grid.whole_shape) for work in works.values()]
         if len(planes) > 1:
             return geometry.nearest_on_line(planes[0], planes[1], np.mean(middles, axis=0)), "planes"
         return middles[0], "image"
     if len(planes) > 1:
-        return geometry.meeting_point(works["sax"].affine, *planes[:2]), "planes"
+        return geometry.meeting_point(works["sax"].grid.whole_affine, *planes[:2]), "planes"
     sax = works["sax"].raw
     return motion_centre(sax.frames, sax.affine), "motion"
 
@@ -229,8 +242,8 @@ def _label_window(dataset: Dataset, view: str, work: _Work, ed_frame: int | None
 
 def _crop_labels(works: dict[str, _Work]) -> None:
     for work in works.values():
-        if work.window is not None and work.labels:
-            maps = geometry.apply_window(np.stack(list(work.labels.values())), work.window)
+        if work.grid.window is not None and work.labels:
+            maps = geometry.apply_window(np.stack(list(work.labels.values())), work.grid.window)
             work.labels = dict(zip(work.labels, maps, strict=True))
 
 
@@ -246,7 +259,7 @@ def _volumes(dataset: Dataset, works: dict[str, _Work], row: dict[str, Any]) -> 
     end_diastole, end_systole = (out.get(key, row.get(key)) for key in ("ed_frame", "es_frame"))
     if end_diastole not in sax.labels or end_systole not in sax.labels:
         return out
-    return out | measure.volumes(sax.labels[end_diastole], sax.labels[end_systole], sax.target)
+    return out | measure.volumes(sax.labels[end_diastole], sax.labels[end_systole], sax.grid.spacing)
 
 
 def _grey_levels(dataset: Dataset, frame: np.ndarray) -> np.ndarray:
@@ -258,11 +271,10 @@ def _grey_levels(dataset: Dataset, frame: np.ndarray) -> np.ndarray:
 
 
 def _write(dataset: Dataset, case: CaseRef, root: Path, view: str, work: _Work, size: Size) -> None:
-    shape = work.window.size if work.window else work.shape[:2]
-    frames = np.empty((len(work.raw.frames), *shape, work.shape[2]), np.uint8)
+    frames = np.empty((len(work.raw.frames), *work.grid.shape), np.uint8)
     for index, frame in enumerate(work.raw.frames):
         with step("resample"):
-            resampled = work.resampled(frame)
+            resampled = work.grid.to_network(frame)
         with step("intensity"):
             frames[index] = _grey_levels(dataset, resampled)
     labels = np.stack(list(work.labels.values())) if work.labels else None
@@ -276,12 +288,12 @@ def _write(dataset: Dataset, case: CaseRef, root: Path, view: str, work: _Work, 
         "source": [path.name for path in case.sources],
         "orig_affine": np.asarray(work.raw.affine, float).tolist(),
         "orig_size": [int(n) for n in work.raw.frames.shape[1:]],
-        "resampled_size": [int(n) for n in work.shape],
-        "crop_start": [int(n) for n in work.window.start] if work.window else [0, 0],
+        "resampled_size": [int(n) for n in work.grid.whole_shape],
+        "crop_start": [int(n) for n in work.grid.window.start] if work.grid.window else [0, 0],
         **marked(size),
         **work.raw.facts,
     }
-    about: dict[str, Any] = {"affine": work.cropped_affine, "spacing": work.target, "provenance": provenance}
+    about: dict[str, Any] = {"affine": work.grid.network_affine, "spacing": work.grid.spacing, "provenance": provenance}
     write_series(series_path(root, case.id, view), frames, **about)
     if labels is not None:
         known = list(work.labels)

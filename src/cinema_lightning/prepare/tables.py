@@ -7,6 +7,7 @@ run in one piece.
 from __future__ import annotations
 
 import csv
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -118,9 +119,8 @@ def merge_parts(out: Path, shards: int) -> Path | None:
     if not all((out / f"{name}.{part}.csv").is_file() for part in parts for name in ("failures", "warnings", "cohort")):
         return None
     tables = {name: _interleaved(out, name, parts) for name in ("cohort", "landmarks", "failures", "warnings")}
-    ids = [row["id"] for row in tables["cohort"]]
-    repeated = {name for name in ids if ids.count(name) > 1} if len(set(ids)) < len(ids) else set()
-    if repeated:
+    counts = Counter(row["id"] for row in tables["cohort"])
+    if repeated := [name for name, count in counts.items() if count > 1]:
         raise CinemaError(f"The parts in {out} list the id '{min(repeated)}' twice: remove the parts of an older run.")
     problems = {
         name: [Problem(*(row[key] for key in COLUMNS)) for row in tables[name]] for name in ("failures", "warnings")

@@ -2,28 +2,33 @@
 
 from __future__ import annotations
 
-import csv
+import hashlib
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 
+from cinema_lightning import __version__
 from cinema_lightning.data.store import Series, open_series, series_path
 from cinema_lightning.data.table import SPLITS, TABLE
 from cinema_lightning.datasets.base import DATASETS, Dataset
 from cinema_lightning.datasets.files import number
 from cinema_lightning.errors import CinemaError
 from cinema_lightning.imaging.geometry import spacing_of
-from cinema_lightning.prepare.failures import read_problems, write_rows
+from cinema_lightning.prepare.checking import Progress, Result, check_all, forget, join
+from cinema_lightning.prepare.cohort_checks import Finding, Row, check_cohort
+from cinema_lightning.prepare.failures import write_rows
+from cinema_lightning.prepare.runner import stop_on_signals
 from cinema_lightning.prepare.size import crop_size, size_of, spacing_wanted
 from cinema_lightning.prepare.tables import LANDMARKS
+from cinema_lightning.shards import Shard
+from cinema_lightning.tables import read_table
 from cinema_lightning.views import VIEWS
 
 REPORT = "verify.csv"
 SHOWN = 20
-Row = Mapping[str, str]
 # What a living adult's or child's heart can have; outside of it a cell is likelier a slip than a finding.
 RANGES = {
     "age": (0.0, 120.0, "years"),
@@ -39,53 +44,128 @@ RANGES = {
 }
 
 
-class Finding(NamedTuple):
-    """One thing that is wrong (error) or worth a look (warning).
-
-    Attributes:
-        level: error or warning.
-        id: The study, or empty for the cohort.
-        check: What was checked.
-        message: One sentence.
-    """
-
-    level: str
-    id: str
-    check: str
-    message: str
-
-
-def verify(dataset: str, root: Path, full: bool = False, report: Path | None = None) -> int:
+def verify(
+    dataset: str,
+    root: Path,
+    full: bool = False,
+    report: Path | None = None,
+    workers: int = 1,
+    shard: str | None = None,
+) -> int:
     """Checks a prepared store before training.
 
     Ids, splits by subject, files, shapes, spacing, label values, ED and ES, volumes, clinical values, landmarks and
-    classes per split. Reads the label maps whole and one frame of each image series.
+    classes per split. Reads the label maps whole and one frame of each image series. The result does not depend on the
+    number of workers or shards. After a stop, the same command goes on with what is left or has changed.
 
     Args:
         dataset: The dataset's name.
         root: Folder of the store.
         full: Read every frame of every series, too.
         report: CSV to write; <root>/verify.csv by default.
+        workers: Processes that check studies side by side.
+        shard: I/N checks the I-th of N parts (I from 1), for N jobs side by side; the last one writes the report.
 
     Returns:
-        Exit code: 0 without errors (there may be warnings), 1 with some.
+        Exit code: 0 without errors (there may be warnings), 1 with some, 128 + number of the signal that stopped it.
 
     Raises:
         CinemaError: If there is no table, or the report cannot be written.
     """
-    from tqdm import tqdm
-
-    reader, root = DATASETS[dataset], Path(root)
+    if workers < 1:
+        raise CinemaError(f"--workers is {workers}; give 1 or more.")
+    reader, root, part = DATASETS[dataset], Path(root), Shard.parse(shard)
     rows = read_rows(root)
-    marks = _landmarks(root)
-    findings = [*_check_table(rows, root), *_check_subjects(rows), *_check_classes(reader, rows)]
-    for row in tqdm(rows, desc=f"verify {reader.display}", unit="study", mininterval=1.0):
-        findings += check_study(reader, root, row, marks.get(row.get("id", ""), []), full)
+    path = Path(report or root / REPORT)
+    check = RowCheck(dataset, root, full, rows, dict(_landmarks(root)), _repeats(rows))
+    progress = Progress.of(path, part, _digest(dataset, root, full))
+    mine = range(len(rows))[part.index - 1 :: part.count]
+    with stop_on_signals() as stop:
+        check_all(check, mine, progress, workers, stop, f"verify {reader.display}")
+        if stop.signal is not None or part.count > 1:
+            progress.save()
+    if stop.signal is not None:
+        print(f"Stopped after {len(progress.done)} of {len(mine)} studies; the same command goes on from there.")
+        return 128 + stop.signal
+    results = join(progress, path, part, len(rows))
+    if results is None:
+        where = f"; the last of {part.count} shards to end writes {path}"
+        return _say(f"{reader.display}: {len(mine)} studies", _found(progress.done), where)
+    if part.count > 1:  # files may have changed since their shard ended
+        results = {row: check(row, found) for row, found in results.items()}
+    findings = [*check_cohort(reader, root, rows), *_found(results)]
     findings.sort(key=lambda finding: (finding.level, finding.id, finding.check))
-    path = report or root / REPORT
     write_rows(path, Finding._fields, findings)
-    _print(reader, rows, findings, path)
-    return 1 if any(finding.level == "error" for finding in findings) else 0
+    forget(path, part)
+    _print_classes(reader, rows)
+    return _say(f"{reader.display}: {len(rows)} studies", findings, f": {path}")
+
+
+@dataclass(frozen=True)
+class RowCheck:
+    """Checks the study of one row of the table, in any process.
+
+    Attributes:
+        dataset: The dataset's name.
+        root: Folder of the store.
+        full: Read every frame.
+        rows: The table.
+        marks: Id -> its rows of the landmark table.
+        repeats: Rows whose id an earlier row has: its files are checked once.
+    """
+
+    dataset: str
+    root: Path
+    full: bool
+    rows: Sequence[Row]
+    marks: Mapping[str, list[Row]]
+    repeats: frozenset[int]
+
+    def __call__(self, number: int, before: Result | None) -> Result:
+        """The state of the study's files and the findings, those of an earlier start where the files are the same."""
+        row = self.rows[number]
+        mark = self._mark(row)
+        if before is not None and before[0] == mark:
+            return before
+        try:
+            found = list(self._findings(number, row))
+        except Exception as error:  # of one study; the others are checked all the same
+            found = [Finding("error", row["id"], "files", f"cannot be checked: {type(error).__name__}: {error}")]
+        return mark, [list(finding) for finding in found]
+
+    def _findings(self, number: int, row: Row) -> Iterator[Finding]:
+        if number in self.repeats:
+            return _check_clinical(row)
+        return check_study(DATASETS[self.dataset], self.root, row, self.marks.get(row["id"], []), self.full)
+
+    def _mark(self, row: Row) -> str:
+        state = []
+        for view in (row.get("views") or "").split():
+            for kind in ("image", "label"):
+                try:
+                    found = series_path(self.root, row["id"], view, kind).stat()
+                    state.append(f"{found.st_size}.{found.st_mtime_ns}")
+                except OSError:
+                    state.append("-")
+        return " ".join(state)
+
+
+def _repeats(rows: list[Row]) -> frozenset[int]:
+    first: dict[str, int] = {}
+    return frozenset(number for number, row in enumerate(rows) if first.setdefault(row["id"], number) != number)
+
+
+def _digest(dataset: str, root: Path, full: bool) -> str:
+    """Of the tables and the way of checking: results of another do not count."""
+    digest = hashlib.blake2b(f"{__version__} {dataset} {full}".encode(), digest_size=8)
+    for name in (TABLE, "landmarks.csv"):
+        if (root / name).is_file():
+            digest.update((root / name).read_bytes())
+    return digest.hexdigest()
+
+
+def _found(results: Mapping[int, Result]) -> list[Finding]:
+    return [Finding(*finding) for row in sorted(results) for finding in results[row][1]]
 
 
 def read_rows(root: Path) -> list[Row]:
@@ -101,11 +181,10 @@ def read_rows(root: Path) -> list[Row]:
         CinemaError: If there is no table or it has no rows.
     """
     path = root / TABLE
-    try:
-        with path.open(newline="", encoding="utf-8-sig") as file:
-            rows: list[Row] = list(csv.DictReader(file))
-    except OSError as error:
-        raise CinemaError(f"{path} cannot be read ({error.strerror}): run cinema prepare first.") from None
+    if not path.is_file():
+        raise CinemaError(f"{path} is missing: run cinema prepare first.")
+    numbers = (*RANGES, *(f"{side}_{volume}" for side in ("lv", "rv") for volume in ("edv", "esv")))
+    rows: list[Row] = list(read_table(path, numbers=numbers))
     if not rows or "id" not in rows[0]:
         raise CinemaError(f"{path} has no rows with an id: run cinema prepare again.")
     return rows
@@ -115,59 +194,9 @@ def _landmarks(root: Path) -> dict[str, list[Row]]:
     marks: dict[str, list[Row]] = defaultdict(list)
     path = root / "landmarks.csv"
     if path.is_file():
-        with path.open(newline="", encoding="utf-8") as file:
-            for row in csv.DictReader(file):
-                marks[row["id"]].append(row)
+        for row in read_table(path, LANDMARKS, numbers=LANDMARKS[-2:]):
+            marks[row["id"]].append(row)
     return marks
-
-
-def _check_table(rows: list[Row], root: Path) -> Iterator[Finding]:
-    counts = Counter(row["id"] for row in rows)
-    for name, count in counts.items():
-        if count > 1 or not name:
-            yield Finding("error", name, "ids", f"the id '{name}' is in {count} rows; ids must be there and unique")
-    for row in rows:
-        if row.get("split", "") not in ("", *SPLITS):
-            yield Finding("error", row["id"], "splits", f"the split '{row['split']}' is none of {', '.join(SPLITS)}")
-    strays = sorted(
-        path.name for path in root.iterdir() if path.is_dir() and path.name[0] != "." and path.name not in counts
-    )
-    if strays:
-        yield Finding("warning", "", "files", f"{len(strays)} folders have no row in the table, e.g. {strays[0]}")
-    failed = read_problems(root / "failures.csv") if (root / "failures.csv").is_file() else []
-    if failed:
-        yield Finding("warning", "", "failures", f"{len(failed)} studies could not be prepared, see failures.csv")
-
-
-def _check_subjects(rows: list[Row]) -> Iterator[Finding]:
-    splits: dict[str, set[str]] = defaultdict(set)
-    for row in rows:
-        splits[row.get("subject") or row["id"]].add(row.get("split", ""))
-    for subject, where in splits.items():
-        if len(where) > 1:
-            names = ", ".join(sorted(name or "no split" for name in where))
-            yield Finding("error", subject, "splits", f"subject {subject} has studies in several splits: {names}")
-
-
-def _check_classes(reader: Dataset, rows: list[Row]) -> Iterator[Finding]:
-    for column, classes in reader.classes.items():
-        counts = Counter((row.get("split", ""), row.get(column, "")) for row in rows)
-        others = Counter(row.get(column, "") for row in rows if row.get(column, "") not in (*classes, ""))
-        for name, count in sorted(others.items()):
-            yield Finding(
-                "warning", "", "classes", f"{column} '{name}' ({count} studies) is left out of classification"
-            )
-        if any(row.get("split") == "train" for row in rows):
-            for name in classes:
-                if counts["train", name] == 0:
-                    yield Finding("warning", "", "classes", f"no training study has {column} '{name}'")
-        empty = sum(not row.get(column) for row in rows)
-        if empty:
-            yield Finding("warning", "", "clinical", f"{column} is missing in {empty} of {len(rows)} studies")
-    for column in reader.regression:
-        empty = sum(number(row.get(column, "")) is None for row in rows)
-        if empty:
-            yield Finding("warning", "", "clinical", f"{column} is missing in {empty} of {len(rows)} studies")
 
 
 def check_study(reader: Dataset, root: Path, row: Row, marks: list[Row], full: bool) -> Iterator[Finding]:
@@ -186,7 +215,7 @@ def check_study(reader: Dataset, root: Path, row: Row, marks: list[Row], full: b
     name, views = row["id"], row.get("views", "").split()
     if not views:
         yield Finding("error", name, "views", "the row names no view")
-    frames = []
+    frames: dict[str, int] = {}
     for view in views:
         if view not in VIEWS:
             yield Finding("error", name, "views", f"there is no view '{view}'")
@@ -194,15 +223,16 @@ def check_study(reader: Dataset, root: Path, row: Row, marks: list[Row], full: b
         try:
             series = open_series(series_path(root, name, view))
             yield from _check_series(reader, name, view, series, full)
+            yield from _check_marks(name, view, marks, series.shape)
             path = series_path(root, name, view, "label")
             if path.is_file():
                 yield from _check_labels(reader, name, view, series, open_series(path), row)
-            frames.append(series.n_frames)
+            frames[view] = series.n_frames
         except CinemaError as error:
             yield Finding("error", name, "files", str(error))
-        yield from _check_marks(name, view, marks, root)
     if frames:
-        yield from _check_phases(row, min(frames))
+        # ED and ES count in the SAX series, where there is one; other views may have fewer frames.
+        yield from _check_phases(row, min(frames.values()), frames.get("sax", min(frames.values())))
     yield from _check_stack(row)
     yield from _check_clinical(row)
 
@@ -236,7 +266,9 @@ def _check_labels(reader: Dataset, name: str, view: str, series: Series, label: 
         yield Finding("error", name, "labels", f"{view}: label maps belong to frames {frames} of {series.n_frames}")
         return
     maps = label.read()
-    unknown = sorted(set(np.unique(maps).tolist()) - set(reader.labels))
+    # of codes in a row from 0, as datasets have them, the largest says that all are known: sorting takes longer
+    known = set(range(int(maps.max()) + 1)) <= set(reader.labels)
+    unknown = [] if known else sorted(set(np.unique(maps).tolist()) - set(reader.labels))
     if unknown:
         yield Finding(
             "error", name, "labels", f"{view}: the label maps hold {unknown}, known are {sorted(reader.labels)}"
@@ -246,31 +278,24 @@ def _check_labels(reader: Dataset, name: str, view: str, series: Series, label: 
             yield Finding("warning", name, "labels", f"{view}: the label map of frame {frame} is empty")
 
 
-def _check_marks(name: str, view: str, marks: list[Row], root: Path) -> Iterator[Finding]:
-    points = [mark for mark in marks if mark["view"] == view]
-    if not points:
-        return
-    try:
-        size = open_series(series_path(root, name, view)).shape
-    except CinemaError:
-        return
-    for mark in points:
+def _check_marks(name: str, view: str, marks: list[Row], size: tuple[int, ...]) -> Iterator[Finding]:
+    for mark in marks:
+        if mark["view"] != view:
+            continue
         at = [number(mark[axis]) for axis in LANDMARKS[-2:]]
         # The picture ends half a voxel beyond the centres of its outer voxels.
         if any(value is None or not -0.5 <= value <= limit - 0.5 for value, limit in zip(at, size, strict=False)):
             yield Finding("error", name, "landmarks", f"{view}: {mark['landmark']} is at {at}, outside of {size}")
 
 
-def _check_phases(row: Row, n_frames: int) -> Iterator[Finding]:
+def _check_phases(row: Row, n_frames: int, counted: int) -> Iterator[Finding]:
     name = row["id"]
     if row.get("n_frames") and number(row["n_frames"]) != n_frames:
         yield Finding("error", name, "frames", f"the table says {row['n_frames']} frames, the files {n_frames}")
     phases = [number(row.get(column, "")) for column in ("ed_frame", "es_frame")]
     for phase, frame in zip(("ED", "ES"), phases, strict=True):
-        if frame is not None and not 0 <= frame < n_frames:
-            yield Finding(
-                "error", name, "frames", f"{phase} is frame {frame:g}, but the frames are 0 to {n_frames - 1}"
-            )
+        if frame is not None and not 0 <= frame < counted:
+            yield Finding("error", name, "frames", f"{phase} is frame {frame:g}, but the frames are 0 to {counted - 1}")
     if phases[0] is not None and phases[0] == phases[1]:
         yield Finding("error", name, "frames", f"ED and ES are the same frame ({phases[0]:g})")
 
@@ -303,15 +328,20 @@ def _check_clinical(row: Row) -> Iterator[Finding]:
         yield Finding("error", name, "clinical", f"event is '{row['event']}', not 0 or 1")
 
 
-def _print(reader: Dataset, rows: list[Row], findings: list[Finding], path: Path) -> None:
+def _print_classes(reader: Dataset, rows: Sequence[Row]) -> None:
     for column, classes in reader.classes.items():
         print(f"{column:<12}" + "".join(f"{split or '-':>8}" for split in SPLITS))
+        counts = Counter((row.get(column), row.get("split")) for row in rows)
         for name in classes:
-            counts = [sum(r.get(column) == name and r.get("split") == split for r in rows) for split in SPLITS]
-            print(f"  {name:<10}" + "".join(f"{count:>8}" for count in counts))
+            print(f"  {name:<10}" + "".join(f"{counts[name, split]:>8}" for split in SPLITS))
+
+
+def _say(what: str, findings: list[Finding], where: str) -> int:
+    """Prints the first findings and how many there are; returns the exit code."""
     for finding in findings[:SHOWN]:
         print(f"{finding.level:<8} {finding.id:<16} {finding.check:<10} {finding.message}")
     if len(findings) > SHOWN:
         print(f"... and {len(findings) - SHOWN} more.")
     levels = Counter(finding.level for finding in findings)
-    print(f"{reader.display}: {len(rows)} studies, {levels['error']} errors, {levels['warning']} warnings: {path}")
+    print(f"{what}, {levels['error']} errors, {levels['warning']} warnings{where}")
+    return 1 if levels["error"] else 0

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
+import numpy as np
 import torch
 from lightning import LightningModule
 from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
@@ -44,6 +45,19 @@ class Marked:
     def __getitem__(self, cases: slice) -> Marked:
         """The marks of some cases."""
         return Marked(self.image[cases], {name: points[cases] for name, points in self.points.items()})
+
+
+@dataclass(frozen=True)
+class Volume:
+    """An image of one sample, to be written.
+
+    Attributes:
+        voxels: (X, Y[, Z]); whole numbers are label maps.
+        affine: (4, 4), voxel to RAS mm.
+    """
+
+    voxels: np.ndarray
+    affine: np.ndarray
 
 
 Panels = dict[str, dict[str, Tensor | Marked]]
@@ -103,6 +117,8 @@ class Task(LightningModule):
     monitor_mode = "min"
     prediction_stem = "predictions"
     """Name of the table that a prediction writes."""
+    prediction_grid = ""
+    """Whose voxels its numbers count, where they count any: ``scan`` is the image as it was acquired."""
 
     def __init__(self, spec: dict[str, Any], optim: Optimisation | None = None, compile: bool = False) -> None:
         super().__init__()
@@ -130,8 +146,8 @@ class Task(LightningModule):
         """Rows to write when predicting: one dict of plain values per sample, starting with ``id`` and ``frame``."""
         raise NotImplementedError(f"{type(self).__name__} has nothing to predict.")
 
-    def volumes(self, batch: Batch) -> dict[str, dict[str, Tensor]]:
-        """Images worth keeping as NIfTI: ``{view: {title: (B, X, Y[, Z])}}``; whole numbers are label maps."""
+    def volumes(self, batch: Batch) -> dict[str, dict[str, list[Volume]]]:
+        """Images worth keeping as NIfTI: view -> title -> one image per sample."""
         return {}
 
     # ------------------------------------------------------------------ Lightning's hooks, once for all tasks

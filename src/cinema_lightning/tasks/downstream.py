@@ -11,6 +11,8 @@ from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
 from torch import Tensor
 from torchmetrics import MeanMetric
 
+from cinema_lightning.data.native import Native
+from cinema_lightning.data.spacing import unlike
 from cinema_lightning.data.table import HOUSEKEEPING
 from cinema_lightning.errors import CinemaError
 from cinema_lightning.models.adapt import LoadReport, freeze_backbone, layer_decay_groups
@@ -108,6 +110,8 @@ class Downstream(Task):
             rank_zero_info(str(self.report))
             if caution := self.report.facts.get("caution"):
                 rank_zero_warn(str(caution))
+            if what := unlike(spec.get("spacing") or {}, self.report.facts.get("spacing") or {}):
+                rank_zero_warn(f"The data has {what} ({self.weights}): it has to learn another scale first.")
         if self.lora is not None:
             add_lora(built, **asdict(self.lora))
         if self.freeze_what == "backbone":
@@ -184,6 +188,12 @@ class Downstream(Task):
         """ED or ES where the table calls a frame so, else empty."""
         data: Any = self.trainer.datamodule  # type: ignore[attr-defined]
         return str(data.phase_of(study, frame))
+
+    def native(self, study: str, view: str) -> Native:
+        """How the image of a study came."""
+        data: Any = self.trainer.datamodule  # type: ignore[attr-defined]
+        found: Native = data.native(study, view)
+        return found
 
 
 def person(cells: dict[str, Any]) -> dict[str, Any]:

@@ -29,6 +29,7 @@ class Landmarks(Downstream):
 
     kind = "landmarks"
     monitor = "val/mean_distance"
+    prediction_grid = "scan"
 
     def __init__(self, spec: dict[str, Any], **options: Any) -> None:
         super().__init__(spec, **options)
@@ -83,13 +84,16 @@ class Landmarks(Downstream):
         return out
 
     def rows(self, batch: Batch) -> list[dict[str, Any]]:
-        """Coordinates in voxels, per view and landmark."""
+        """Coordinates in the scan's own voxels, per view and landmark."""
         points = self.points(batch)
         rows = []
         for i, (study, frame) in enumerate(zip(batch["id"], batch["frame"].tolist(), strict=True)):
             row: dict[str, Any] = {"id": study, "frame": frame}
             for view in self.spec["views"]:
-                places = points[view][i].tolist() if view in points else [(None, None)] * len(self.names)
+                places: list[Any] = [(None, None)] * len(self.names)
+                if view in points:
+                    grid = self.native(study, view).grid
+                    places = [grid.point_to_scan(x, y) for x, y in points[view][i].tolist()]
                 for name, (x, y) in zip(self.names, places, strict=True):
                     row |= {f"{view}_{name}_x": x, f"{view}_{name}_y": y}
             rows.append(row)

@@ -13,7 +13,7 @@ from torchmetrics import MeanMetric
 from cinema_lightning.data.draws import generator
 from cinema_lightning.models.mae import MaskedAutoencoder
 from cinema_lightning.tasks import TASKS
-from cinema_lightning.tasks.base import Batch, Panels, Task, once_per_batch, run_seed
+from cinema_lightning.tasks.base import Batch, Panels, Task, Volume, once_per_batch, run_seed
 from cinema_lightning.tasks.optim import Optimisation
 
 
@@ -118,10 +118,14 @@ class Pretrain(Task):
             }
         return panels
 
-    def volumes(self, batch: Batch) -> dict[str, dict[str, Tensor]]:
-        """The panels, as images."""
+    def volumes(self, batch: Batch) -> dict[str, dict[str, list[Volume]]]:
+        """The panels, as images on the network's grid."""
         return {
-            view: {title: image for title, image in panels.items() if isinstance(image, Tensor)}
+            view: {
+                title: [_volume(batch, view, image, i) for i in range(len(batch["id"]))]
+                for title, image in panels.items()
+                if isinstance(image, Tensor)
+            }
             for view, panels in self.panels(batch).items()
         }
 
@@ -138,3 +142,9 @@ class Pretrain(Task):
                 row |= {f"{name}_{k}": value for k, value in enumerate(values)}
             rows.append(row)
         return rows
+
+
+def _volume(batch: Batch, view: str, images: Tensor, i: int) -> Volume:
+    size = batch[f"{view}_size"][i].tolist()
+    voxels = images[i][tuple(slice(n) for n in size)].float().cpu().numpy()
+    return Volume(voxels, batch[f"{view}_affine"][i].double().cpu().numpy())

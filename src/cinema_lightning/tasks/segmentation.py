@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torchmetrics import MeanMetric
 
 from cinema_lightning.data.labels import IGNORE
+from cinema_lightning.data.native import Native
 from cinema_lightning.losses.segmentation import IGNORED as UNKNOWN
 from cinema_lightning.losses.segmentation import deep_supervision, segmentation_loss
 from cinema_lightning.metrics.segmentation import Regions, case_metrics, regions_of
@@ -18,7 +19,7 @@ from cinema_lightning.models.backbone import DenseBackbone, crop_to, pad_to_mult
 from cinema_lightning.models.convunetr import ConvUNetR
 from cinema_lightning.models.tiling import predict_tiled
 from cinema_lightning.tasks import TASKS
-from cinema_lightning.tasks.base import Batch, Panels, once_per_batch
+from cinema_lightning.tasks.base import Batch, Panels, Volume, once_per_batch
 from cinema_lightning.tasks.downstream import Downstream, by_own_size, cropped, inside, mean_over_views, real
 from cinema_lightning.views import get_view
 
@@ -104,6 +105,7 @@ class Segmentation(Downstream):
     kind = "segmentation"
     monitor = "val/dice"
     monitor_mode = "max"
+    prediction_grid = "scan"
 
     def __init__(
         self,
@@ -179,23 +181,43 @@ class Segmentation(Downstream):
             out[view]["prediction"] = maps[view]
         return out
 
-    def volumes(self, batch: Batch) -> dict[str, dict[str, Tensor]]:
-        """The predicted label maps."""
-        maps = self.label_maps(self.probabilities(batch))
-        return {view: {"label": labels} for view, labels in maps.items()}
+    @once_per_batch
+    def native_maps(self, batch: Batch) -> dict[str, list[tuple[Native, np.ndarray]]]:
+        """Per view and sample how its scan came, and the label map on the scan's own grid, uint8 codes (X, Y, Z).
+
+        The probabilities are resampled, not the label map, see :meth:`cinema_lightning.imaging.grid.Grid.to_scan`.
+        """
+        out: dict[str, list[tuple[Native, np.ndarray]]] = {}
+        for view, scores in self.probabilities(batch).items():
+            natives = [self.native(study, view) for study in batch["id"]]
+            sizes = batch[f"{view}_size"]
+            seen = (cropped(one, size).cpu().numpy() for one, size in zip(scores, sizes, strict=True))
+            out[view] = [(native, native.label_map(one, self.codes)) for native, one in zip(natives, seen, strict=True)]
+        return out
+
+    def volumes(self, batch: Batch) -> dict[str, dict[str, list[Volume]]]:
+        """The predicted label maps, on the grid and in the codes in which the images came."""
+        return {
+            view: {"label": [Volume(native.own_codes(labels), native.grid.affine) for native, labels in maps]}
+            for view, maps in self.native_maps(batch).items()
+        }
 
     def rows(self, batch: Batch) -> list[dict[str, Any]]:
-        """Volume (ml) or area (cm2) of each region, per view."""
-        maps = self.label_maps(self.probabilities(batch))
+        """Volume (ml) or area (cm2) of each region, per view, counted in the scan's own voxels."""
+        maps = self.native_maps(batch)
         rows = []
         for i, (study, frame) in enumerate(zip(batch["id"], batch["frame"].tolist(), strict=True)):
             row: dict[str, Any] = {"id": study, "frame": frame}
             for view in self.spec["views"]:
                 measure = "area" if get_view(view).is_long_axis else "volume"
-                found = self._case(batch, view, maps[view][i], i) if view in maps else {}
+                found = self._measured(view, *maps[view][i]) if view in maps else {}
                 row |= {f"{view}_{name}_{measure}": found.get(f"{name}_{measure}_pred") for name in self.regions.labels}
             rows.append(row)
         return rows
+
+    def _measured(self, view: str, native: Native, labels: np.ndarray) -> dict[str, float]:
+        plane = labels[..., 0] if get_view(view).is_long_axis else labels
+        return case_metrics(plane.astype(int), None, native.grid.scan_spacing, self.regions)
 
     def cases(self, batch: Batch) -> list[dict[str, Any]]:
         """One row per sample and view: overlap, distance, volumes, stability."""

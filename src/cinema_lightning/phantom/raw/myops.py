@@ -23,6 +23,7 @@ CODES = {3: 500, 1: 600, 2: 200, 4: 1220, 5: 2221, 6: 2221}
 # Pixels at full resolution. Preparation crops to 192 pixels of whatever size. Small pixels are so large that this would
 # keep the whole field of view, and the heart a few pixels in it; so small pictures show little more than a full crop.
 GRID = {"full": 480, "small": 220}
+SLICE_DISTANCE = 20.0  # mm; 12 to 23 occur
 NAMES = {500: "lv", 600: "rv", 200: "myocardium", 1220: "edema", 2221: "scar"}
 
 
@@ -47,8 +48,8 @@ class MyopsLayout(RawLayout):
         grid = ((pixels, pixels), (round(float(rng.uniform(0.72, 0.76)), 4),) * 2)
         n_slices = int(rng.integers(3, 6))
         scan = examination(settings, subject, "Philips", sax=grid, scar_labels=True)
-        # The sequences were registered to one grid; a stack of few thick slices covers the ventricle.
-        scan = replace(scan, slice_distance=None, n_slices=n_slices, slice_thickness=8.0, noise=0.0)
+        # The sequences were registered to one grid; a few slices lie far apart in the middle of the ventricle.
+        scan = replace(scan, slice_distance=SLICE_DISTANCE, n_slices=n_slices, slice_thickness=8.0, noise=0.0)
         stem = f"myops_{'training' if part == 'T' else 'test'}_{number}"
         folder = root / ("train25" if part == "T" else "test20")
         for short, sequence in SEQUENCES.items():
