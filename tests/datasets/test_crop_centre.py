@@ -2,6 +2,7 @@
 
 import csv
 import shutil
+from zipfile import ZipFile
 
 import numpy as np
 import pytest
@@ -103,3 +104,15 @@ def test_a_table_without_these_columns_is_fine(study, tmp_path):
         for finding in check_study(DATASETS["kaggle"], tmp_path / "out", bare, [], full=False)
         if finding.check == "slices"
     ]
+
+
+@pytest.mark.parametrize(("name", "slices", "distance"), [("101", "12", 10.0), ("301", "10", 8.0)])
+def test_real_exports_with_all_slices_in_one_folder(real, tmp_path, name, slices, distance):
+    """No long axes, one series, no descriptions, impossible dates."""
+    with ZipFile(real / "dicom" / f"ge_{name}.zip") as archive:
+        archive.extractall(tmp_path / "raw" / "train" / name / "study")
+    assert prepare("kaggle", tmp_path / "raw", tmp_path / "out", size="small") == 0
+    [row] = read_rows(tmp_path / "out")
+    assert [row[f"n_slices_{part}"] for part in ("read", "left_out", "filled")] == [slices, "0", "0"]
+    assert (row["views"], row["n_frames"], row["crop_centre"]) == ("sax", "20", "motion")
+    assert float(row["orig_sax_spacing_z"]) == pytest.approx(distance, abs=1e-3)
