@@ -201,6 +201,13 @@ def test_other_planes_are_left_out():
     }
 
 
+def test_slices_of_another_tilt_are_not_lost_in_silence():
+    stacked = _assemble(_slice(place, tilt=0 if index else 8) for index, place in enumerate(PLACES))
+    assert (stacked.frames.shape[-1], stacked.left_out) == (11, 1)
+    with pytest.raises(CinemaError, match="incomplete: 7 usable slices"):
+        _assemble(_slice(place, tilt=0 if index < 7 else 8) for index, place in enumerate(PLACES))
+
+
 def _darker(images):
     return [replace(image, pixels=image.pixels // 4) for image in images]
 

@@ -113,7 +113,8 @@ class Dataset(ABC):
         labels: Class code in the store -> name; empty where there are no label maps.
         label_map: Raw label -> class code; another raw label fails the study.
         crop: In-plane crop: around the box of ``crop_label`` in the ED label, around the point where the 2-chamber,
-            4-chamber and first SAX planes meet, in the middle, or none.
+            4-chamber and first SAX planes meet (without two long axes, around what beats in the SAX images), in the
+            middle, or none.
         crop_label: Class code that "label box" looks at.
         spacing: Target spacing per view where it differs from the view's own; None keeps the image's.
         grey_levels: "percentiles" clips and scales each frame; "as read" stores the reader's uint8 as it is.

@@ -23,6 +23,8 @@ from cinema_lightning.imaging.slice_grid import Grid, fit_grid
 
 # Cosine of five degrees: slices whose planes differ by more are not parallel.
 PARALLEL_COSINE = 0.9962
+# Cosine of thirty degrees: slices that are not parallel, but belong to a short axis all the same, count for its span.
+NEARLY_COSINE = 0.866
 # Cosine of half a degree: a tilt beyond it is spoken of.
 TILTED_COSINE = 0.99996
 # Pixel sizes within this share of each other are one size.
@@ -121,8 +123,10 @@ def stack(cines: Sequence[Cine]) -> Stack:
         CinemaError: If there is no usable slice, one alone without a header that says how thick it is, more than one
             place without a slice, or fewer than 70% of the slices that the span and the commonest distance call for.
     """
-    parallel, said = _parallel(list(cines))
-    parallel, more = _beating(parallel)
+    if not cines:
+        raise CinemaError("there is no readable SAX slice")
+    beating, said = _beating(list(cines))
+    parallel, more = _parallel(beating)
     said += more
     kept, more = _usable(parallel)
     said += more
@@ -131,8 +135,9 @@ def stack(cines: Sequence[Cine]) -> Stack:
     kept, more = _without_repeats(kept, base, middle)
     said += more
     grid = _grid(kept, base, middle)
-    # The span is that of all parallel slices, whether they can be used or not.
-    grid.check(_heights(parallel, base, middle))
+    # The span is that of all slices of a short axis, whether they can be used or not.
+    near = [cine for cine in beating if abs(cine.directions[:, 2] @ base.directions[:, 2]) > NEARLY_COSINE]
+    grid.check(_heights(near, base, middle))
     off = [cine for cine, place in zip(kept, grid.places, strict=True) if place is None]
     said += [f"{cine.name} is left out: it does not lie at a place of the stack" for cine in off]
     kept = [cine for cine in kept if cine not in off]
@@ -155,8 +160,6 @@ def _affine(grid: Grid, base: Cine) -> np.ndarray:
 
 
 def _parallel(cines: Cines) -> tuple[Cines, list[str]]:
-    if not cines:
-        raise CinemaError("there is no readable SAX slice")
     normals = np.stack([cine.directions[:, 2] for cine in cines])
     alike = np.abs(normals @ normals.T) > PARALLEL_COSINE
     most = alike[int(alike.sum(axis=1).argmax())]

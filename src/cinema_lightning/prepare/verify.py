@@ -301,14 +301,12 @@ def _check_phases(row: Row, n_frames: int, counted: int) -> Iterator[Finding]:
 
 
 def _check_stack(row: Row) -> Iterator[Finding]:
-    words = {"left_out": "were left out of the stack", "filled": "were filled between their neighbours"}
+    words = {"left_out": "left out of the stack", "filled": "filled between their neighbours"}
     for what, done in words.items():
         count = number(row.get(f"n_slices_{what}", ""))
         if count:
-            read = row.get("n_slices_read") or "?"
-            yield Finding(
-                "warning", row["id"], "slices", f"{count:g} SAX slices {done} ({read} read), see warnings.csv"
-            )
+            said = f"SAX slices {done}: {count:g} ({row.get('n_slices_read')} were read), see warnings.csv"
+            yield Finding("warning", row["id"], "slices", said)
 
 
 def _check_clinical(row: Row) -> Iterator[Finding]:
