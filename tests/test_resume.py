@@ -108,9 +108,10 @@ def test_max_steps_ends_in_an_epoch_that_is_gone_on_with(fit, tmp_path, undistur
     assert same(undisturbed, last(tmp_path))
 
 
-@pytest.mark.parametrize(
-    "batch", [9, *(pytest.param(n, marks=pytest.mark.slow) for n in (1, 4, 12))]
-)  # of 6 micro-batches an epoch, 2 of which make a step
+SLOW = [pytest.param(batch, marks=pytest.mark.slow) for batch in (1, 4, 12)]
+
+
+@pytest.mark.parametrize("batch", [9, *SLOW])  # of 6 micro-batches an epoch, 2 of which make a step
 def test_max_time_ends_within_a_step_and_counts_from_each_start(fit, tmp_path, monkeypatch, batch):
     cut = ("--data.batch_size=1", "--trainer.accumulate_grad_batches=2", "--trainer.limit_train_batches=6")
     assert fit(*cut, runs=tmp_path / "whole") == 0

@@ -103,6 +103,26 @@ def test_two_processes_stop_on_a_signal_and_resume_to_the_same_bits(mixed_cohort
     assert all(torch.equal(value, cut_state[key]) for key, value in whole_state.items())
 
 
+def test_a_run_stopped_on_two_processes_goes_on_on_one_and_back(mixed_cohort, tmp_path):
+    common = ("--trainer.max_epochs=30", "--model.optim.lr=1e-4")
+    whole, cut = tmp_path / "whole", tmp_path / "cut"
+    run("fit", mixed_cohort, whole, *common, "--data.batch_size=1", *DDP)
+    run("fit", mixed_cohort, cut, *common, "--data.batch_size=1", "--trainer.max_steps=33", *DDP)
+    run("fit", mixed_cohort, cut, *common, "--data.batch_size=1", "--trainer.max_steps=67", "--ckpt_path=auto")
+    run("fit", mixed_cohort, cut, *common, "--data.batch_size=4", "--ckpt_path=auto", *DDP)
+    one, two = (load_checkpoint(runs / "pretrain+phantom/0/checkpoints/last.ckpt") for runs in (whole, cut))
+    assert one["global_step"] == two["global_step"]
+    assert one["lr_schedulers"] == two["lr_schedulers"]
+    for key, value in one["state_dict"].items():
+        assert torch.allclose(value.double(), two["state_dict"][key].double(), atol=2e-4, rtol=1e-3), key
+
+
+def test_devices_that_cannot_make_the_steps_of_a_run_are_refused(mixed_cohort, tmp_path):
+    run("fit", mixed_cohort, tmp_path, "--trainer.max_epochs=1", "--data.batch_size=1")
+    said = run("fit", mixed_cohort, tmp_path, "--trainer.max_epochs=2", "--ckpt_path=last", *DDP, code=2)
+    assert "batches of 1 samples, which 2 devices cannot share" in said.stderr
+
+
 def test_a_sigkill_loses_no_more_than_the_epoch(mixed_cohort, tmp_path):
     common = ("--trainer.max_epochs=60", "--data.batch_size=2")
     run("fit", mixed_cohort, tmp_path / "whole", *common)
