@@ -153,12 +153,13 @@ class Task(LightningModule):
     # ------------------------------------------------------------------ Lightning's hooks, once for all tasks
     def setup(self, stage: str) -> None:
         """Chooses the accumulation that reaches the global batch, and compiles the network where asked."""
-        if self.trainer.strategy.root_device.type == "cuda":
+        strategy = getattr(self._trainer, "strategy", None)
+        if strategy is not None and strategy.root_device.type == "cuda":
             choose_float32(training=stage == "fit")
         if stage == "fit" and self.optim.global_batch:
             self._set_accumulation(self.optim.global_batch)
-        if stage == "fit" and isinstance(self.trainer.strategy, DDPStrategy):
-            self._spare_ddp(self.trainer.strategy)
+        if stage == "fit" and isinstance(strategy, DDPStrategy):
+            self._spare_ddp(strategy)
         if self.compile_network:
             self._compile()
 
