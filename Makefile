@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 DEMO ?= demo
 
-.PHONY: help demo test test-slow lint format bench clean
+.PHONY: help demo test test-slow lint format bench gpu clean
 
 help:
 	@echo "make demo       set up, then the main job on phantom hearts: cohort, pretraining, pictures, features"
@@ -13,6 +13,7 @@ help:
 	@echo "make test-slow  what takes longer: kills, several processes, command lines end to end"
 	@echo "make lint       ruff and mypy"
 	@echo "make bench      the speed benchmarks of benchmarks/README.md"
+	@echo "make gpu        tests and benchmarks that need a CUDA device, one JSON, under 10 minutes"
 
 $(READY): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python 3.11 or newer is needed; say where with PYTHON=/path/to/python3.11"; exit 1; }
@@ -39,7 +40,10 @@ format: $(READY)
 	$(BIN)/ruff format src tests benchmarks
 
 bench: $(READY)
-	mkdir -p benchmarks/results; for script in benchmarks/[a-z]*.py; do case $$script in */reference_*|*/common.py|*/learning.py|*/slurm_*) ;; *) $(BIN)/python $$script --json benchmarks/results/$$(basename $$script .py).json ;; esac || exit 1; done
+	mkdir -p benchmarks/results; for script in benchmarks/[a-z]*.py; do case $$script in */reference_*|*/common.py|*/gpu.py|*/learning.py|*/slurm_*) ;; *) $(BIN)/python $$script --json benchmarks/results/$$(basename $$script .py).json ;; esac || exit 1; done
+
+gpu: $(READY)
+	$(BIN)/python benchmarks/gpu.py --json benchmarks/results/gpu.json
 
 clean:
 	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache

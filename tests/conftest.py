@@ -8,7 +8,8 @@ from pathlib import Path
 import lightning  # noqa: F401  its loggers keep the stream they find at import, which must outlive a single test
 import pytest
 
-os.environ.setdefault("CUDA_VISIBLE_DEVICES", "" if not os.environ.get("CINEMA_TEST_GPU") else "0")
+if not os.environ.get("CINEMA_TEST_GPU"):
+    os.environ.setdefault("CUDA_VISIBLE_DEVICES", "")
 
 
 def pytest_collection_modifyitems(items):

@@ -87,9 +87,12 @@ class FrameFile:
         import blosc2
 
         try:
-            return np.frombuffer(blosc2.decompress2(self.memory[self._index :]), dtype="<i8")
+            starts = np.frombuffer(blosc2.decompress2(self.memory[self._index :]), dtype="<i8")
         except Exception as error:  # whatever Blosc2 finds wrong
             raise DamagedError from error
+        if not len(starts):
+            raise DamagedError
+        return starts
 
     @cached_property
     def _ends(self) -> np.ndarray:
@@ -97,9 +100,12 @@ class FrameFile:
         return np.append(np.unique(self._starts[self._starts >= 0]), self._packed)
 
     def _read(self, start: int, length: int) -> bytes:
-        found = os.pread(self._file, length, start)
-        if len(found) < length:
-            raise CutShortError
+        found = b""
+        while len(found) < length:  # a read may give less than was asked for
+            more = os.pread(self._file, length - len(found), start + len(found))
+            if not more:
+                raise CutShortError
+            found += more
         return found
 
     def _put(self, start: int, found: bytes) -> None:

@@ -132,7 +132,8 @@ class MultiViewEncoder(nn.Module):
                     )
                 chosen[view] = mask
             else:
-                chosen[view] = select(view, mask, len(image), n_patches, n_visible and n_visible[view])
+                known = None if n_visible is None else n_visible[view]
+                chosen[view] = select(view, mask, len(image), n_patches, known)
         return chosen
 
     def forward(self, images: Mapping[str, Tensor], selections: Mapping[str, Selection] | None = None) -> EncoderOutput:

@@ -163,10 +163,11 @@ class Task(Paced):
     def setup(self, stage: str) -> None:
         """See :meth:`Paced.setup`; compiles the network where asked."""
         super().setup(stage)
-        if self.trainer.strategy.root_device.type == "cuda":
+        strategy = getattr(self._trainer, "strategy", None)
+        if strategy is not None and strategy.root_device.type == "cuda":
             choose_float32(training=stage == "fit")
-        if stage == "fit" and isinstance(self.trainer.strategy, DDPStrategy):
-            self._spare_ddp(self.trainer.strategy)
+        if stage == "fit" and isinstance(strategy, DDPStrategy):
+            self._spare_ddp(strategy)
         if self.compile_network:
             self._compile()
 

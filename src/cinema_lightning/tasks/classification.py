@@ -104,7 +104,7 @@ class Classification(Pooled):
     def setup(self, stage: str) -> None:
         """See :meth:`Task.setup`; a validation set of one class is worth a word."""
         super().setup(stage)
-        there = getattr(getattr(self.trainer, "datamodule", None), "validation_classes", [])
+        there = getattr(getattr(self._trainer, "datamodule", None), "validation_classes", [])
         if stage == "fit" and len(there) == 1:
             rank_zero_warn(
                 f"All validation studies are of the class {there[0]}, so neither val/mcc nor val/auroc is defined: the "

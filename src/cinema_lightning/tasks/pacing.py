@@ -45,7 +45,7 @@ class Paced(LightningModule):
 
     def setup(self, stage: str) -> None:
         """Chooses the accumulation that reaches the global batch."""
-        datamodule: Any = getattr(self.trainer, "datamodule", None)
+        datamodule: Any = getattr(self._trainer, "datamodule", None)
         if stage != "fit" or getattr(datamodule, "train_sampler", None) is None:
             return
         self._begun_with = self.trainer.accumulate_grad_batches, self.trainer.limit_train_batches
