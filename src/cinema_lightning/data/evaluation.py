@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
+from lightning.fabric.utilities.apply_func import move_data_to_device
 from torch.utils.data import DataLoader
 
 from cinema_lightning.data.dataset import FrameDataset
@@ -78,8 +79,7 @@ class Evaluation:
             for draws in sampler:
                 found = dataset[draws]
                 assert isinstance(found, dict)
-                batch = transform.prepare(found)
-                yield transform.apply({k: v.to(device) if isinstance(v, torch.Tensor) else v for k, v in batch.items()})
+                yield transform.apply(move_data_to_device(transform.prepare(found), device))
 
     def restrict_prediction(
         self, ids: Callable[[Iterable[str]], list[str]], done: set[tuple[str, int]] | None = None
