@@ -22,10 +22,10 @@ import torch
 from torch import Tensor, nn
 
 import common
-from cinema_lightning.models.layout import to_published
 from cinema_lightning.models.mae import MaskedAutoencoder
 from cinema_lightning.models.precision import has_fast_bf16
 from cinema_lightning.views import VIEWS
+from cinema_lightning.weights.layout import to_published
 from reference_mae import ReferenceMae
 
 REFERENCE = "reference dense float32"

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from cinema_lightning.models.convunetr import ConvUNetR
-from cinema_lightning.models.layout import to_published
+from cinema_lightning.weights.layout import to_published
 from reference_mae import ChannelNorm, Encoder, Stem, conv
 
 

@@ -286,7 +286,7 @@ def test_a_run_predicts_and_validates_subjects_it_was_not_trained_on(phantom_coh
 
 
 def test_predict_resumes_without_repeating_or_losing_rows(phantom_cohort, trained, tmp_path, monkeypatch):
-    from cinema_lightning.predict.writer import PredictionWriter
+    from cinema_lightning.output.predict import PredictionWriter
 
     command = ["predict", "--config", "pretrain.yaml", "--config", "phantom.yaml", "--data.root", str(phantom_cohort)]
     command += ["--runs", str(trained.parents[1]), "--output.folder", str(tmp_path), "--data.batch_size", "4"]

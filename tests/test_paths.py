@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from cinema_lightning.benchmark.matrix import read_matrix
-from cinema_lightning.benchmark.site import read_site
 from cinema_lightning.cli import main
+from cinema_lightning.cluster.site import read_site
 from cinema_lightning.configs import find_config
 from cinema_lightning.errors import CinemaError
 from cinema_lightning.paths import expand_all, expanded

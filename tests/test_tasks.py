@@ -15,7 +15,7 @@ from cinema_lightning.cli import main
 from cinema_lightning.configs import list_configs, read_config
 from cinema_lightning.data.store import open_series, series_path
 from cinema_lightning.tasks import segmentation
-from cinema_lightning.tasks.segmentation import dense_probabilities
+from cinema_lightning.tasks.segmentation.task import dense_probabilities
 
 OVERLAYS = {"phantom.yaml", "laptop.yaml", "cinema.yaml"}
 TASKS = [name for name, _ in list_configs() if name not in OVERLAYS | {"pretrain.yaml"} and "benchmark" not in name]

@@ -26,12 +26,12 @@ from cinema_lightning.losses.survival import cox_loss
 from cinema_lightning.models.convunetr import ConvUNetR
 from cinema_lightning.models.convvit import ConvViT
 from cinema_lightning.models.mae import MaskedAutoencoder
-from cinema_lightning.tasks.classification import Classification
-from cinema_lightning.tasks.landmarks import LandmarkCoordinate, LandmarkHeatmap
+from cinema_lightning.tasks.classification.task import Classification
+from cinema_lightning.tasks.landmarks.task import LandmarkCoordinate, LandmarkHeatmap
 from cinema_lightning.tasks.pretrain import Pretrain
-from cinema_lightning.tasks.regression import Regression
-from cinema_lightning.tasks.segmentation import Segmentation
-from cinema_lightning.tasks.survival import Survival
+from cinema_lightning.tasks.regression.task import Regression
+from cinema_lightning.tasks.segmentation.task import Segmentation
+from cinema_lightning.tasks.survival.task import Survival
 
 
 class Backend(backend_registration._DummyBackendModule):

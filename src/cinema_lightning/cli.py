@@ -50,11 +50,11 @@ VERBS: dict[str, Verb] = {
     "describe": Verb(
         "Statistics per split, and a contact sheet with label contours.", "prepare.describe:describe", ("dataset",)
     ),
-    "export": Verb("Write a trained network as safetensors in the published layout.", "export:export"),
+    "export": Verb("Write a trained network as safetensors in the published layout.", "weights.export:export"),
     "benchmark": Verb(
         "Plan, run, submit to SLURM and report the benchmark.", "benchmark.command:benchmark", own_arguments=True
     ),
-    "submit": Verb("Submit a training, test or prediction to SLURM.", "benchmark.job:submit_job", own_arguments=True),
+    "submit": Verb("Submit a training, test or prediction to SLURM.", "cluster.submit:submit_job", own_arguments=True),
     "configs": Verb("List the packaged configurations.", "cli:configs"),
 }
 

@@ -11,9 +11,9 @@ import yaml
 from lightning.pytorch.utilities import rank_zero_info
 
 from cinema_lightning import runs
-from cinema_lightning.compatibility import differences
 from cinema_lightning.errors import CinemaError
 from cinema_lightning.files import replacing
+from cinema_lightning.weights.compatibility import differences
 
 FREE_KEYS = (
     "data.root",

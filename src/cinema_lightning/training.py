@@ -40,25 +40,25 @@ from cinema_lightning.callbacks.checkpoint import (
 from cinema_lightning.callbacks.early_stop import EarlyStop
 from cinema_lightning.callbacks.pictures import Pictures
 from cinema_lightning.callbacks.throughput import Throughput
-from cinema_lightning.compatibility import check_fits, refuse_foreign_classes
 from cinema_lightning.data import DATA
 from cinema_lightning.data.datamodule import CineDataModule
 from cinema_lightning.data.sending import explained
 from cinema_lightning.errors import CinemaError
 from cinema_lightning.messages import quieten, translate, understand_null
 from cinema_lightning.models import BACKBONES
-from cinema_lightning.models.foreign import unfit
 from cinema_lightning.models.precision import has_fast_bf16, instead_of_bf16
-from cinema_lightning.models.weights import locate
+from cinema_lightning.output.predict import PredictionWriter
+from cinema_lightning.output.rows import RowWriter
+from cinema_lightning.output.test import CaseWriter
 from cinema_lightning.paths import expand_all
 from cinema_lightning.phantom.overlay import PhantomCohort, data_folder
-from cinema_lightning.predict.cases import CaseWriter
-from cinema_lightning.predict.rows import RowWriter
-from cinema_lightning.predict.writer import PredictionWriter
-from cinema_lightning.published import PUBLISHED, published_network
 from cinema_lightning.tasks import TASKS
 from cinema_lightning.tasks.base import Task
 from cinema_lightning.trainer_options import refuse_unsupported
+from cinema_lightning.weights.compatibility import check_fits, refuse_foreign_classes
+from cinema_lightning.weights.files import locate
+from cinema_lightning.weights.foreign import unfit
+from cinema_lightning.weights.published import PUBLISHED, published_network
 
 
 class RunLogger(TensorBoardLogger):

@@ -32,7 +32,7 @@ def no_cluster(monkeypatch):
     """No scheduler, wherever the tests run."""
     for name in [name for name in os.environ if name.startswith("SLURM_")]:
         monkeypatch.delenv(name)
-    monkeypatch.setattr("cinema_lightning.benchmark.slurm._ask", lambda command: None)
+    monkeypatch.setattr("cinema_lightning.cluster.slurm._ask", lambda command: None)
 
 
 def matrix_of(folder: Path, seeds=(0,), fractions=(100,), **options) -> Matrix:

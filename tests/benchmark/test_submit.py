@@ -7,14 +7,14 @@ from pathlib import Path
 import pytest
 import yaml
 
-from cinema_lightning.benchmark import slurm
 from cinema_lightning.benchmark.command import SUBVERBS, benchmark
-from cinema_lightning.benchmark.job import submit_job
 from cinema_lightning.benchmark.matrix import read_matrix
-from cinema_lightning.benchmark.site import Site, read_site
 from cinema_lightning.benchmark.state import survey
 from cinema_lightning.benchmark.submissions import Frozen, read_frozen, write_submission
 from cinema_lightning.benchmark.submit import batch_script, submit_cells
+from cinema_lightning.cluster import slurm
+from cinema_lightning.cluster.site import Site, read_site
+from cinema_lightning.cluster.submit import submit_job
 from cinema_lightning.errors import CinemaError
 
 

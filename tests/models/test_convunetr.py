@@ -13,10 +13,10 @@ from torch.nn import functional as F
 from cinema_lightning.errors import CinemaError
 from cinema_lightning.models.convunetr import ConvUNetR
 from cinema_lightning.models.dense_decoder import ImageBlock, PatchUpConv, convolve, map_conv
-from cinema_lightning.models.layout import published_slots, to_published
 from cinema_lightning.models.lora import add_lora
 from cinema_lightning.models.tiling import predict_tiled, tile_starts
-from cinema_lightning.models.weights import load_published
+from cinema_lightning.weights.files import load_published
+from cinema_lightning.weights.layout import published_slots, to_published
 
 GOLDEN = Path(os.environ.get("CINEMA_GOLDEN", Path(__file__).parents[1] / "golden"))
 SIZES = {

@@ -10,8 +10,8 @@ from safetensors.torch import load_file
 
 from cinema_lightning.errors import CinemaError
 from cinema_lightning.models.convvit import ConvViT
-from cinema_lightning.models.layout import published_slots
-from cinema_lightning.models.weights import load_published
+from cinema_lightning.weights.files import load_published
+from cinema_lightning.weights.layout import published_slots
 
 GOLDEN = Path(os.environ.get("CINEMA_GOLDEN", Path(__file__).parents[1] / "golden"))
 SIZES = {"conv_channels": [8, 16], "enc_dim": 32, "enc_depth": 2, "enc_heads": 4}

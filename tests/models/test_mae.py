@@ -10,11 +10,11 @@ import torch
 from safetensors.torch import load_file
 
 from cinema_lightning.errors import CinemaError
-from cinema_lightning.models.layout import to_published
 from cinema_lightning.models.mae import MaskedAutoencoder
 from cinema_lightning.models.patches import patchify, unpatchify
 from cinema_lightning.models.sizes import SIZES
-from cinema_lightning.models.weights import load_published_mae
+from cinema_lightning.weights.files import load_published_mae
+from cinema_lightning.weights.layout import to_published
 
 GOLDEN = Path(os.environ.get("CINEMA_GOLDEN", Path(__file__).parents[1] / "golden"))
 VIEWS = ["sax", "lax_2c", "lax_3c", "lax_4c"]

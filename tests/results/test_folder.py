@@ -10,9 +10,9 @@ import pandas as pd
 import pytest
 
 from cinema_lightning.errors import CinemaError
+from cinema_lightning.metrics.function_tables import long_axis_table, ventricular_table
 from cinema_lightning.results import pictures_agreement
 from cinema_lightning.results.folder import finish, read_results, read_table
-from cinema_lightning.results.function import long_axis_table, ventricular_table
 from cinema_lightning.results.headline import QUANTITIES
 
 PICTURES = {

@@ -13,8 +13,8 @@ from lifelines.utils import concordance_index
 from scipy import stats
 from torchmetrics.functional import classification as reference
 
+from cinema_lightning.metrics.function_tables import ventricular_table
 from cinema_lightning.results.folder import finish, read_results, read_table
-from cinema_lightning.results.function import ventricular_table
 from cinema_lightning.results.headline import headlines, scan_pairs
 from cinema_lightning.results.summary import headline_rows, summary_rows
 

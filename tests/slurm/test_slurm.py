@@ -13,14 +13,14 @@ from pathlib import Path
 import pytest
 import yaml
 
-from cinema_lightning.benchmark.job import submit_command
 from cinema_lightning.benchmark.matrix import Matrix, read_matrix
 from cinema_lightning.benchmark.plan import plan
 from cinema_lightning.benchmark.record import CellFolder, read_record
-from cinema_lightning.benchmark.site import Site
 from cinema_lightning.benchmark.state import survey
 from cinema_lightning.benchmark.submissions import read_submissions
 from cinema_lightning.benchmark.submit import submit_cells
+from cinema_lightning.cluster.site import Site
+from cinema_lightning.cluster.submit import submit_command
 from cinema_lightning.errors import CinemaError
 
 pytestmark = pytest.mark.slow

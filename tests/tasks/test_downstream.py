@@ -13,17 +13,17 @@ from cinema_lightning.metrics.segmentation import case_metrics, class_regions
 from cinema_lightning.models.baselines import ResNet50
 from cinema_lightning.models.convunetr import ConvUNetR
 from cinema_lightning.models.convvit import ConvViT
-from cinema_lightning.models.layout import to_published
 from cinema_lightning.models.lora import LoraLinear
 from cinema_lightning.models.mae import MaskedAutoencoder
 from cinema_lightning.models.unet import ResidualUNet
-from cinema_lightning.models.weights import save_published
-from cinema_lightning.tasks.classification import REPEAT, Classification, Correlation, Separation
+from cinema_lightning.tasks.classification.task import REPEAT, Classification, Correlation, Separation
 from cinema_lightning.tasks.downstream import Lora, by_own_size, mean_over_views
-from cinema_lightning.tasks.landmarks import LandmarkCoordinate, LandmarkHeatmap
-from cinema_lightning.tasks.regression import Regression
-from cinema_lightning.tasks.segmentation import Segmentation, batch_dice
-from cinema_lightning.tasks.survival import Concordance, Survival
+from cinema_lightning.tasks.landmarks.task import LandmarkCoordinate, LandmarkHeatmap
+from cinema_lightning.tasks.regression.task import Regression
+from cinema_lightning.tasks.segmentation.task import Segmentation, batch_dice
+from cinema_lightning.tasks.survival.task import Concordance, Survival
+from cinema_lightning.weights.files import save_published
+from cinema_lightning.weights.layout import to_published
 
 SIZE = {"sax": [32, 32, 4], "lax_4c": [64, 64]}
 

@@ -16,7 +16,7 @@ from cinema_lightning.data.labelled_pooled import ClassificationData
 from cinema_lightning.models.baselines import ResNet50
 from cinema_lightning.models.mae import MaskedAutoencoder
 from cinema_lightning.models.precision import choose_float32
-from cinema_lightning.tasks.classification import Classification
+from cinema_lightning.tasks.classification.task import Classification
 from cinema_lightning.tasks.pretrain import Pretrain
 from cinema_lightning.training import CinemaCLI
 

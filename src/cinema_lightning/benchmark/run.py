@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from cinema_lightning.benchmark import slurm
 from cinema_lightning.benchmark.children import stop_on_signals
 from cinema_lightning.benchmark.local import line, run_local, summary
 from cinema_lightning.benchmark.matrix import Cell, read_matrix, select
@@ -13,6 +12,7 @@ from cinema_lightning.benchmark.record import CellFolder
 from cinema_lightning.benchmark.runner import PROGRAM, STOPPED_EXIT_CODE, Workplace, run_cell
 from cinema_lightning.benchmark.state import survey
 from cinema_lightning.benchmark.submissions import read_frozen
+from cinema_lightning.cluster import slurm
 from cinema_lightning.errors import CinemaError
 
 

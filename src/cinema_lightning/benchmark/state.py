@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
-from cinema_lightning.benchmark import slurm
 from cinema_lightning.benchmark.locks import Lock
 from cinema_lightning.benchmark.matrix import Cell
 from cinema_lightning.benchmark.record import CellFolder, CellRecord, read_record
 from cinema_lightning.benchmark.runner import is_complete
 from cinema_lightning.benchmark.submissions import Queue, Waiting
+from cinema_lightning.cluster import slurm
 
 STATES = ("done", "running", "queued", "stopped", "failed", "missing")
 

@@ -12,8 +12,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from cinema_lightning.benchmark import slurm
 from cinema_lightning.benchmark.matrix import Cell
+from cinema_lightning.cluster import slurm
 from cinema_lightning.errors import CinemaError
 from cinema_lightning.files import replacing
 

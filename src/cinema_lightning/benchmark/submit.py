@@ -13,14 +13,14 @@ from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
 
-from cinema_lightning.benchmark import slurm
 from cinema_lightning.benchmark.locks import Lock
 from cinema_lightning.benchmark.matrix import Cell, Matrix, read_matrix, select
 from cinema_lightning.benchmark.plan import DEFAULT, counts
-from cinema_lightning.benchmark.script import header, launch, script
-from cinema_lightning.benchmark.site import Site, read_site
 from cinema_lightning.benchmark.state import survey
 from cinema_lightning.benchmark.submissions import Frozen, write_submission
+from cinema_lightning.cluster import slurm
+from cinema_lightning.cluster.script import header, launch, script
+from cinema_lightning.cluster.site import Site, read_site
 from cinema_lightning.errors import CinemaError
 from cinema_lightning.files import replacing
 

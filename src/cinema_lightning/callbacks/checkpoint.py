@@ -24,9 +24,9 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from cinema_lightning.callbacks.monitor import deciding_metric
 from cinema_lightning.data.resume import ended_early, position, rescaled, unfinished, within_step
 from cinema_lightning.errors import CinemaError
-from cinema_lightning.models.foreign import broken_checkpoint, unfit
 from cinema_lightning.runs import checkpoint_path
 from cinema_lightning.tasks.base import Task
+from cinema_lightning.weights.foreign import broken_checkpoint, unfit
 
 STOPPED_EXIT_CODE = 75
 """Exit code of a run that a signal stopped after it saved (EX_TEMPFAIL): a batch script may requeue on it."""

@@ -1,7 +1,7 @@
 """Convolution pieces of the view stems, written for channels-last data.
 
 Convolutions of kernel 1, or of kernel = stride, are linear layers on rows of channels. They keep the initial values
-of torch's convolutions, and :mod:`cinema_lightning.models.weights` gives them the shape of convolutions on disk.
+of torch's convolutions, and :mod:`cinema_lightning.weights.files` gives them the shape of convolutions on disk.
 """
 
 from __future__ import annotations

@@ -13,10 +13,10 @@ from torch import Tensor, nn
 
 from cinema_lightning.errors import CinemaError
 from cinema_lightning.models.backbone import DenseBackbone, PooledBackbone
-from cinema_lightning.models.foreign import GIVE, family
-from cinema_lightning.models.layout import Slot, first_keys, published_name, published_slots
 from cinema_lightning.models.lora import merge_lora_state
 from cinema_lightning.models.mae import MaskedAutoencoder
+from cinema_lightning.weights.foreign import GIVE, family
+from cinema_lightning.weights.layout import Slot, first_keys, published_name, published_slots
 
 Shape = tuple[int, ...]
 

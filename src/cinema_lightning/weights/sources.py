@@ -9,9 +9,9 @@ from typing import Any
 
 from torch import nn
 
-from cinema_lightning.models.adapt import LoadReport, Source, state_source, transfer
-from cinema_lightning.models.finetuned import finetuned_facts, is_finetuned
-from cinema_lightning.models.weights import config_spacing, locate, opened, read_checkpoint, read_note, read_shapes
+from cinema_lightning.weights.files import config_spacing, locate, opened, read_checkpoint, read_note, read_shapes
+from cinema_lightning.weights.finetuned import finetuned_facts, is_finetuned
+from cinema_lightning.weights.transfer import LoadReport, Source, state_source, transfer
 
 
 def load_weights(
@@ -23,13 +23,13 @@ def load_weights(
     """Starts a network from other weights.
 
     From a masked autoencoder, ConvUNetR and ConvViT take stems and encoder (see
-    :func:`~cinema_lightning.models.adapt.init_from_pretrained`); from a network of their own kind they take all that
+    :func:`~cinema_lightning.weights.transfer.init_from_pretrained`); from one of their own kind they take all that
     fits, and heads with another number of outputs keep their initial values. The report's ``complete`` tells whether
     anything does: ask for it before the network is applied without training.
 
     Args:
         spec: A Lightning checkpoint of this package (``.ckpt``), or a safetensors file in the published layout: a
-            local file or folder, or a hub name (see :func:`~cinema_lightning.models.weights.locate`).
+            local file or folder, or a hub name (see :func:`~cinema_lightning.weights.files.locate`).
         network: Changed in place.
         revision: Hub revision.
         other_heads: Takes what the source says about its outputs, and says why its heads answer another question and

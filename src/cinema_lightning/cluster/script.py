@@ -11,7 +11,7 @@ import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
-from cinema_lightning.benchmark.site import Site
+from cinema_lightning.cluster.site import Site
 
 
 def header(site: Site, name: str, log: str, array: str = "", nodes: int = 1, processes: int = 1) -> list[str]:

@@ -6,9 +6,9 @@ import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 
-from cinema_lightning.benchmark import slurm
-from cinema_lightning.benchmark.script import header, launch, script
-from cinema_lightning.benchmark.site import Site, read_site
+from cinema_lightning.cluster import slurm
+from cinema_lightning.cluster.script import header, launch, script
+from cinema_lightning.cluster.site import Site, read_site
 from cinema_lightning.errors import CinemaError
 from cinema_lightning.files import replacing
 from cinema_lightning.verbs import call

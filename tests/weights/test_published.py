@@ -16,10 +16,10 @@ from safetensors.torch import save_file
 from cinema_lightning.cli import main
 from cinema_lightning.errors import CinemaError
 from cinema_lightning.models.convunetr import ConvUNetR
-from cinema_lightning.models.layout import to_published
 from cinema_lightning.phantom.command import phantom
 from cinema_lightning.prepare.command import prepare
-from cinema_lightning.published import published_network
+from cinema_lightning.weights.layout import to_published
+from cinema_lightning.weights.published import published_network
 
 SMALL = {"conv_channels": [8, 16], "enc_dim": 48, "enc_depth": 1, "enc_heads": 12, "dec_channels": [4, 8, 16, 24, 32]}
 CLASSES = ["background", "RV blood pool", "myocardium", "LV blood pool"]

@@ -13,9 +13,9 @@ from lightning.pytorch.utilities import rank_zero_info
 
 from cinema_lightning import runs
 from cinema_lightning.files import replacing
-from cinema_lightning.predict.overlays import draw_cases
-from cinema_lightning.predict.parts import PartTable, PartWriter
-from cinema_lightning.predict.rows import RowWriter
+from cinema_lightning.output.overlays import draw_cases
+from cinema_lightning.output.parts import PartTable, PartWriter
+from cinema_lightning.output.rows import RowWriter
 from cinema_lightning.tasks.base import Task, run_seed
 
 VALIDATION = "validation"
@@ -146,8 +146,8 @@ class CaseWriter(RowWriter):
         _write_text(self.place / "test.json", json.dumps(content, indent=2, default=str) + "\n")
 
     def _finish(self, trainer: Trainer, task: Task) -> None:
+        from cinema_lightning.metrics.function_tables import long_axis_table, ventricular_table
         from cinema_lightning.results.folder import finish
-        from cinema_lightning.results.function import long_axis_table, ventricular_table
 
         cases = read_cases(self.table.table)
         facts = json.loads((self.place / "test.json").read_text(encoding="utf-8"))

@@ -12,18 +12,18 @@ from safetensors.torch import load_file, save_file
 
 from cinema_lightning.cli import main
 from cinema_lightning.errors import CinemaError
-from cinema_lightning.export import export
 from cinema_lightning.models.convunetr import ConvUNetR
 from cinema_lightning.models.convvit import ConvViT
-from cinema_lightning.models.finetuned import load_finetuned, trained_on
-from cinema_lightning.models.layout import published_slots
 from cinema_lightning.models.mae import MaskedAutoencoder
-from cinema_lightning.models.published_config import published_config
-from cinema_lightning.models.sources import load_weights
-from cinema_lightning.models.weights import load_published_mae
-from cinema_lightning.published import published_network
 from cinema_lightning.tasks import TASKS
 from cinema_lightning.tasks.base import Task
+from cinema_lightning.weights.export import export
+from cinema_lightning.weights.files import load_published_mae
+from cinema_lightning.weights.finetuned import load_finetuned, trained_on
+from cinema_lightning.weights.layout import published_slots
+from cinema_lightning.weights.published import published_network
+from cinema_lightning.weights.published_config import published_config
+from cinema_lightning.weights.sources import load_weights
 
 SIZES = {"sax": [32, 32, 4], "lax_4c": [64, 64]}
 VOXELS = {"sax": [3.0, 3.0, 10.0], "lax_4c": [4.0, 4.0]}

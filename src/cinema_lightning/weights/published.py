@@ -12,12 +12,12 @@ from cinema_lightning.data.facts import Facts, facts_of
 from cinema_lightning.datasets.base import CINE_LABELS, DATASETS
 from cinema_lightning.errors import CinemaError
 from cinema_lightning.models import BACKBONES
-from cinema_lightning.models.finetuned import is_finetuned, load_finetuned, network_arguments, trained_on
 from cinema_lightning.models.mae import MaskedAutoencoder
-from cinema_lightning.models.weights import config_spacing, load_published_mae, locate, read_note, read_shapes
 from cinema_lightning.tasks import TASKS
 from cinema_lightning.tasks.pretrain import Pretrain
 from cinema_lightning.views import get_view
+from cinema_lightning.weights.files import config_spacing, load_published_mae, locate, read_note, read_shapes
+from cinema_lightning.weights.finetuned import is_finetuned, load_finetuned, network_arguments, trained_on
 
 PUBLISHED = ".safetensors"
 """Ending of published weights."""
@@ -66,7 +66,7 @@ def _published_mae(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
 
 
 def _exported(path: Path, note: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
-    """A network that :func:`cinema_lightning.export.export` wrote, as its checkpoint held it."""
+    """A network that :func:`cinema_lightning.weights.export.export` wrote, as its checkpoint held it."""
     network, _ = load_finetuned(path)
     task, kind = TASKS[str(note["task"])], BACKBONES[type(network).__name__]
     hparams = {

@@ -13,8 +13,8 @@ from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
 
 from cinema_lightning.errors import CinemaError
 from cinema_lightning.files import replacing
-from cinema_lightning.predict.images import write_nifti
-from cinema_lightning.predict.parts import PartTable, PartWriter
+from cinema_lightning.output.images import write_nifti
+from cinema_lightning.output.parts import PartTable, PartWriter
 from cinema_lightning.shards import Shard
 from cinema_lightning.tasks.base import Task
 

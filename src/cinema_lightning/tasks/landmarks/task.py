@@ -18,7 +18,7 @@ from cinema_lightning.models.convvit import ConvViT
 from cinema_lightning.tasks import TASKS
 from cinema_lightning.tasks.base import Batch, Marked, Panels, once_per_batch
 from cinema_lightning.tasks.downstream import Downstream, cropped, mean_over_views, real
-from cinema_lightning.tasks.segmentation import dense_probabilities
+from cinema_lightning.tasks.segmentation.task import dense_probabilities
 
 
 class Landmarks(Downstream):

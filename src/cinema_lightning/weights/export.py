@@ -23,8 +23,8 @@ def export(checkpoint: Path, out: Path) -> None:
     """
     from cinema_lightning.errors import CinemaError
     from cinema_lightning.models.lora import merge_lora
-    from cinema_lightning.models.weights import save_published
-    from cinema_lightning.published import PUBLISHED
+    from cinema_lightning.weights.files import save_published
+    from cinema_lightning.weights.published import PUBLISHED
 
     if out.suffix != PUBLISHED:
         raise CinemaError(f"--out {out}: the name of the file has to end in {PUBLISHED}.")
@@ -42,12 +42,12 @@ def _trained(checkpoint: Path) -> tuple[Any, dict[str, Any]]:
     from lightning.pytorch.cli import instantiate_module
 
     from cinema_lightning.callbacks.checkpoint import load_checkpoint
-    from cinema_lightning.compatibility import check_fits, refuse_foreign_classes
     from cinema_lightning.errors import CinemaError
     from cinema_lightning.messages import translate
-    from cinema_lightning.models.foreign import unfit
     from cinema_lightning.tasks import TASKS
     from cinema_lightning.tasks.base import Task
+    from cinema_lightning.weights.compatibility import check_fits, refuse_foreign_classes
+    from cinema_lightning.weights.foreign import unfit
 
     TASKS.load()
     content = load_checkpoint(checkpoint)
@@ -71,7 +71,7 @@ def _trained(checkpoint: Path) -> tuple[Any, dict[str, Any]]:
 def _refuse(network: Any, checkpoint: Path) -> None:
     """Refuses what the published layout cannot say."""
     from cinema_lightning.errors import CinemaError
-    from cinema_lightning.models.published_config import PUBLISHABLE
+    from cinema_lightning.weights.published_config import PUBLISHABLE
 
     if type(network) not in PUBLISHABLE:
         names = ", ".join(kind.__name__ for kind in PUBLISHABLE)
@@ -88,7 +88,7 @@ def _refuse(network: Any, checkpoint: Path) -> None:
 
 def _about(task: Any, hparams: dict[str, Any]) -> dict[str, Any]:
     """What the file notes of the task, from the hyperparameters of its checkpoint."""
-    from cinema_lightning.published import GIVEN
+    from cinema_lightning.weights.published import GIVEN
 
     network = hparams.get("network")
     arguments = (network.get("init_args") or {}) if isinstance(network, dict) else {}

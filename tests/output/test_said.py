@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from cinema_lightning.predict import cases
+from cinema_lightning.output import test as cases
 
 
 def test_undefined_cases_are_counted_and_undefined_figures_named(monkeypatch, tmp_path):

@@ -4,7 +4,7 @@ import pandas as pd
 import pytest
 
 from cinema_lightning.errors import CinemaError
-from cinema_lightning.predict.parts import PartTable
+from cinema_lightning.output.parts import PartTable
 from cinema_lightning.shards import Shard
 
 

@@ -8,8 +8,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from cinema_lightning.metrics.function_tables import long_axis_table, ventricular_table
 from cinema_lightning.results.folder import read_table
-from cinema_lightning.results.function import long_axis_table, ventricular_table
 
 
 def cases(**columns) -> pd.DataFrame:

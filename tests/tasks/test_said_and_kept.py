@@ -14,14 +14,14 @@ from cinema_lightning.cli import main
 from cinema_lightning.errors import CinemaError
 from cinema_lightning.models.convunetr import ConvUNetR
 from cinema_lightning.models.convvit import ConvViT
-from cinema_lightning.models.layout import to_published
-from cinema_lightning.predict.cases import CaseWriter
-from cinema_lightning.predict.parts import PartTable
-from cinema_lightning.published import published_network
+from cinema_lightning.output.parts import PartTable
+from cinema_lightning.output.test import CaseWriter
 from cinema_lightning.shards import Shard
-from cinema_lightning.tasks.classification import Classification
-from cinema_lightning.tasks.landmarks import LandmarkHeatmap
-from cinema_lightning.tasks.segmentation import Segmentation
+from cinema_lightning.tasks.classification.task import Classification
+from cinema_lightning.tasks.landmarks.task import LandmarkHeatmap
+from cinema_lightning.tasks.segmentation.task import Segmentation
+from cinema_lightning.weights.layout import to_published
+from cinema_lightning.weights.published import published_network
 
 SMALL = {"conv_channels": [8, 16], "enc_dim": 48, "enc_depth": 1, "enc_heads": 12}
 

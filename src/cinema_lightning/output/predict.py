@@ -10,7 +10,7 @@ from lightning.pytorch.utilities import rank_zero_info
 
 from cinema_lightning.callbacks.pictures import draw_panels
 from cinema_lightning.files import replacing
-from cinema_lightning.predict.rows import RowWriter
+from cinema_lightning.output.rows import RowWriter
 from cinema_lightning.tasks.base import Task
 
 

@@ -11,11 +11,11 @@ import yaml
 from safetensors.torch import load_file, save_file
 
 from cinema_lightning.errors import CinemaError
-from cinema_lightning.models import weights
-from cinema_lightning.models.layout import published_slots, to_published
 from cinema_lightning.models.mae import MaskedAutoencoder
-from cinema_lightning.models.weights import config_spacing, load_published, load_published_mae, save_published
-from cinema_lightning.published import published_network
+from cinema_lightning.weights import files as weights
+from cinema_lightning.weights.files import config_spacing, load_published, load_published_mae, save_published
+from cinema_lightning.weights.layout import published_slots, to_published
+from cinema_lightning.weights.published import published_network
 
 GOLDEN = Path(os.environ.get("CINEMA_GOLDEN", Path(__file__).parents[1] / "golden"))
 VIEWS = ["sax", "lax_2c", "lax_3c", "lax_4c"]

@@ -16,11 +16,11 @@ from torch import Tensor, nn
 
 from cinema_lightning.errors import CinemaError
 from cinema_lightning.files import replacing
-from cinema_lightning.models.foreign import GIVE, broken_checkpoint, broken_safetensors, unfit, whose_is
-from cinema_lightning.models.layout import check_layout, first_keys, published_slots, to_published
 from cinema_lightning.models.mae import MaskedAutoencoder
-from cinema_lightning.models.published_config import Publishable, published_config
 from cinema_lightning.views import VIEWS
+from cinema_lightning.weights.foreign import GIVE, broken_checkpoint, broken_safetensors, unfit, whose_is
+from cinema_lightning.weights.layout import check_layout, first_keys, published_slots, to_published
+from cinema_lightning.weights.published_config import Publishable, published_config
 
 PUBLISHED_MAE = "pretrained/cinema.safetensors"
 CONFIG_NAME = "config.yaml"

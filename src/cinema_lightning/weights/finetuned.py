@@ -12,10 +12,9 @@ import torch
 from cinema_lightning.errors import CinemaError
 from cinema_lightning.models.convunetr import ConvUNetR
 from cinema_lightning.models.convvit import ConvViT
-from cinema_lightning.models.foreign import GIVE, whose_is
-from cinema_lightning.models.layout import check_layout, first_keys
 from cinema_lightning.models.sizes import SIZES
-from cinema_lightning.models.weights import (
+from cinema_lightning.views import VIEWS
+from cinema_lightning.weights.files import (
     CONFIG_NAME,
     block_of,
     config_input_sizes,
@@ -25,7 +24,8 @@ from cinema_lightning.models.weights import (
     read_note,
     read_shapes,
 )
-from cinema_lightning.views import VIEWS
+from cinema_lightning.weights.foreign import GIVE, whose_is
+from cinema_lightning.weights.layout import check_layout, first_keys
 
 Shapes = Mapping[str, Sequence[int]]
 
@@ -75,7 +75,7 @@ def load_finetuned(
     """Builds a fine-tuned network from a published file and loads all its weights.
 
     What the network was built with comes from, in this order: ``arguments``, what
-    :func:`~cinema_lightning.models.weights.save_published` noted in the file, the file's shapes (widths, depths and
+    :func:`~cinema_lightning.weights.files.save_published` noted in the file, the file's shapes (widths, depths and
     kernels), the ``config.yaml`` beside it (input size, number of heads), the published defaults.
 
     Args:
@@ -115,7 +115,7 @@ def finetuned_facts(
         path: The file.
         config_path: Its ``config.yaml`` or None.
         shapes: Key -> shape in the file.
-        note: What the file's header says of it, see :func:`~cinema_lightning.models.weights.read_note`.
+        note: What the file's header says of it, see :func:`~cinema_lightning.weights.files.read_note`.
 
     Returns:
         ``network``, ``views``, ``channels`` and ``outputs``; and, where known, ``kind``, ``frames``, ``target``

@@ -1,0 +1,1 @@
+"""SLURM: a site, a job script, and handing it in."""

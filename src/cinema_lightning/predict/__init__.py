@@ -1,1 +1,0 @@
-"""New scans in, features, pictures and measurements out."""

@@ -1,0 +1,5 @@
+"""Survival: the risk of an event."""
+
+from cinema_lightning.tasks.survival.task import Survival
+
+__all__ = ["Survival"]
