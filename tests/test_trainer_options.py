@@ -267,7 +267,7 @@ def test_pretraining_is_deterministic_on_cuda_too(phantom_cohort, tmp_path, as_o
     ],
 )
 def test_fine_tuning_is_deterministic_on_cuda_too(tmp_path, as_on_cuda, config, extra):
-    options = ["--phantom.subjects=12", "--data.root", str(tmp_path / "data"), "--runs", str(tmp_path / "runs")]
+    options = ["--phantom.subjects=12", "--phantom.root", str(tmp_path / "data"), "--runs", str(tmp_path / "runs")]
     short = ["--trainer.max_epochs=1", "--trainer.limit_train_batches=1", "--trainer.limit_val_batches=1"]
     base = ["fit", "--config", config, "--config", "phantom.yaml", "--trainer.deterministic=true"]
     assert main([*base, *options, *short, "--data.batch_size=2", *extra]) == 0

@@ -172,11 +172,11 @@ def test_images_that_were_not_preprocessed(tmp_path):
     raw = _copy("acdc", tmp_path / "raw")
     for path in (raw / "train" / "patient001").glob("*.nii.gz"):
         image = nib.load(path)
-        nib.save(nib.Nifti1Image(np.asanyarray(image.dataobj), np.diag([1.5, 1.5, 8, 1]) @ image.affine), path)
+        nib.save(nib.Nifti1Image(np.asanyarray(image.dataobj), np.diag([1.5, 1.5, 0.8, 1]) @ image.affine), path)
     assert prepare("acdc", raw, tmp_path / "out") == 1
     reason = _rows(tmp_path / "out" / "failures.csv")["patient001"]["reason"]
     assert (
-        "192 x 192 pixels of 1.5, 1.5, 80 mm; the published preparation leaves at most 192 x 192 of 1, 1, 10" in reason
+        "192 x 192 pixels of 1.5, 1.5, 8 mm; the published preparation leaves at most 192 x 192 of 1, 1, 10" in reason
     )
 
 

@@ -48,11 +48,8 @@ class Paced(LightningModule):
         datamodule: Any = getattr(self._trainer, "datamodule", None)
         if stage != "fit" or getattr(datamodule, "train_sampler", None) is None:
             return
-        self._begun_with = self.trainer.accumulate_grad_batches, self.trainer.limit_train_batches
-        self._plan_steps(datamodule)
-
-    def _plan_steps(self, datamodule: Any) -> None:
         if self.optim.global_batch:
+            self._begun_with = self.trainer.accumulate_grad_batches, self.trainer.limit_train_batches
             self._set_accumulation(self.optim.global_batch)
         self._planned_batch = datamodule.batch_size
 
@@ -128,9 +125,11 @@ class Paced(LightningModule):
         datamodule: Any = getattr(self.trainer, "datamodule", None)
         if getattr(datamodule, "train_sampler", None) is None or datamodule.batch_size == self._planned_batch:
             return
-        self.trainer.accumulate_grad_batches, self.trainer.limit_train_batches = self._begun_with
         datamodule.set_batch_size(datamodule.batch_size)
-        self._plan_steps(datamodule)
+        if self.optim.global_batch:
+            self.trainer.accumulate_grad_batches, self.trainer.limit_train_batches = self._begun_with
+            self._set_accumulation(self.optim.global_batch)
+        self._planned_batch = datamodule.batch_size
         self._pace = replace(self._pace, steps=self._steps_per_epoch(1), scale=self._scaled_rate())
         self.trainer.fit_loop._combined_loader = None  # what the search for a batch size left there
 
