@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -30,11 +31,8 @@ def refuse_foreign_classes(hparams: Any, path: Path | None) -> None:
     Raises:
         CinemaError: If it names another.
     """
-    allowed = {
-        f"{cls.__module__}.{cls.__qualname__}"
-        for registry in (TASKS, DATA, BACKBONES)
-        for cls in map(registry.__getitem__, registry)
-    } | {f"{MaskedAutoencoder.__module__}.{MaskedAutoencoder.__qualname__}"}
+    registered = (registry[name] for registry in (TASKS, DATA, BACKBONES) for name in registry)
+    allowed = {name for cls in (*registered, MaskedAutoencoder) for name in _names(cls)}
     for name in _class_paths(hparams):
         if name not in allowed:
             raise CinemaError(
@@ -53,6 +51,14 @@ def check_fits(model: Any, path: Path) -> None:
             f"{path} holds another network: {len(differing)} weights differ, first {', '.join(what)}. Use the "
             "configuration it was trained with, or another checkpoint."
         )
+
+
+def _names(cls: type) -> list[str]:
+    """Under which a class can be imported: its module's, and those of the packages that offer it, too."""
+    parts = cls.__module__.split(".")
+    places = (".".join(parts[: n + 1]) for n in range(len(parts)))
+    offering = [place for place in places if getattr(sys.modules.get(place), cls.__name__, None) is cls]
+    return [f"{place}.{cls.__qualname__}" for place in offering]
 
 
 def _class_paths(value: Any) -> list[str]:
