@@ -56,6 +56,6 @@ def _precision(trainer: Any) -> None:
     given = str(trainer.get("precision") or "32-true")
     if _SPELT.get(given, given) not in PRECISIONS:
         raise CinemaError(
-            f"key 'trainer.precision': {given} is not to be had: images, metrics and volumes are float32, and weights in "
-            f"16 bits lose most steps of AdamW to rounding; take {', '.join(PRECISIONS)}."
+            f"key 'trainer.precision': {given} is not to be had: images, metrics and volumes are float32, and weights "
+            f"in 16 bits lose most steps of AdamW to rounding; take {', '.join(PRECISIONS)}."
         )
