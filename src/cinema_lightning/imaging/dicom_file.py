@@ -20,7 +20,15 @@ from cinema_lightning.errors import CinemaError
 from cinema_lightning.imaging import decoders
 
 TAGS = (
-    *("SOPClassUID", "Modality", "SeriesInstanceUID", "SeriesDescription", "InstanceNumber", "ImageType"),
+    *(
+        "SOPClassUID",
+        "SOPInstanceUID",
+        "Modality",
+        "SeriesInstanceUID",
+        "SeriesDescription",
+        "InstanceNumber",
+        "ImageType",
+    ),
     *("TriggerTime", "NominalCardiacTriggerDelayTime", "TemporalPositionIdentifier", "CardiacNumberOfImages"),
     *("ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing", "SpacingBetweenSlices", "SliceThickness"),
     *("AcquisitionDateTime", "AcquisitionDate", "AcquisitionTime", "SeriesDate", "SeriesTime", "ContentDate"),
@@ -74,6 +82,7 @@ class DicomImage:
         between: SpacingBetweenSlices, mm.
         thickness: SliceThickness, mm.
         velocity: True for the phase part of a complex image (velocities), which is no picture of the heart.
+        uid: What no other frame is called, empty where unknown: SOPInstanceUID, with the number of the frame.
     """
 
     name: str
@@ -92,6 +101,7 @@ class DicomImage:
     between: float | None = None
     thickness: float | None = None
     velocity: bool = False
+    uid: str = ""
 
 
 def read_images(file: DicomFile) -> list[DicomImage]:
@@ -286,6 +296,7 @@ def _image(name: str, stored: np.ndarray, places: list[Any], number: int) -> Dic
         between=_number(places, "SpacingBetweenSlices"),
         thickness=_number(places, "SliceThickness"),
         velocity=_is_velocity(places),
+        uid=f"{uid}#{number}" if (uid := _find(places[-1:], "SOPInstanceUID")) else "",
     )
 
 
