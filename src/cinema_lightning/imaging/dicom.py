@@ -74,6 +74,8 @@ class Cine:
         description: SeriesDescription.
         acquired: Date and time of acquisition as text that sorts, empty where unknown.
         instance: Lowest InstanceNumber, where known.
+        patient: PatientID, where known.
+        study: StudyInstanceUID and FrameOfReferenceUID, empty where unknown.
     """
 
     frames: np.ndarray
@@ -90,6 +92,8 @@ class Cine:
     description: str = ""
     acquired: str = ""
     instance: float | None = None
+    patient: str = ""
+    study: tuple[str, str] = ("", "")
 
     @property
     def whole(self) -> bool:
@@ -216,7 +220,8 @@ def _without_copies(frames: Frames) -> tuple[Frames, list[str]]:
     for frame in frames:
         image = frame.image
         moment = tuple(getattr(image, clock) for clock in CLOCKS)
-        key = (frame.folder, image.uid, moment, hash(image.pixels.tobytes())) if image.uid else id(frame)
+        place = (frame.folder, image.series, image.patient, frame.position.tobytes(), frame.directions.tobytes())
+        key = (image.uid, *moment, *place, hash(image.pixels.tobytes())) if image.uid else id(frame)
         if found.setdefault(key, frame) is not frame:
             copies.append(image.name)
     more = f" (and {len(copies) - 1} more)" if len(copies) > 1 else ""
@@ -380,7 +385,27 @@ def _cine(frames: Frames, folders: Counter[str], usual: _Usual) -> Cine:
         first.image.description,
         min(frame.image.acquired for frame in frames),
         min(instances, default=None),
+        first.image.patient,
+        (first.image.study, first.image.reference),
     )
+
+
+def check_one_study(cines: Sequence[Cine]) -> None:
+    """Refuses slices of several persons or examinations, which no position tells apart.
+
+    Args:
+        cines: The slices.
+
+    Raises:
+        CinemaError: If there is more than one PatientID; or more than one StudyInstanceUID, unless they all have the
+            same FrameOfReferenceUID. What they are is not said.
+    """
+    patients = {cine.patient for cine in cines} - {""}
+    studies = {cine.study[0] for cine in cines} - {""}
+    one_place = len({cine.study[1] for cine in cines} - {""}) == 1
+    found = f"{len(patients)} persons (PatientID)" if len(patients) > 1 else f"{len(studies)} StudyInstanceUIDs"
+    if len(patients) > 1 or (len(studies) > 1 and not one_place):
+        raise CinemaError(f"its files are of {found}: put those of each study into a folder of its own")
 
 
 def _in_time(frames: Frames) -> tuple[Frames, list[float]]:

@@ -21,6 +21,7 @@ from cinema_lightning.imaging.dicom import (
     MOST_REPEATS,
     SAME_PLACE,
     Cine,
+    check_one_study,
     latest,
     read_folder,
     sort_slices,
@@ -53,7 +54,7 @@ class Stack:
     Attributes:
         frames: (T, X, Y, Z).
         affine: (4, 4), voxel to RAS mm; its axes are at right angles.
-        read: Slices that were read, each acquisition counted.
+        read: Slices that were read, each acquisition counted, and folders of slices that could not be.
         left_out: How many of them are not in the stack.
         filled: Slices that are in it though none was read there.
         warnings: A sentence for whatever was left out, filled, moved, or disagrees.
@@ -85,34 +86,46 @@ def single(cine: Cine) -> tuple[np.ndarray, np.ndarray]:
     return cine.frames[..., None], affine
 
 
-def read_stack(folders: Mapping[str, Sequence[DicomFile]]) -> Stack:
-    """Reads a short-axis stack from folders or series that hold its frames in any order.
+@dataclass(frozen=True)
+class Slices:
+    """What was read from folders or series.
+
+    Attributes:
+        cines: The slices.
+        lost: Folders or series with files of which none gave a slice.
+        warnings: A sentence for whatever was left out.
+    """
+
+    cines: tuple[Cine, ...] = ()
+    lost: int = 0
+    warnings: tuple[str, ...] = ()
+
+
+def read_slices(folders: Mapping[str, Sequence[DicomFile]]) -> Slices:
+    """Reads the slices of folders or series that hold their frames in any order.
 
     Args:
-        folders: Name of a folder or series -> its files; one that cannot be read at all leaves a sentence.
+        folders: Name of a folder or series -> its files.
 
     Returns:
-        The stack, see :func:`stack`.
-
-    Raises:
-        CinemaError: If there is no stack in them.
+        The slices.
     """
     images: list[DicomImage] = []
     warnings: list[str] = []
+    lost = 0
     for name, files in folders.items():
         try:
-            images += read_folder(files, name, warnings)
+            found = read_folder(files, name, warnings)
         except CinemaError as error:
             warnings.append(f"{name} is left out: {error}")
+            found = []
+        lost += bool(files) and not any(image.velocity or image.is_placed for image in found)
+        images += found
     cines, said = sort_slices(images)
-    warnings += said
-    if not cines:
-        raise CinemaError(f"there is no readable SAX slice{f': {warnings[0]}' if warnings else ''}")
-    stacked = stack(cines)
-    return replace(stacked, warnings=(*warnings, *stacked.warnings))
+    return Slices(tuple(cines), lost, (*warnings, *said))
 
 
-def stack(cines: Sequence[Cine]) -> Stack:
+def stack(cines: Sequence[Cine], slices: Slices | None = None) -> Stack:
     """Puts the slices of a short-axis stack together.
 
     Slices that are not parallel to most (5 degrees), have another number or size of pixels, or too few frames are left
@@ -123,16 +136,20 @@ def stack(cines: Sequence[Cine]) -> Stack:
 
     Args:
         cines: The slices, in any order; of each place any number of acquisitions.
+        slices: What was read when they were; what was lost then is counted and said too.
 
     Returns:
         The stack. Slices run in the order of their names or instance numbers, whichever follows the positions better.
 
     Raises:
         CinemaError: If there is no usable slice, one alone without a header that says how thick it is, more than one
-            place without a slice, or fewer than 70% of the slices that the span and the commonest distance call for.
+            place without a slice, fewer than 70% of the slices that the span and the commonest distance call for, or
+            slices of several persons or studies.
     """
+    lost, before = (slices.lost, slices.warnings) if slices else (0, ())
     if not cines:
-        raise CinemaError("there is no readable SAX slice")
+        raise CinemaError(f"there is no readable SAX slice{f': {before[0]}' if before else ''}")
+    check_one_study(cines)
     beating, said = _beating(list(cines))
     parallel, more = _parallel(beating)
     said += more
@@ -156,8 +173,9 @@ def stack(cines: Sequence[Cine]) -> Stack:
     grid = _in_order(kept, grid)
     frames, more = _assemble(kept, grid, base)
     warnings = [warning for cine in kept for warning in cine.warnings]
-    counts = {"read": len(cines), "left_out": len(cines) - len(kept), "filled": len(grid.missing)}
-    return Stack(frames, _affine(grid, base), warnings=(*warnings, *said, *more), **counts)
+    read = len(cines) + lost
+    counts = {"read": read, "left_out": read - len(kept), "filled": len(grid.missing)}
+    return Stack(frames, _affine(grid, base), warnings=(*before, *warnings, *said, *more), **counts)
 
 
 def _affine(grid: Grid, base: Cine) -> np.ndarray:
@@ -253,7 +271,7 @@ def _shift(cine: Cine, base: Cine) -> tuple[np.ndarray, np.ndarray, float]:
 def _covering(cines: Cines, base: Cine) -> tuple[Cines, list[str]]:
     """Slices that show most of what the inner half of the base shows, seen along its normal."""
     size = np.array(base.frames.shape[1:])
-    pixels = np.indices(size // 2).reshape(2, -1).T + size // 4
+    pixels = np.indices(tuple(size // 2)).reshape(2, -1).T + size // 4
     kept, said = [], []
     for cine in cines:
         matrix, offset, _ = _shift(cine, base)
