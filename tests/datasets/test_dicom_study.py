@@ -215,6 +215,83 @@ def test_views_may_be_missing(study, tmp_path, missing):
         assert open_series(series_path(tmp_path / "store", "1", view)).read().any()
 
 
+def _counts(row: dict[str, str]) -> list[str]:
+    return [row[f"n_slices_{part}"] for part in ("read", "left_out", "filled")]
+
+
+@pytest.mark.parametrize("end", ["first", "last"])
+def test_slices_in_folders_of_other_names_belong_to_the_stack(kaggle, study, tmp_path, end):
+    """Without those at an end, the heart would look smaller than it is, and nothing would be amiss."""
+    folders = sorted(study.glob("sax_*"), key=lambda path: int(path.name[4:]))
+    for folder in folders[:3] if end == "first" else folders[-3:]:
+        folder.rename(folder.with_name(f"series_{folder.name[4:]}"))
+    row = _prepared("kaggle", tmp_path / "raw", tmp_path / "store")["1"]
+    assert _counts(row) == [str(len(folders)), "0", "0"]
+    assert "series_" not in _reasons(tmp_path / "store" / "warnings.csv")
+    assert row["n_slices"] == _rows(kaggle[1] / "cohort.csv")["1"]["n_slices"]
+    # With the first ones renamed the order of names is another, and the slices are counted from the other end.
+    if end == "last":
+        _same(kaggle[1], tmp_path / "store", "1", ("sax", "lax_2c", "lax_4c"))
+
+
+@pytest.mark.parametrize("kind", ["matrix", "tilt"])
+def test_half_a_stack_without_names_is_refused(study, tmp_path, kind):
+    """Slices that cannot be used count for the span, also where no name says that they are of the short axis."""
+    folders = sorted(study.glob("sax_*"), key=lambda path: int(path.name[4:]))
+    for number, folder in enumerate(folders):
+        for path in folder.glob("*.dcm"):
+            header = pydicom.dcmread(path)
+            header.SeriesDescription = ""
+            if number >= 0.6 * len(folders) and kind == "matrix":
+                header.PixelData, header.Rows = header.pixel_array[:-8].tobytes(), header.Rows - 8
+            elif number >= 0.6 * len(folders):
+                row, column = np.reshape(header.ImageOrientationPatient, (2, 3))
+                tilted = np.cos(np.radians(9)) * row + np.sin(np.radians(9)) * np.cross(row, column)
+                header.ImageOrientationPatient = [float(f"{value:.9f}") for value in (*tilted, *column)]
+            header.save_as(path)
+        folder.rename(folder.with_name(f"series_{folder.name[4:]}"))
+    assert prepare("kaggle", tmp_path / "raw", tmp_path / "store", size="small") == 1
+    reason = _rows(tmp_path / "store" / "failures.csv")["1"]["reason"]
+    assert "the SAX stack is incomplete" in reason
+    assert f"there should be {len(folders)}" in reason
+
+
+@pytest.mark.parametrize("place", ["the same folder", "another", "2ch", "study"])
+def test_two_persons_in_one_folder_are_refused(study, tmp_path, place):
+    """Slices of two hearts between each other look like one finer stack."""
+    sources = sorted(study.glob("2ch_*" if place == "2ch" else "sax_*"))
+    for folder in sources:
+        target = folder if place == "the same folder" else study / f"{folder.name}9"
+        target.mkdir(exist_ok=True)
+        for path in list(folder.glob("*.dcm")):
+            header = pydicom.dcmread(path)
+            header.SeriesInstanceUID += ".9"
+            header.StudyInstanceUID = "1.2.3.4"
+            if place != "study":
+                header.PatientID = "SENTINEL"
+            axes = np.reshape(header.ImageOrientationPatient, (2, 3))
+            moved = np.array(header.ImagePositionPatient, float) + 4 * np.cross(*axes)
+            header.ImagePositionPatient = [float(f"{value:.6f}") for value in moved]
+            header.save_as(target / f"other-{path.name}")
+    assert prepare("kaggle", tmp_path / "raw", tmp_path / "store", size="small") == 1
+    reason = _rows(tmp_path / "store" / "failures.csv")["1"]["reason"]
+    assert ("2 StudyInstanceUIDs" if place == "study" else "2 persons (PatientID)") in reason
+    assert "SENTINEL" not in reason
+
+
+def test_slices_that_cannot_be_read_are_counted(study, tmp_path):
+    last, before = sorted(study.glob("sax_*"), key=lambda path: int(path.name[4:]))[:-3:-1]
+    total = len(list(study.glob("sax_*")))
+    for path in last.glob("*.dcm"):
+        path.write_bytes(path.read_bytes()[:2000])
+    for path in before.glob("*.dcm"):
+        header = pydicom.dcmread(path)
+        del header.ImagePositionPatient
+        header.save_as(path)
+    row = _prepared("kaggle", tmp_path / "raw", tmp_path / "store")["1"]
+    assert _counts(row) == [str(total), "2", "0"]
+
+
 def test_the_first_cause_stands_in_the_table(study, tmp_path):
     for path in study.rglob("*.dcm"):
         header = pydicom.dcmread(path)

@@ -6,7 +6,7 @@ from zipfile import ZipFile
 import pytest
 
 from cinema_lightning.imaging.dicom_file import DicomFile
-from cinema_lightning.imaging.stack import read_stack
+from cinema_lightning.imaging.stack import read_slices, stack
 
 
 @pytest.fixture
@@ -20,7 +20,7 @@ def sunnybrook(real):
                 for member in archive.namelist()
                 if member.endswith(".dcm")
             ]
-            stack = read_stack({"export": files})
-        return stack, json.loads((real / "dicom" / f"ge_{name}_truth.json").read_text())
+            slices = read_slices({"export": files})
+        return stack(slices.cines, slices), json.loads((real / "dicom" / f"ge_{name}_truth.json").read_text())
 
     return read

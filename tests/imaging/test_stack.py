@@ -313,8 +313,11 @@ def test_single_pictures_beside_the_cine():
     assert "7 of 8 frames" in stacked.warnings[0]
 
 
-def test_a_series_for_each_phase():
-    images = [replace(image, series=f"1.2.{image.name[-5]}") for place in PLACES for image in _slice(place)]
+@pytest.mark.parametrize("header", [PHASES, None])
+def test_a_series_for_each_phase(header):
+    images = [
+        replace(image, series=f"1.2.{image.name[-5]}") for place in PLACES for image in _slice(place, n_phases=header)
+    ]
     _is_whole(stack(sort_slices(images)[0]))
 
 
@@ -371,3 +374,95 @@ def test_distances(heights, distance, filled, left_out):
 def test_what_is_no_stack_is_refused(heights):
     with pytest.raises(CinemaError, match="incomplete"):
         stack([_still(height, name=str(number)) for number, height in enumerate(heights)])
+
+
+@pytest.mark.parametrize("way", ["time", "folder", "order of instances"])
+@pytest.mark.parametrize("kept", [1, 2, 3, 5])
+def test_an_acquisition_that_was_broken_off(way, kept):
+    """Under one UID, and no header says how many frames there should be."""
+    slices = []
+    for index, place in enumerate(PLACES):
+        first, second = _darker(_slice(place, n_phases=None))[:kept], _slice(place, n_phases=None)
+        if way == "time":
+            first = [replace(image, acquired="1", name=f"{image.name}a") for image in first]
+            second = [replace(image, acquired="2") for image in second]
+        elif way == "folder":
+            first = [replace(image, name=image.name.replace("sax_", "sax_0")) for image in first]
+        else:
+            both = [replace(image, instance=float(n), name=f"{index}/{n}") for n, image in enumerate([*first, *second])]
+            first, second = both[:kept], both[kept:]
+        slices.append(second + first if index % 3 == 0 else second)
+    stacked = _assemble(slices)
+    _is_whole(stacked)
+    assert (stacked.read, stacked.left_out) == (16, 4)
+
+
+def test_copies_of_frames_count_once():
+    slices = [_slice(place, n_phases=None) for place in PLACES]
+    slices = [[replace(image, uid=image.name) for image in images] for images in slices]
+    copies = [replace(slices[z][5], name=slices[z][5].name.replace(".dcm", " (1).dcm")) for z in range(0, SLICES, 2)]
+    cines, said = sort_slices([image for images in [*slices, copies] for image in images])
+    assert [len(cine.frames) for cine in cines] == [PHASES] * SLICES
+    assert said == ["sax_39/IM-6 (1).dcm (and 5 more) is left out: a copy of another frame"]
+    _is_whole(stack(cines))
+
+
+def test_of_broken_acquisitions_the_longer_counts():
+    early = [replace(image, acquired="1", series="1.2.1") for image in _slice(PLACES[4])[:7]]
+    late = [replace(image, acquired="2", name=f"late/{image.name}") for image in _darker(_slice(PLACES[4]))[:4]]
+    stacked = _assemble([*(_slice(place) for index, place in enumerate(PLACES) if index != 4), early, late])
+    _is_whole(stacked)
+    assert any("with 7 frames, not 4" in warning for warning in stacked.warnings)
+
+
+@pytest.mark.parametrize("asked", [1, 6, 16, 30])
+def test_a_wrong_number_of_phases_in_some_headers(asked):
+    slices = [_slice(place, n_phases=asked if index % 3 == 0 else PHASES) for index, place in enumerate(PLACES)]
+    stacked = _assemble(slices)
+    _is_whole(stacked)
+    assert stacked.left_out == 0
+    assert sum(f"asks for {asked} frames, most for {PHASES}" in warning for warning in stacked.warnings) == 4
+
+
+@pytest.mark.parametrize("header", [PHASES, None])
+def test_frames_missing_at_the_start_of_the_beat(header):
+    """By the times of the other slices, whether or not they begin at zero; the ellipsoid must beat in step."""
+    slices = [_slice(place, n_phases=header) for place in PLACES]
+    late = [[replace(image, trigger_time=image.trigger_time + 140) for image in images] for images in slices]
+    stacked = _assemble(images[1:] if index % 3 == 0 else images for index, images in enumerate(late))
+    whole = _assemble(slices)
+    np.testing.assert_array_equal(stacked.frames[1:], whole.frames[1:])
+    # The last frame stands in for the first: it comes before it.
+    np.testing.assert_array_equal(stacked.frames[0, ..., ::3], whole.frames[-1, ..., ::3])
+    assert sum("7 of 8 frames" in warning for warning in stacked.warnings) == 4
+
+
+@pytest.mark.parametrize("aside", [60.0, 200.0, -150.0])
+def test_a_slice_of_another_part_of_the_body_is_left_out(aside):
+    slices = [_slice(place, aside=(aside if index == 5 else 0.0, 0.0)) for index, place in enumerate(PLACES)]
+    stacked = _assemble(slices)
+    _is_whole(stacked, filled=1)
+    assert (stacked.left_out, "lies beside the others" in stacked.warnings[0]) == (1, True)
+    with pytest.raises(CinemaError, match="incomplete: 9 usable slices"):
+        _assemble(_slice(place, aside=(aside * (index % 4 == 1), 0.0)) for index, place in enumerate(PLACES))
+
+
+def test_a_stack_that_drifts_is_laid_out_from_its_middle():
+    stacked = _assemble(_slice(place, aside=(4 * place, 3 * place)) for place in PLACES)
+    _is_whole(stacked)
+    assert stacked.left_out == 0
+
+
+@pytest.mark.parametrize("turned", [(5,), (2, 6, 9)])
+def test_slices_turned_by_a_right_angle(turned):
+    """Rows for columns, which makes another matrix of them."""
+    slices = [_slice(place) for place in PLACES]
+    for index in turned:
+        slices[index] = [
+            replace(image, pixels=image.pixels.T, cosines=np.concatenate([image.cosines[3:], image.cosines[:3]]))
+            for image in slices[index]
+        ]
+    stacked = _assemble(slices)
+    _is_whole(stacked)
+    np.testing.assert_array_equal(stacked.frames, _assemble(map(_slice, PLACES)).frames)
+    assert stacked.left_out == 0

@@ -9,12 +9,20 @@ import numpy as np
 
 from cinema_lightning.datasets.base import RawCase, RawSeries
 from cinema_lightning.errors import CinemaError
-from cinema_lightning.imaging.dicom import SAME_PLACE, Cine, latest, read_cine, read_folder, sort_slices
+from cinema_lightning.imaging.dicom import (
+    SAME_PLACE,
+    Cine,
+    check_one_study,
+    latest,
+    read_cine,
+    read_folder,
+    sort_slices,
+)
 from cinema_lightning.imaging.dicom_file import DicomFile
 from cinema_lightning.imaging.geometry import LPS_TO_RAS
 from cinema_lightning.imaging.motion import motion_centre
-from cinema_lightning.imaging.planes import Plane, find_short_axis, is_called_no_cine, name_long_axes
-from cinema_lightning.imaging.stack import Stack, read_stack, single, stack
+from cinema_lightning.imaging.planes import Plane, belongs_to, find_short_axis, is_called_no_cine, name_long_axes
+from cinema_lightning.imaging.stack import Stack, read_slices, single, stack
 
 Files = Mapping[str, Sequence[DicomFile]]
 
@@ -40,8 +48,9 @@ class StudyFiles:
 def read_study(study: StudyFiles, views: Sequence[str]) -> RawCase:
     """Reads the views of one study.
 
-    A short axis that is called one is stacked from all its folders. Of several series of a long-axis view the last by
-    name counts. Files whose names say no view are sorted by place and direction where a view is still missing.
+    A short axis is stacked from all folders that are called one, and from all slices that lie with them whatever they
+    are called. Of several series of a long-axis view the last by name counts. Files whose names say no view are sorted
+    by place and direction where a view is still missing.
 
     Args:
         study: The files.
@@ -51,15 +60,19 @@ def read_study(study: StudyFiles, views: Sequence[str]) -> RawCase:
         The views that were found, what was left out, and the counts of the stack's slices.
 
     Raises:
-        CinemaError: If there is no view, or a short axis that cannot be used; the first cause is told.
+        CinemaError: If there is no view, a short axis that cannot be used, or files of several persons or studies; the
+            first cause is told.
     """
     warnings: list[str] = []
-    sax = read_stack(study.named["sax"]) if "sax" in study.named else None
+    called = read_slices(study.named.get("sax", {}))
     cines = {view: cine for view in study.named if view != "sax" if (cine := _long_axis(study, view, warnings))}
+    others = _unnamed(study.unnamed, warnings)
+    stacked = _short_axis(called.cines, others, warnings)
+    sax = stack([*called.cines, *stacked], called) if stacked or "sax" in study.named else None
+    check_one_study([*cines.values(), *called.cines, *others])
     warnings += _doubts(cines, sax)
-    if study.unnamed and {"sax", *views} - set(cines) - ({"sax"} if sax else set()):
-        found, sax = _sorted(study.unnamed, sax, warnings)
-        cines = {**found, **cines}
+    if others and set(views) - set(cines) - {"sax"}:
+        cines = {**_long_axes([cine for cine in others if cine not in stacked], sax, warnings), **cines}
     series = {"sax": RawSeries(sax.frames, sax.affine)} if sax else {}
     series |= {view: RawSeries(*single(cine)) for view, cine in cines.items()}
     warnings = [*(sax.warnings if sax else ()), *(said for cine in cines.values() for said in cine.warnings), *warnings]
@@ -90,8 +103,8 @@ def _doubts(cines: dict[str, Cine], sax: Stack | None) -> list[str]:
     ]
 
 
-def _sorted(folders: Files, sax: Stack | None, warnings: list[str]) -> tuple[dict[str, Cine], Stack | None]:
-    """Long axes by view, and the short axis where it was not known, from files whose names do not say."""
+def _unnamed(folders: Files, warnings: list[str]) -> list[Cine]:
+    """Cines from files whose names do not say the view."""
     images = []
     for name, files in folders.items():
         try:
@@ -105,18 +118,32 @@ def _sorted(folders: Files, sax: Stack | None, warnings: list[str]) -> tuple[dic
         )
     cines, said = sort_slices(pictures)
     warnings += said
-    planes, stacked = [_plane(cine) for cine in cines], []
-    if sax is None:
-        short_axis = find_short_axis(planes)
-        stacked = short_axis.planes.get("sax", [])
-        sax = stack([cines[index] for index in stacked]) if stacked else None
-        warnings += short_axis.notes
-    others = [index for index in range(len(cines)) if index not in stacked]
-    views = name_long_axes([planes[index] for index in others], _normal(sax), _centre(sax))
+    return cines
+
+
+def _short_axis(called: Sequence[Cine], cines: Sequence[Cine], warnings: list[str]) -> list[Cine]:
+    """Of cines whose names do not say the view those that lie in the short axis."""
+    planes = [_plane(cine) for cine in cines]
+    if called:
+        stack_planes = [_plane(cine) for cine in called]
+    else:
+        found = find_short_axis(planes)
+        warnings += found.notes
+        stack_planes = [planes[index] for index in found.planes.get("sax", [])]
+    return [
+        cine
+        for cine, plane in zip(cines, planes, strict=True)
+        if belongs_to(plane, stack_planes, broken=bool(cine.problem))
+    ]
+
+
+def _long_axes(cines: Sequence[Cine], sax: Stack | None, warnings: list[str]) -> dict[str, Cine]:
+    """Long axes by view."""
+    views = name_long_axes([_plane(cine) for cine in cines], _normal(sax), _centre(sax))
     warnings += views.notes
-    found = {view: _latest_there(cines, others[number]) for view, (number, *_) in views.planes.items()}
+    found = {view: _latest_there(cines, number) for view, (number, *_) in views.planes.items()}
     warnings += [f"{view} is left out: {cine.problem}" for view, cine in found.items() if cine.problem]
-    return {view: cine for view, cine in found.items() if not cine.problem}, sax
+    return {view: cine for view, cine in found.items() if not cine.problem}
 
 
 def _normal(sax: Stack | None) -> np.ndarray | None:

@@ -23,6 +23,8 @@ from cinema_lightning.imaging.geometry import directions_from_cosines
 SAME_PLACE, SAME_COSINES = 1.0, 0.01
 # With fewer readable frames than this share of the cycle, repeating frames would make up a heart beat.
 MOST_MISSING = 0.5
+# Acquisitions of a single slice; more of them are phases, or slices that lack their own positions.
+MOST_REPEATS = 3
 # What tells the moment of a frame within the beat, best first; names in natural order come last.
 CLOCKS = ("trigger_time", "trigger_delay", "temporal_position", "instance")
 
@@ -44,6 +46,15 @@ class _Frame:
 Frames = list[_Frame]
 
 
+@dataclass(frozen=True)
+class _Usual:
+    """What most frames or acquisitions of a study have."""
+
+    phases: int | None
+    asked: int | None
+    start: float | None
+
+
 @dataclass(frozen=True, eq=False)
 class Cine:
     """The frames of one slice, acquired once.
@@ -63,6 +74,8 @@ class Cine:
         description: SeriesDescription.
         acquired: Date and time of acquisition as text that sorts, empty where unknown.
         instance: Lowest InstanceNumber, where known.
+        patient: PatientID, where known.
+        study: StudyInstanceUID and FrameOfReferenceUID, empty where unknown.
     """
 
     frames: np.ndarray
@@ -79,6 +92,8 @@ class Cine:
     description: str = ""
     acquired: str = ""
     instance: float | None = None
+    patient: str = ""
+    study: tuple[str, str] = ("", "")
 
     @property
     def whole(self) -> bool:
@@ -146,9 +161,9 @@ def sort_slices(images: Sequence[DicomImage]) -> tuple[list[Cine], list[str]]:
 
     Frames at one place (position within 1 mm, same direction, pixel size and number of pixels) belong together. Several
     acquisitions at one place are told apart by series, by their time, by folder, or by where the trigger times start
-    again. Frames sort by TriggerTime, else by trigger delay, temporal position or InstanceNumber, else by file name in
-    natural order. Where CardiacNumberOfImages asks for more frames than can be read, the previous frame is repeated: in
-    the gaps of the times first, then at the end.
+    again; copies of a frame count once. Frames sort by TriggerTime, else by trigger delay, temporal position or
+    InstanceNumber, else by file name in natural order. Where CardiacNumberOfImages asks for more frames than can be
+    read, the previous frame is repeated: in the gaps of the times first, then at the end.
 
     Args:
         images: The frames.
@@ -157,13 +172,16 @@ def sort_slices(images: Sequence[DicomImage]) -> tuple[list[Cine], list[str]]:
         One cine per place and acquisition, in the order of their first frames; sentences about frames left out.
     """
     usable, warnings = _placed(images)
+    usable, copies = _without_copies(usable)
+    warnings += copies
     takes = [take for plane in _planes(usable) for take in _takes(plane)]
     folders = Counter(folder for take in takes for folder in {frame.folder for frame in take})
-    return [_cine(take, folders) for take in takes], warnings
+    usual = _usual(takes)
+    return [_cine(take, folders, usual) for take in takes], warnings
 
 
 def latest(cines: Sequence[Cine]) -> tuple[Cine, list[Cine]]:
-    """The best of several acquisitions of one slice: complete ones first, of these the latest.
+    """The best of several acquisitions of one slice: the latest of the complete ones, else the longest.
 
     Where times of acquisition are missing, the series' UID and then the names decide, in natural order.
 
@@ -174,7 +192,7 @@ def latest(cines: Sequence[Cine]) -> tuple[Cine, list[Cine]]:
         The best, and the others.
     """
     phases = max(cine.found for cine in cines)
-    best = max(cines, key=lambda cine: (cine.found >= (cine.expected or phases), *_moment(cine)))
+    best = max(cines, key=lambda cine: (min(1.0, cine.found / (cine.expected or phases)), *_moment(cine)))
     return best, [cine for cine in cines if cine is not best]
 
 
@@ -193,6 +211,21 @@ def _placed(images: Sequence[DicomImage]) -> tuple[Frames, list[str]]:
             faults[PurePosixPath(image.name).parent, str(error)].append(image.name)
     more = {key: f" (and {len(names) - 1} more)" if len(names) > 1 else "" for key, names in faults.items()}
     return frames, [f"{names[0]} {key[1]}{more[key]}" for key, names in faults.items()]
+
+
+def _without_copies(frames: Frames) -> tuple[Frames, list[str]]:
+    """Frames without those that a folder holds again under another name."""
+    found: dict[Hashable, _Frame] = {}
+    copies = []
+    for frame in frames:
+        image = frame.image
+        moment = tuple(getattr(image, clock) for clock in CLOCKS)
+        place = (frame.folder, image.series, image.patient, frame.position.tobytes(), frame.directions.tobytes())
+        key = (image.uid, *moment, *place, hash(image.pixels.tobytes())) if image.uid else id(frame)
+        if found.setdefault(key, frame) is not frame:
+            copies.append(image.name)
+    more = f" (and {len(copies) - 1} more)" if len(copies) > 1 else ""
+    return list(found.values()), [f"{copies[0]}{more} is left out: a copy of another frame"] if copies else []
 
 
 def _place(image: DicomImage) -> _Frame:
@@ -236,7 +269,9 @@ def _takes(plane: Frames) -> list[Frames]:
     """The acquisitions of one place."""
     expected, series = _phases(plane), _by_series(plane)
     # A series for each phase: none of them is a beat, but together they are one.
-    if expected and _one_beat(plane, expected) and max(map(len, series)) < MOST_MISSING * expected:
+    longest = max(map(len, series))
+    apart = longest < MOST_MISSING * expected if expected else longest == 1 and len(series) > MOST_REPEATS
+    if apart and _one_beat(plane, expected):
         return [plane]
     return [take for part in series for take in _split(part, expected)]
 
@@ -250,8 +285,8 @@ def _phases(frames: Frames) -> int | None:
 def _one_beat(frames: Frames, expected: int | None) -> bool:
     """Whether the frames can be one acquisition: no more than there should be, and hardly a moment twice."""
     moments = _moments(frames)
-    twice = len(set(moments)) > 1 and len(moments) >= 1.5 * len(set(moments))
-    return not twice and (expected is None or len(frames) <= expected)
+    often = len(moments) / max(1, len(set(moments)))
+    return often == 1.0 or not moments if expected is None else often < 1.5 and len(frames) <= expected
 
 
 def _moments(frames: Frames) -> list[float]:
@@ -281,7 +316,9 @@ def _split(frames: Frames, expected: int | None) -> list[Frames]:
     )
     for way in ways:
         parts = _grouped(frames, way)
-        if len(parts) > 1 and all(len(part) > 1 and _one_beat(part, expected) for part in parts):
+        # One of them has most moments of the beat; the others may have been broken off at once.
+        beat = 2 * max(map(len, parts)) > len(set(_moments(frames)))
+        if 1 < len(parts) <= len(frames) / 2 and beat and all(_one_beat(part, expected) for part in parts):
             return parts
     return [frames]
 
@@ -301,17 +338,36 @@ def _starts(frames: Frames) -> dict[str, int]:
         frames, key=lambda frame: (frame.image.instance or 0.0 if numbered else 0.0, natural_key(frame.image.name))
     )
     moments = _moments(ordered)
-    again = np.cumsum([False, *(np.diff(moments) <= 0)]) if moments else np.zeros(len(ordered), int)
+    if not moments:
+        return dict.fromkeys((frame.image.name for frame in frames), 0)
+    # Two frames may have one time by rounding, but not the first one.
+    steps = np.diff(moments)
+    again = np.cumsum([False, *((steps < 0) | ((steps == 0) & (np.array(moments[1:]) == min(moments))))])
     return {frame.image.name: int(start) for frame, start in zip(ordered, again, strict=True)}
 
 
-def _cine(frames: Frames, folders: Counter[str]) -> Cine:
+def _usual(takes: Sequence[Frames]) -> _Usual:
+    lengths = Counter(len(take) for take in takes for _ in take)
+    starts = [times[0] for take in takes if (times := _in_time(take)[1])]
+    asked = _phases([frame for take in takes for frame in take])
+    commonest = lengths.most_common(1)[0][0] if lengths else None
+    return _Usual(commonest, asked, float(np.median(starts)) if starts else None)
+
+
+def _cine(frames: Frames, folders: Counter[str], usual: _Usual) -> Cine:
     ordered, times = _in_time(frames)
     first = ordered[0]
     name = first.folder if folders[first.folder] == 1 else first.image.name
     expected, warnings = _phases(ordered), []
+    if expected and len(ordered) == usual.asked != expected:
+        # As many as the other slices ask for: its own header is wrong.
+        warnings = [f"{name} asks for {expected} frames, most for {usual.asked}: its {usual.asked} are the whole beat"]
+        expected = usual.asked
+    if expected is None and usual.phases and len(ordered) < usual.phases:
+        gaps = sum(_gaps(ordered, times, usual.phases, usual.start))
+        expected = usual.phases if len(ordered) + gaps == usual.phases else None
     if expected and MOST_MISSING * expected <= len(ordered) != expected:
-        ordered, said = _as_many(ordered, times, expected)
+        ordered, said = _as_many(ordered, times, expected, usual.start)
         warnings = [f"{name} has {said}"]
     instances = [frame.image.instance for frame in frames if frame.image.instance is not None]
     return Cine(
@@ -329,7 +385,27 @@ def _cine(frames: Frames, folders: Counter[str]) -> Cine:
         first.image.description,
         min(frame.image.acquired for frame in frames),
         min(instances, default=None),
+        first.image.patient,
+        (first.image.study, first.image.reference),
     )
+
+
+def check_one_study(cines: Sequence[Cine]) -> None:
+    """Refuses slices of several persons or examinations, which no position tells apart.
+
+    Args:
+        cines: The slices.
+
+    Raises:
+        CinemaError: If there is more than one PatientID; or more than one StudyInstanceUID, unless they all have the
+            same FrameOfReferenceUID. What they are is not said.
+    """
+    patients = {cine.patient for cine in cines} - {""}
+    studies = {cine.study[0] for cine in cines} - {""}
+    one_place = len({cine.study[1] for cine in cines} - {""}) == 1
+    found = f"{len(patients)} persons (PatientID)" if len(patients) > 1 else f"{len(studies)} StudyInstanceUIDs"
+    if len(patients) > 1 or (len(studies) > 1 and not one_place):
+        raise CinemaError(f"its files are of {found}: put those of each study into a folder of its own")
 
 
 def _in_time(frames: Frames) -> tuple[Frames, list[float]]:
@@ -339,11 +415,13 @@ def _in_time(frames: Frames) -> tuple[Frames, list[float]]:
         # A clock that stands still for most frames tells nothing.
         if None not in values and 2 * len(set(values)) > len(values):
             ordered = sorted(frames, key=lambda frame: (getattr(frame.image, clock), natural_key(frame.image.name)))
-            return ordered, sorted(values)
+            # Only times are counted from the beat's start; numbers may run on from slice to slice.
+            start = 0.0 if clock in CLOCKS[:2] else min(values)
+            return ordered, [value - start for value in sorted(values)]
     return sorted(frames, key=lambda frame: natural_key(frame.image.name)), []
 
 
-def _as_many(frames: Frames, times: list[float], expected: int) -> tuple[Frames, str]:
+def _as_many(frames: Frames, times: list[float], expected: int, start: float | None) -> tuple[Frames, str]:
     """As many frames as there should be, and what was done."""
     if len(frames) > expected:
         # Of frames at one moment the later file counts.
@@ -351,8 +429,11 @@ def _as_many(frames: Frames, times: list[float], expected: int) -> tuple[Frames,
         kept = unique if len(unique) >= expected else frames
         return kept, f"{len(frames)} frames for {expected}: {len(kept)} are used"
     missing = expected - len(frames)
-    out: Frames = []
-    for frame, gap in zip(frames, _gaps(frames, times, expected), strict=True):
+    first, *gaps = _gaps(frames, times, expected, start)
+    # Before the first frame of a beat comes the last.
+    out = [frames[-1]] * min(first, missing)
+    missing -= len(out)
+    for frame, gap in zip(frames, gaps, strict=True):
         repeats = min(gap, missing)
         out += [frame] * (1 + repeats)
         missing -= repeats
@@ -360,13 +441,15 @@ def _as_many(frames: Frames, times: list[float], expected: int) -> tuple[Frames,
     return out + [frames[-1]] * missing, said
 
 
-def _gaps(frames: Frames, times: list[float], expected: int) -> list[int]:
-    """How many frames are missing after each one, by the times."""
+def _gaps(frames: Frames, times: list[float], expected: int, start: float | None) -> list[int]:
+    """How many frames are missing before the first (usually at ``start``) and after each one, by the times."""
+    none = [0] * (len(frames) + 1)
     if len(times) < 2:
-        return [0] * len(frames)
+        return none
     steps = np.diff(times)
     # The shortest step, unless jitter made it shorter than the whole beat allows.
     usual = max(float(steps.min()), (times[-1] - times[0]) / (expected - 1))
     if usual <= 0:
-        return [0] * len(frames)
-    return [*(max(0, round(step / usual) - 1) for step in steps.tolist()), 0]
+        return none
+    first = 0 if start is None else max(0, round((times[0] - start) / usual))
+    return [first, *(max(0, round(step / usual) - 1) for step in steps.tolist()), 0]

@@ -20,7 +20,8 @@ from cinema_lightning.errors import CinemaError
 from cinema_lightning.imaging import decoders
 
 TAGS = (
-    *("SOPClassUID", "Modality", "SeriesInstanceUID", "SeriesDescription", "InstanceNumber", "ImageType"),
+    *("SOPClassUID", "SOPInstanceUID", "PatientID", "StudyInstanceUID", "FrameOfReferenceUID", "Modality"),
+    *("SeriesInstanceUID", "SeriesDescription", "InstanceNumber", "ImageType"),
     *("TriggerTime", "NominalCardiacTriggerDelayTime", "TemporalPositionIdentifier", "CardiacNumberOfImages"),
     *("ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing", "SpacingBetweenSlices", "SliceThickness"),
     *("AcquisitionDateTime", "AcquisitionDate", "AcquisitionTime", "SeriesDate", "SeriesTime", "ContentDate"),
@@ -74,6 +75,10 @@ class DicomImage:
         between: SpacingBetweenSlices, mm.
         thickness: SliceThickness, mm.
         velocity: True for the phase part of a complex image (velocities), which is no picture of the heart.
+        patient: PatientID, by which two persons in one folder are told apart; never written anywhere.
+        study: StudyInstanceUID.
+        reference: FrameOfReferenceUID: positions of another one cannot be compared.
+        uid: What no other frame is called, empty where unknown: SOPInstanceUID, with the number of the frame.
     """
 
     name: str
@@ -92,6 +97,15 @@ class DicomImage:
     between: float | None = None
     thickness: float | None = None
     velocity: bool = False
+    patient: str = ""
+    study: str = ""
+    reference: str = ""
+    uid: str = ""
+
+    @property
+    def is_placed(self) -> bool:
+        """Whether its header says where it lies."""
+        return self.position is not None and self.cosines is not None and self.spacing is not None
 
 
 def read_images(file: DicomFile) -> list[DicomImage]:
@@ -286,6 +300,10 @@ def _image(name: str, stored: np.ndarray, places: list[Any], number: int) -> Dic
         between=_number(places, "SpacingBetweenSlices"),
         thickness=_number(places, "SliceThickness"),
         velocity=_is_velocity(places),
+        patient=str(_find(places, "PatientID") or "").strip(),
+        study=str(_find(places, "StudyInstanceUID") or ""),
+        reference=str(_find(places, "FrameOfReferenceUID") or ""),
+        uid=f"{uid}#{number}" if (uid := _find(places[-1:], "SOPInstanceUID")) else "",
     )
 
 

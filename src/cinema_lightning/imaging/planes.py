@@ -24,6 +24,8 @@ TURNS = {"lax_4c": 0.0, "lax_3c": 55.0, "lax_2c": 108.0}
 TURN_SD, FARTHEST_TURN, APART = 15.0, 35.0, 25.0
 # Slices of a stack are parallel within this, and a long axis stands at least so steeply on them, degrees.
 PARALLEL, UPRIGHT = 5.0, 65.0
+# A slice that is tilted less against a stack, degrees, was meant to be one of it.
+NEARLY = 15.0
 # How far the axis may lie from a plane that shows it (SD, mm), and from where on it is another plane.
 AXIS_SD, OTHER_PLANE = 8.0, 12.0
 # What a word for the view weighs, and what a view costs that is left without a plane: as much as 2.4 SD.
@@ -154,6 +156,26 @@ def find_short_axis(planes: Sequence[Plane]) -> Views:
         return Views(notes=["no stack of parallel slices lies like a short axis: name its folder sax_1 if one is"])
     views = {"sax": best[2]}
     return Views(views, _disagreeing(planes, views))
+
+
+def belongs_to(plane: Plane, stack: Sequence[Plane], *, broken: bool = False) -> bool:
+    """Whether a plane is one of a stack's slices, fit for it or not: a stack that lost some must not look whole.
+
+    Args:
+        plane: The plane.
+        stack: Planes of the stack.
+        broken: Whether frames of it are known to be missing.
+
+    Returns:
+        True if it lies nearly as most of them (15 degrees), with as many phases within a factor of two.
+    """
+    if not stack:
+        return False
+    normals = np.stack([other.normal for other in stack])
+    middle = normals[int((np.abs(normals @ normals.T) > np.cos(np.radians(PARALLEL))).sum(axis=1).argmax())]
+    phases = np.median([other.phases for other in stack])
+    beats = broken or phases / 2 <= plane.phases <= phases * 2
+    return bool(beats) and _angle(plane.normal, middle) <= NEARLY
 
 
 def _moving(planes: Sequence[Plane]) -> list[int]:

@@ -16,7 +16,16 @@ import numpy as np
 
 from cinema_lightning.errors import CinemaError
 from cinema_lightning.files import natural_key
-from cinema_lightning.imaging.dicom import MOST_MISSING, SAME_PLACE, Cine, latest, read_folder, sort_slices
+from cinema_lightning.imaging.dicom import (
+    MOST_MISSING,
+    MOST_REPEATS,
+    SAME_PLACE,
+    Cine,
+    check_one_study,
+    latest,
+    read_folder,
+    sort_slices,
+)
 from cinema_lightning.imaging.dicom_file import DicomFile, DicomImage
 from cinema_lightning.imaging.geometry import affine_from_lps
 from cinema_lightning.imaging.slice_grid import Grid, fit_grid
@@ -31,8 +40,8 @@ TILTED_COSINE = 0.99996
 SAME_SIZE = 0.01
 # Slices that lie no farther beside the grid than this share of a pixel are taken as they are.
 BESIDE = 0.1
-# Acquisitions of a single slice; more of them are slices that lack their own positions.
-MOST_REPEATS = 3
+# A slice that shows less than this share of the inner half of the grid shows something else than the others.
+COVERED = 0.5
 # Distances that differ by more than this share are spoken of.
 DISAGREES = 0.02
 Cines = list[Cine]
@@ -45,7 +54,7 @@ class Stack:
     Attributes:
         frames: (T, X, Y, Z).
         affine: (4, 4), voxel to RAS mm; its axes are at right angles.
-        read: Slices that were read, each acquisition counted.
+        read: Slices that were read, each acquisition counted, and folders of slices that could not be.
         left_out: How many of them are not in the stack.
         filled: Slices that are in it though none was read there.
         warnings: A sentence for whatever was left out, filled, moved, or disagrees.
@@ -77,34 +86,46 @@ def single(cine: Cine) -> tuple[np.ndarray, np.ndarray]:
     return cine.frames[..., None], affine
 
 
-def read_stack(folders: Mapping[str, Sequence[DicomFile]]) -> Stack:
-    """Reads a short-axis stack from folders or series that hold its frames in any order.
+@dataclass(frozen=True)
+class Slices:
+    """What was read from folders or series.
+
+    Attributes:
+        cines: The slices.
+        lost: Folders or series with files of which none gave a slice.
+        warnings: A sentence for whatever was left out.
+    """
+
+    cines: tuple[Cine, ...] = ()
+    lost: int = 0
+    warnings: tuple[str, ...] = ()
+
+
+def read_slices(folders: Mapping[str, Sequence[DicomFile]]) -> Slices:
+    """Reads the slices of folders or series that hold their frames in any order.
 
     Args:
-        folders: Name of a folder or series -> its files; one that cannot be read at all leaves a sentence.
+        folders: Name of a folder or series -> its files.
 
     Returns:
-        The stack, see :func:`stack`.
-
-    Raises:
-        CinemaError: If there is no stack in them.
+        The slices.
     """
     images: list[DicomImage] = []
     warnings: list[str] = []
+    lost = 0
     for name, files in folders.items():
         try:
-            images += read_folder(files, name, warnings)
+            found = read_folder(files, name, warnings)
         except CinemaError as error:
             warnings.append(f"{name} is left out: {error}")
+            found = []
+        lost += bool(files) and not any(image.velocity or image.is_placed for image in found)
+        images += found
     cines, said = sort_slices(images)
-    warnings += said
-    if not cines:
-        raise CinemaError(f"there is no readable SAX slice{f': {warnings[0]}' if warnings else ''}")
-    stacked = stack(cines)
-    return replace(stacked, warnings=(*warnings, *stacked.warnings))
+    return Slices(tuple(cines), lost, (*warnings, *said))
 
 
-def stack(cines: Sequence[Cine]) -> Stack:
+def stack(cines: Sequence[Cine], slices: Slices | None = None) -> Stack:
     """Puts the slices of a short-axis stack together.
 
     Slices that are not parallel to most (5 degrees), have another number or size of pixels, or too few frames are left
@@ -115,22 +136,28 @@ def stack(cines: Sequence[Cine]) -> Stack:
 
     Args:
         cines: The slices, in any order; of each place any number of acquisitions.
+        slices: What was read when they were; what was lost then is counted and said too.
 
     Returns:
         The stack. Slices run in the order of their names or instance numbers, whichever follows the positions better.
 
     Raises:
         CinemaError: If there is no usable slice, one alone without a header that says how thick it is, more than one
-            place without a slice, or fewer than 70% of the slices that the span and the commonest distance call for.
+            place without a slice, fewer than 70% of the slices that the span and the commonest distance call for, or
+            slices of several persons or studies.
     """
+    lost, before = (slices.lost, slices.warnings) if slices else (0, ())
     if not cines:
-        raise CinemaError("there is no readable SAX slice")
+        raise CinemaError(f"there is no readable SAX slice{f': {before[0]}' if before else ''}")
+    check_one_study(cines)
     beating, said = _beating(list(cines))
     parallel, more = _parallel(beating)
     said += more
     kept, more = _usable(parallel)
     said += more
     base = _best_base(kept)
+    kept, more = _covering(kept, base)
+    said += more
     middle = _middle(kept, base)
     kept, more = _without_repeats(kept, base, middle)
     said += more
@@ -146,8 +173,9 @@ def stack(cines: Sequence[Cine]) -> Stack:
     grid = _in_order(kept, grid)
     frames, more = _assemble(kept, grid, base)
     warnings = [warning for cine in kept for warning in cine.warnings]
-    counts = {"read": len(cines), "left_out": len(cines) - len(kept), "filled": len(grid.missing)}
-    return Stack(frames, _affine(grid, base), warnings=(*warnings, *said, *more), **counts)
+    read = len(cines) + lost
+    counts = {"read": read, "left_out": read - len(kept), "filled": len(grid.missing)}
+    return Stack(frames, _affine(grid, base), warnings=(*before, *warnings, *said, *more), **counts)
 
 
 def _affine(grid: Grid, base: Cine) -> np.ndarray:
@@ -186,8 +214,23 @@ def _usable(cines: Cines) -> tuple[Cines, list[str]]:
     if not whole:
         raise CinemaError(f"there is no usable SAX slice: {said[0]}")
     kept = max(([other for other in whole if _same_pixels(cine, other)] for cine in whole), key=len)
-    said += [f"{cine.name} is left out: {_told(cine)}, of most {_told(kept[0])}" for cine in whole if cine not in kept]
+    turned = [_turned(cine) for cine in whole if cine not in kept]
+    kept += [cine for cine in turned if _same_pixels(cine, kept[0]) and _same_way(cine, kept[0])]
+    names = {cine.name for cine in kept}
+    others = [cine for cine in whole if cine.name not in names]
+    said += [f"{cine.name} is left out: {_told(cine)}, of most {_told(kept[0])}" for cine in others]
     return kept, said
+
+
+def _turned(cine: Cine) -> Cine:
+    """The same picture with rows for columns, as a slice is stored that was turned by a right angle."""
+    directions = cine.directions[:, [1, 0, 2]] * [1.0, 1.0, -1.0]
+    return replace(cine, frames=cine.frames.swapaxes(1, 2), directions=directions, spacing=cine.spacing[::-1])
+
+
+def _same_way(one: Cine, other: Cine) -> bool:
+    """Whether the rows of two slices run along each other, in either direction."""
+    return bool(abs(one.directions[:, 0] @ other.directions[:, 0]) > np.sqrt(0.5))
 
 
 def _same_pixels(one: Cine, other: Cine) -> bool:
@@ -205,9 +248,10 @@ def _commonest(numbers: Sequence[int]) -> int:
 
 
 def _best_base(cines: Cines) -> Cine:
-    """The slice whose pixels the most others share."""
-    shared = [sum(_shift(other, cine)[2] <= BESIDE for other in cines) for cine in cines]
-    return cines[int(np.argmax(shared))]
+    """The slice whose pixels the most others share; of such the one that lies in the middle of them."""
+    moves = np.array([[_shift(other, cine)[2] for other in cines] for cine in cines])
+    shared = (moves <= BESIDE).sum(axis=1)
+    return cines[int(np.argmin(np.where(shared == shared.max(), moves.max(axis=1), np.inf)))]
 
 
 def _shift(cine: Cine, base: Cine) -> tuple[np.ndarray, np.ndarray, float]:
@@ -222,6 +266,22 @@ def _shift(cine: Cine, base: Cine) -> tuple[np.ndarray, np.ndarray, float]:
     offset = -back @ (axes.T @ (cine.position - base.position))
     corners = np.array([(x, y) for x in (0, base.frames.shape[1] - 1) for y in (0, base.frames.shape[2] - 1)], float)
     return matrix, offset, float(np.abs(corners @ matrix.T + offset - corners).max())
+
+
+def _covering(cines: Cines, base: Cine) -> tuple[Cines, list[str]]:
+    """Slices that show most of what the inner half of the base shows, seen along its normal."""
+    size = np.array(base.frames.shape[1:])
+    pixels = np.indices(tuple(size // 2)).reshape(2, -1).T + size // 4
+    kept, said = [], []
+    for cine in cines:
+        matrix, offset, _ = _shift(cine, base)
+        there = pixels @ matrix.T + offset
+        covered = float(((there >= -1) & (there <= size)).all(axis=1).mean())
+        if covered >= COVERED:
+            kept.append(cine)
+        else:
+            said.append(f"{cine.name} is left out: it lies beside the others (shows {covered:.0%} of their middle)")
+    return kept, said
 
 
 def _middle(cines: Cines, base: Cine) -> np.ndarray:
@@ -326,7 +386,8 @@ def _assemble(cines: Cines, grid: Grid, base: Cine) -> tuple[np.ndarray, list[st
             said.append(f"{cine.name} has {len(frames)} phases, most have {phases}: brought to these by interpolation")
         slices[place] = at_phases(frames, phases)
     if len(moves) > 1:
-        said.append(f"{len(moves) - 1} SAX slices lie up to {max(moves):.1f} mm beside the others: resampled in plane")
+        where = f"up to {max(moves):.1f} mm beside the others"
+        said.append(f"{len(moves) - 1} SAX slices are turned or lie {where}: resampled in plane")
     for place in grid.missing:
         between = (slices[place - 1].astype(np.float32) + slices[place + 1]) / 2
         slices[place] = _as(between, slices[place - 1].dtype)
