@@ -9,7 +9,8 @@ from cinema_lightning.errors import CinemaError
 from cinema_lightning.imaging.dicom import Cine, sort_slices
 from cinema_lightning.imaging.dicom_file import DicomImage
 from cinema_lightning.imaging.geometry import LPS_TO_RAS
-from cinema_lightning.imaging.stack import Stack, at_phases, stack
+from cinema_lightning.imaging.regrid import at_phases
+from cinema_lightning.imaging.stack import Stack, stack
 
 # An ellipsoid that beats: half axes in mm at end-diastole, and how much shorter they are at end-systole.
 AXES, SHORTER = np.array([26.0, 24.0, 44.0]), 0.8

@@ -16,18 +16,11 @@ import numpy as np
 
 from cinema_lightning.errors import CinemaError
 from cinema_lightning.files import natural_key
-from cinema_lightning.imaging.dicom import (
-    MOST_MISSING,
-    MOST_REPEATS,
-    SAME_PLACE,
-    Cine,
-    check_one_study,
-    latest,
-    read_folder,
-    sort_slices,
-)
+from cinema_lightning.imaging.dicom import Cine, check_one_study, latest, read_folder, sort_slices
 from cinema_lightning.imaging.dicom_file import DicomFile, DicomImage
+from cinema_lightning.imaging.frames import MOST_MISSING, MOST_REPEATS, SAME_PLACE
 from cinema_lightning.imaging.geometry import affine_from_lps
+from cinema_lightning.imaging.regrid import at_phases, in_type, moved
 from cinema_lightning.imaging.slice_grid import Grid, fit_grid
 
 # Cosine of five degrees: slices whose planes differ by more are not parallel.
@@ -380,7 +373,7 @@ def _assemble(cines: Cines, grid: Grid, base: Cine) -> tuple[np.ndarray, list[st
     moves, said = [0.0], []
     for cine, place in zip(cines, grid.taken, strict=True):
         matrix, offset, move = _shift(cine, base)
-        frames = cine.frames if move <= BESIDE else _moved(cine.frames, matrix, offset)
+        frames = cine.frames if move <= BESIDE else moved(cine.frames, matrix, offset)
         moves += [move * min(base.spacing)] if move > BESIDE else []
         if len(frames) != phases:
             said.append(f"{cine.name} has {len(frames)} phases, most have {phases}: brought to these by interpolation")
@@ -390,43 +383,9 @@ def _assemble(cines: Cines, grid: Grid, base: Cine) -> tuple[np.ndarray, list[st
         said.append(f"{len(moves) - 1} SAX slices are turned or lie {where}: resampled in plane")
     for place in grid.missing:
         between = (slices[place - 1].astype(np.float32) + slices[place + 1]) / 2
-        slices[place] = _as(between, slices[place - 1].dtype)
+        slices[place] = in_type(between, slices[place - 1].dtype)
         said.append(f"slice {place + 1} of {max(grid.taken) + 1} is missing: filled halfway between its neighbours")
     return np.stack([slices[place] for place in sorted(slices)], axis=-1), said
-
-
-def _moved(frames: np.ndarray, matrix: np.ndarray, offset: np.ndarray) -> np.ndarray:
-    from scipy.ndimage import affine_transform
-
-    # The edge is replicated by one pixel, so that a small move cuts no dark line; farther out there is nothing.
-    padded = np.pad(frames.astype(np.float32), ((0, 0), (1, 1), (1, 1)), mode="edge")
-    size = frames.shape[1:]
-    return np.stack(
-        [_as(affine_transform(frame, matrix, offset + 1, output_shape=size, order=1), frames.dtype) for frame in padded]
-    )
-
-
-def at_phases(frames: np.ndarray, phases: int) -> np.ndarray:
-    """A cine with another number of phases, by fraction of the beat: between neighbours in time, last before first.
-
-    Args:
-        frames: (T, X, Y).
-        phases: Frames wanted.
-
-    Returns:
-        (phases, X, Y) of the same type.
-    """
-    count = len(frames)
-    if count == phases:
-        return frames
-    exact = np.arange(phases) * count / phases
-    before = exact.astype(int)
-    share = (exact - before)[:, None, None].astype(np.float32)
-    return _as(frames[before] * (1 - share) + frames[(before + 1) % count] * share, frames.dtype)
-
-
-def _as(values: np.ndarray, dtype: np.dtype) -> np.ndarray:
-    return np.round(values).astype(dtype) if np.issubdtype(dtype, np.integer) else values.astype(dtype)
 
 
 def _depth(cine: Cine) -> float | None:
