@@ -201,7 +201,7 @@ def test_contradictions_fail_the_study(name, change, reason, tmp_path, write_nif
 
 
 def test_a_stack_whose_slices_are_not_the_third_axis(tmp_path, write_nifti):
-    """Image and maps agree, so nothing else would tell: EDV looks right, and the images are cut along the wrong axes."""
+    """Image and maps agree and EDV looks right, but the images are cut along the wrong axes."""
     _acdc(tmp_path, write_nifti)
     _change(tmp_path, "*_gt.nii.gz", lambda image: image.as_reoriented(np.array([[1, 1], [2, 1], [0, 1]])))
     _change(tmp_path, "*_4d.nii.gz", lambda image: image.as_reoriented(np.array([[1, 1], [2, 1], [0, 1]])))
