@@ -209,6 +209,14 @@ def test_a_header_that_contradicts_itself_is_refused_until_the_user_decides(tmp_
         assert opened.info.spacing == pytest.approx((size, size, 8))
 
 
+def test_a_stack_whose_slices_are_not_the_third_axis(tmp_path):
+    path = save(tmp_path / "sax.nii.gz", grey(8, 12, 12), np.diag([8, 1.5, 1.5, 1]))
+    with pytest.raises(
+        CinemaError, match=r"sax\.nii\.gz has pixels of 8 x 1\.5 mm and slices of 1\.5 mm by its header"
+    ):
+        nifti.NiftiSeries([path], "sax")
+
+
 def test_packed_and_unpacked_twins_and_what_a_mac_leaves(tmp_path):
     for name in ("sax.nii", "sax.nii.gz"):
         save(tmp_path / "p" / name, grey(8, 8, 3))

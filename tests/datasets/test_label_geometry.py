@@ -200,6 +200,17 @@ def test_contradictions_fail_the_study(name, change, reason, tmp_path, write_nif
     assert next(tmp_path.rglob(pattern)).name.split("_")[0] in failure["reason"]
 
 
+def test_a_stack_whose_slices_are_not_the_third_axis(tmp_path, write_nifti):
+    """Image and maps agree and EDV looks right, but the images are cut along the wrong axes."""
+    _acdc(tmp_path, write_nifti)
+    _change(tmp_path, "*_gt.nii.gz", lambda image: image.as_reoriented(np.array([[1, 1], [2, 1], [0, 1]])))
+    _change(tmp_path, "*_4d.nii.gz", lambda image: image.as_reoriented(np.array([[1, 1], [2, 1], [0, 1]])))
+    assert prepare("acdc", tmp_path, tmp_path / "out") == 1
+    (failure,) = _rows(tmp_path / "out" / "failures.csv")
+    assert "sax has pixels of 10 x 1.25 mm and slices of 1.25 mm by its header" in failure["reason"]
+    assert "store it with the slices along the third axis" in failure["reason"]
+
+
 def test_labels_between_whole_numbers_name_the_value(tmp_path, write_nifti):
     _acdc(tmp_path, write_nifti)
     _change(tmp_path, "*_gt.nii.gz", lambda image: nib.Nifti1Image(image.get_fdata() + 0.002, image.affine))

@@ -46,8 +46,18 @@ def test_a_column_decides_from_all_its_rows(outcomes):
     assert rows["1000001"] == {"bmi": 25.5, "ratio": 1.2}
     with pytest.raises(CinemaError, match=r"outcomes\.csv, column 'Time': '1,200' can be 1200 or 1\.200"):
         outcomes("eid;Time\n1000001;1,200\n1000002;900\n")
+    rows, _ = outcomes("eid;cost\n1000001;1.234.567\n1000002;1.000\n")
+    assert [row["cost"] for row in rows.values()] == [1234567, 1000]  # points group thousands, and no comma tells so
+    rows, _ = outcomes("eid;cost\n1000001;1'234\n1000002;2 345\n")
+    assert [row["cost"] for row in rows.values()] == [1234, 2345]
     with pytest.raises(CinemaError, match=r"'20\.5' has a decimal point and '25,5' a decimal comma"):
         outcomes("eid;bmi\n1000001;25,5\n9;20.5\n")
+
+
+def test_numbers_as_statistics_programs_write_them(outcomes):
+    rows, _ = outcomes("eid,sex,age,pathology\n1000001.0,0.0,NA,NA\n1000002.0,1.0,.,HCM\n")
+    assert rows["1000001"] == {"sex": "F", "age": None, "pathology": "NA"}
+    assert rows["1000002"] == {"sex": "M", "age": None, "pathology": "HCM"}
 
 
 @pytest.mark.parametrize(

@@ -1,9 +1,11 @@
 """What the published preparation wrote arrives in the store voxel for voxel, with its table."""
 
 import csv
+import gzip
 import json
 import os
 import shutil
+import struct
 from pathlib import Path
 
 import nibabel as nib
@@ -186,7 +188,44 @@ def test_a_label_map_that_lies_elsewhere(tmp_path):
     image = nib.load(path)
     nib.save(nib.Nifti1Image(np.asanyarray(image.dataobj)[::-1], image.affine @ np.diag([-1, 1, 1, 1])), path)
     assert prepare("mnms", raw, tmp_path / "out") == 1
-    assert "lies elsewhere than its image" in _rows(tmp_path / "out" / "failures.csv")["A1B2C3"]["reason"]
+    assert "but its header places it 191.0 mm away" in _rows(tmp_path / "out" / "failures.csv")["A1B2C3"]["reason"]
+
+
+def test_a_label_map_that_is_stored_backwards_comes_back_to_its_image(prepared, tmp_path):
+    raw = _copy("mnms", tmp_path / "raw")
+    path = raw / "train" / "A1B2C3" / "A1B2C3_sax_es_gt.nii.gz"
+    image = nib.load(path)
+    back = image.affine @ np.diag([1, -1, 1, 1])
+    back[:3, 3] = (image.affine @ [0, image.shape[1] - 1, 0, 1])[:3]
+    nib.save(nib.Nifti1Image(np.asanyarray(image.dataobj)[:, ::-1], back), path)
+    assert prepare("mnms", raw, tmp_path / "out") == 0
+    got, true = (
+        open_series(series_path(root, "A1B2C3", "sax", "label")) for root in (tmp_path / "out", prepared("mnms"))
+    )
+    np.testing.assert_array_equal(got.read(), true.read())
+    assert "was stored backwards along y" in (tmp_path / "out" / "warnings.csv").read_text()
+
+
+def test_the_choice_between_sform_and_pixdim(tmp_path):
+    raw = _copy("acdc", tmp_path / "raw")
+    for path in (raw / "train" / "patient001").glob("*.nii.gz"):
+        data = bytearray(gzip.decompress(path.read_bytes()))
+        struct.pack_into("<f", data, 88, 1.0)  # pixdim along z; its sform says 10 mm
+        path.write_bytes(gzip.compress(data))
+    assert prepare("acdc", raw, tmp_path / "out") == 1
+    assert "--geometry sform or --geometry pixdim" in _rows(tmp_path / "out" / "failures.csv")["patient001"]["reason"]
+    assert prepare("acdc", raw, tmp_path / "out", geometry="sform") == 0
+    assert float(_rows(tmp_path / "out" / "cohort.csv")["patient001"]["lv_edv"]) == 31.46
+
+
+def test_files_that_are_not_packed(tmp_path):
+    raw = _copy("acdc", tmp_path / "raw")
+    for path in raw.rglob("*.nii.gz"):
+        path.with_suffix("").write_bytes(gzip.decompress(path.read_bytes()))
+        path.unlink()
+    assert prepare("acdc", raw, tmp_path / "out") == 0
+    row = _rows(tmp_path / "out" / "cohort.csv")["patient001"]
+    assert (float(row["lv_edv"]), row["n_frames"], row["es_frame"]) == (31.46, "3", "2")
 
 
 def test_tables_say_the_split_where_all_cases_lie_in_one_folder(tmp_path):

@@ -135,3 +135,15 @@ def test_what_is_cut_off_is_said_to_be(tmp_path):
     torch.save({"state_dict": {"w": torch.ones(1000)}}, path)
     path.write_bytes(path.read_bytes()[:2000])
     assert "the end is missing" in what_it_is(path)
+
+
+def test_files_of_torch_that_are_not_read(tmp_path):
+    """Nothing of torch's own advice, which is to turn the safeguard off, reaches the user."""
+    old, code = tmp_path / "old.pth", tmp_path / "code.pth"
+    torch.save({"blocks.0.attn.qkv.weight": torch.zeros(2, 2)}, old, _use_new_zipfile_serialization=False)
+    torch.save({"blocks.0.attn.qkv.weight": torch.zeros(2, 2), "args": torch.nn.Linear(1, 1)}, code)
+    for path, why in ((old, r"\. It cannot be used here"), (code, ", but holds more than weights and plain values")):
+        with pytest.raises(CinemaError, match=rf"of a vision transformer of timm or MAE{why}") as caught:
+            load_checkpoint(path, mmap=True)
+        assert "weights_only" not in str(caught.value)
+        assert "mmap" not in str(caught.value)

@@ -79,7 +79,7 @@ def load_checkpoint(path: str | Path, mmap: bool = False) -> dict[str, Any]:
     """
     path = Path(path)
     if not path.is_file():
-        raise CinemaError(f"There is no checkpoint {path}; check the path given to --ckpt_path.")
+        raise CinemaError(f"There is no checkpoint {path}; check the path.")
     try:
         content = torch.load(path, map_location="cpu", weights_only=True, mmap=mmap)
     except Exception as error:

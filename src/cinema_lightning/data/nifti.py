@@ -22,7 +22,7 @@ import numpy as np
 from cinema_lightning.data.store import SeriesInfo, frame_indices
 from cinema_lightning.errors import CinemaError
 from cinema_lightning.imaging.alignment import Volume, on_grid
-from cinema_lightning.imaging.grid import network_grid
+from cinema_lightning.imaging.grid import check_slices_last, network_grid
 from cinema_lightning.imaging.intensity import to_uint8
 from cinema_lightning.imaging.nifti import Geometry, NiftiFile, find_nifti, open_nifti
 from cinema_lightning.listing import list_paths
@@ -174,6 +174,7 @@ class NiftiSeries:
                 )
             if count > 1 and _suffix(path) in _PHASES:
                 raise CinemaError(f"{path} is named after one phase but holds {count} frames; rename it.")
+        check_slices_last(self._files[0].affine, str(self.path))
         self._grid = network_grid(self._files[0].affine, self._size, spacing)
         self.shape: tuple[int, ...] = self._grid.shape[: len(self._size)]
         # Frame number -> (file, frame in the file).

@@ -19,6 +19,10 @@ TEXT_COLUMNS = ("sex", "pathology", "vendor", "centre")
 # What preparation itself says of a study.
 TAKEN = ("id", "subject", "split", "views")
 SHOWN = 5
+# How R, Stata and pandas write that there is nothing.
+ABSENT = ("NA", "NaN", "nan", ".")
+# A row without these marks has no number that is written otherwise than Python writes it.
+_MARKED = re.compile(r",|\.\d+\.|\d['\s\N{RIGHT SINGLE QUOTATION MARK}]\d")
 
 
 def read_outcomes(path: Path, wanted: Collection[str]) -> tuple[dict[str, dict[str, Any]], list[str]]:
@@ -41,9 +45,9 @@ def read_outcomes(path: Path, wanted: Collection[str]) -> tuple[dict[str, dict[s
     found: dict[str, list[str]] = {}
     others: list[str] = []
     count = 0
-    commas = False
+    marked = False
     for row, cells in table.rows():
-        commas = commas or any("," in cell for cell in cells)
+        marked = marked or _MARKED.search(";".join(cells)) is not None
         eid = cells[key].removesuffix(".0")
         if eid in found:
             raise CinemaError(f"{path}, row {row}: lists the EID {eid} twice; keep one row per participant.")
@@ -52,7 +56,7 @@ def read_outcomes(path: Path, wanted: Collection[str]) -> tuple[dict[str, dict[s
         elif eid:
             count += 1
             others += [eid] if len(others) < SHOWN else []
-    marks = _decimal_marks(table, names) if commas else {}
+    marks = _decimal_marks(table, names) if marked else {}
     places = [(place, name) for place, name in enumerate(names) if name and place != key]
     rows = {
         eid: {name: _cell(name, cells[place], marks.get(place)) for place, name in places}
@@ -96,6 +100,8 @@ def _decimal_marks(table: Table, names: Sequence[str]) -> dict[int, str]:
 
 def _cell(column: str, text: str, mark: str | None) -> Any:
     if column == "sex":
-        return SEXES.get(text) or sex(text)
+        return SEXES.get(text.removesuffix(".0")) or sex(text)
+    if text in ABSENT and column not in TEXT_COLUMNS:
+        return None
     value = tidy(finite(plain_number(text, mark) if mark else text))
     return value if value is not None and column not in TEXT_COLUMNS else text or None

@@ -17,8 +17,9 @@ from cinema_lightning.datasets.base import LV, RV, CaseRef, Dataset, RawCase, Ra
 from cinema_lightning.datasets.files import body_mass_index, metres, number, sex, tidy, whole
 from cinema_lightning.errors import CinemaError
 from cinema_lightning.files import natural_key
+from cinema_lightning.imaging.alignment import Volume, one_series
 from cinema_lightning.imaging.geometry import spacing_of
-from cinema_lightning.imaging.nifti import read_nifti, read_series
+from cinema_lightning.imaging.nifti import Geometry, find_nifti, read_series, read_volume
 from cinema_lightning.tables import read_table
 
 SPLITS = ("train", "val", "test")
@@ -113,7 +114,7 @@ def _folders(raw: Path) -> list[Path]:
         folder
         for split in SPLITS
         for folder in sorted((raw / split).glob("[!.]*"), key=lambda folder: natural_key(folder.name))
-        if any(folder.glob(f"{folder.name}*.nii.gz"))
+        if any(folder.glob(f"{folder.name}*.nii*"))
     ]
 
 
@@ -158,9 +159,10 @@ class PublishedLayout(Dataset):
         """See :meth:`Dataset.read`."""
         folder = case.sources[0]
         if self.name in STILLS:
-            raw = _stills(folder, case.id, STILLS[self.name])
+            raw = _stills(folder, case.id, STILLS[self.name], case.geometry)
         else:
-            raw = _cines(folder, case.id, self.views, [case.args.get(name) for name in _FRAMES])
+            listed = [case.args.get(name) for name in _FRAMES]
+            raw = _cines(folder, case.id, self.views, listed, case.geometry)
         for view, series in raw.series.items():
             series.affine = self._checked(view, series, folder)
             series.facts["preprocessed"] = True
@@ -246,26 +248,26 @@ def _claims(row: Mapping[str, str], table: Path) -> dict[str, Any]:
     return claims
 
 
-def _stills(folder: Path, name: str, ends: tuple[str, ...]) -> RawCase:
+def _stills(folder: Path, name: str, ends: tuple[str, ...], geometry: Geometry) -> RawCase:
     """Single images as the frames of one series; the label map belongs to the first."""
-    images = [read_nifti(folder / f"{name}{end}.nii.gz", dims=3) for end in ends]
-    affine = _one_grid(folder, images)
-    labels = _label(folder / f"{name}_gt.nii.gz", affine)
+    images = [read_volume(folder / f"{name}{end}.nii.gz", dims=3, geometry=geometry) for end in ends]
+    labels = _labels(folder, {0: f"{name}_gt.nii.gz"}, geometry)
     facts = {"channels": [end.strip("_").upper() for end in ends]} if len(ends) > 1 else {}
-    frames = np.stack([image for image, _ in images])
-    return RawCase({"sax": RawSeries(frames, affine, {} if labels is None else {0: labels}, facts)})
+    return RawCase({"sax": RawSeries.of(one_series(images), labels, facts)})
 
 
-def _cines(folder: Path, name: str, views: tuple[str, ...], listed: list[int | None]) -> RawCase:
+def _cines(folder: Path, name: str, views: tuple[str, ...], listed: list[int | None], geometry: Geometry) -> RawCase:
     """The whole series where ED and ES are the same frames of it in all views, else ED and ES alone.
 
     Of frames that are the same, those that are listed count as ED and ES.
     """
-    series = {view: _phases(folder, f"{name}_{view}") for view in views if any(folder.glob(f"{name}_{view}_*.nii.gz"))}
-    cines = {view: _cine(folder / f"{name}_{view}_t.nii.gz", phases, listed) for view, phases in series.items()}
+    there = [view for view in views if any(folder.glob(f"{name}_{view}_*.nii*"))]
+    series = {view: _phases(folder, f"{name}_{view}", geometry) for view in there}
+    files = {view: find_nifti(folder / f"{name}_{view}_t.nii.gz") for view in there}
+    cines = {view: _cine(files[view], phases, listed, geometry) for view, phases in series.items()}
     places = {(cine[1], len(cine[0])) for cine in cines.values() if cine is not None}
     if None in cines.values() or len(places) != 1:
-        left_out = any(folder.glob(f"{name}_*_t.nii.gz"))
+        left_out = any(file.is_file() for file in files.values())
         warnings = ["ED and ES are not frames of its cine, which is left out"] if left_out else []
         return RawCase(series, {"ed_frame": 0, "es_frame": 1}, warnings=warnings)
     ((place, _),) = places
@@ -276,21 +278,21 @@ def _cines(folder: Path, name: str, views: tuple[str, ...], listed: list[int | N
     return RawCase(series, {"ed_frame": place[0], "es_frame": place[1]})
 
 
-def _phases(folder: Path, stem: str) -> RawSeries:
-    images = [read_nifti(folder / f"{stem}_{phase}.nii.gz", dims=3) for phase in PHASES]
-    affine = _one_grid(folder, images)
-    maps = [_label(folder / f"{stem}_{phase}_gt.nii.gz", affine) for phase in PHASES]
-    labels = {entry: label for entry, label in enumerate(maps) if label is not None}
+def _phases(folder: Path, stem: str, geometry: Geometry) -> RawSeries:
+    images = [read_volume(folder / f"{stem}_{phase}.nii.gz", dims=3, geometry=geometry) for phase in PHASES]
+    labels = _labels(folder, {entry: f"{stem}_{phase}_gt.nii.gz" for entry, phase in enumerate(PHASES)}, geometry)
     if len(labels) == 1:
         raise CinemaError(f"{folder}: {stem} has a label map of one phase, not of both.")
-    return RawSeries(np.stack([image for image, _ in images]), affine, labels)
+    return RawSeries.of(one_series(images), labels)
 
 
-def _cine(path: Path, phases: RawSeries, listed: list[int | None]) -> tuple[np.ndarray, tuple[int, int]] | None:
+def _cine(
+    path: Path, phases: RawSeries, listed: list[int | None], geometry: Geometry
+) -> tuple[np.ndarray, tuple[int, int]] | None:
     """The whole series and where ED and ES lie in it; None where there is none or they are not in it."""
     if not path.is_file():
         return None
-    frames, _ = read_series(path)
+    frames, _ = read_series(path, geometry=geometry)
     if frames.shape[1:] != phases.frames.shape[1:]:
         return None
     found = []
@@ -302,24 +304,10 @@ def _cine(path: Path, phases: RawSeries, listed: list[int | None]) -> tuple[np.n
     return frames, (found[0], found[1])
 
 
-def _label(path: Path, affine: np.ndarray) -> np.ndarray | None:
-    if not path.is_file():
-        return None
-    label, found = read_nifti(path, dims=3)
-    if not np.allclose(found, affine, atol=1e-3):
-        raise CinemaError(f"{path} lies elsewhere than its image.")
-    return label
-
-
-def _one_grid(folder: Path, images: list[tuple[np.ndarray, np.ndarray]]) -> np.ndarray:
-    """The affine that all images of a case share."""
-    first, affine = images[0]
-    for image, other in images[1:]:
-        if image.shape != first.shape or not np.allclose(other, affine, atol=1e-3):
-            raise CinemaError(
-                f"The images in {folder} differ in size or place: {first.shape} and {image.shape} voxels."
-            )
-    return affine
+def _labels(folder: Path, names: Mapping[int, str], geometry: Geometry) -> dict[int, Volume]:
+    """The label maps that are there, by frame."""
+    there = {frame: path for frame, name in names.items() if (path := find_nifti(folder / name)).is_file()}
+    return {frame: read_volume(path, dims=3, geometry=geometry) for frame, path in there.items()}
 
 
 def _check_claims(case: CaseRef, raw: RawCase) -> None:
@@ -333,9 +321,9 @@ def _check_claims(case: CaseRef, raw: RawCase) -> None:
     millilitres = float(np.prod(spacing_of(sax.affine))) / 1000
     for frame, volume in zip(_FRAMES, ("edv", "esv"), strict=True):
         label = sax.labels.get(raw.fields[frame]) if frame in raw.fields else None
-        if isinstance(label, np.ndarray):
+        if isinstance(label, Volume):
             for side, code in (("lv", LV), ("rv", RV)):
-                found[f"{side}_{volume}"] = int((label == code).sum()) * millilitres
+                found[f"{side}_{volume}"] = int((label.voxels == code).sum()) * millilitres
     for name, value in found.items():
         said = case.args.get(name, value)
         if abs(said - value) > TOLERANCE * abs(value):

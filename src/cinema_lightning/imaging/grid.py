@@ -19,6 +19,9 @@ from cinema_lightning.imaging.geometry import Window
 SAME_SPACING = 1e-3
 """Voxel sizes within this share of each other are one: a scan that is on the grid already is not touched."""
 
+LONGEST_PIXEL = 2.0
+"""Pixels that are longer than this times their width are those of a stack whose slices are not the third axis."""
+
 
 @dataclass(frozen=True)
 class Grid:
@@ -145,6 +148,27 @@ def _interpolated(values: np.ndarray, axis: int, places: np.ndarray) -> np.ndarr
     far = np.take(values, np.minimum(low + 1, values.shape[axis] - 1), axis=axis)
     share = share.reshape([-1 if i == axis else 1 for i in range(values.ndim)])
     return near * (1 - share) + far * share
+
+
+def check_slices_last(affine: np.ndarray, name: str) -> None:
+    """Refuses a stack that was stored with its slices along another axis than the third.
+
+    Pixels are about square, and slices far thicker; resampled along the wrong axes, a stack gives volumes that look
+    right and images that no network knows.
+
+    Args:
+        affine: (4, 4) of the stack.
+        name: The file or view, for the message.
+
+    Raises:
+        CinemaError: If its pixels would be more than twice as long as wide.
+    """
+    spacing = geometry.spacing_of(affine)
+    if spacing[:2].max() > LONGEST_PIXEL * spacing[:2].min():
+        raise CinemaError(
+            f"{name} has pixels of {spacing[0]:.4g} x {spacing[1]:.4g} mm and slices of {spacing[2]:.4g} mm by its "
+            "header: its axes are stored in another order; store it with the slices along the third axis."
+        )
 
 
 def network_grid(affine: np.ndarray, size: Sequence[int], wanted: Sequence[float] | None) -> Grid:

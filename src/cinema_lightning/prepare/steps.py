@@ -16,7 +16,7 @@ from cinema_lightning.errors import CinemaError
 from cinema_lightning.imaging import geometry
 from cinema_lightning.imaging.alignment import Volume, on_grid
 from cinema_lightning.imaging.geometry import Window
-from cinema_lightning.imaging.grid import Grid
+from cinema_lightning.imaging.grid import Grid, check_slices_last
 from cinema_lightning.imaging.intensity import to_uint8
 from cinema_lightning.imaging.motion import motion_centre
 from cinema_lightning.prepare import measure
@@ -96,6 +96,7 @@ def _check(raw: RawCase) -> None:
             raise CinemaError(f"{view}: an image series of shape {series.frames.shape} cannot be prepared")
         if not series.frames.any():
             raise CinemaError(f"{view}: every pixel is 0")
+        check_slices_last(np.asarray(series.affine, float), view)
     _check_phases(raw)
 
 

@@ -91,8 +91,14 @@ def broken_safetensors(path: Path, error: Exception) -> CinemaError:
 def broken_checkpoint(path: Path, error: Exception) -> CinemaError:
     """The sentence about a file that the reader of checkpoints refused with an error."""
     what = what_it_is(path)
-    if not what.startswith(_OF_TORCH):
+    # the format of torch before 1.6 is not ours, and mapping it into memory fails for that reason alone
+    if not what.startswith(_OF_TORCH) or not zipfile.is_zipfile(path):
         return unfit(path)
+    if "Weights only load failed" in str(error):  # what follows is advice to turn the safeguard off
+        return CinemaError(
+            f"{path} is {what}, but holds more than weights and plain values, which is not opened since it can run any "
+            f"code. It cannot be used here: {GIVE}."
+        )
     reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:160]
     return CinemaError(
         f"{path} is {what}, but cannot be read as weights and plain values ({reason}): it is damaged or holds more "
