@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from types import SimpleNamespace
 from typing import Any
 
@@ -229,6 +230,11 @@ def test_a_training_step_waits_for_nothing_but_whether_it_is_finite(name, phanto
             for parameter in parameters:
                 assert parameter.grad is not None
                 parameter.grad = None
+        if name == "pretrain":  # of a loader that knows no task
+            bare = {k: v for k, v in batch.items() if not k.endswith(("_mask", "_visible", "_masked"))}
+            again = task.masks(bare, task.images(bare))
+            assert all(torch.equal(again[v].mask.inner, batch[f"{v}_mask"].inner) for v in SIZES)
+            assert device.waits == []
     assert loss.device == DEVICE
     assert torch.isfinite(loss.inner)
     assert all(isinstance(value, Tensor) for value in logged.values()), "a number would have to be copied to the device"
@@ -251,3 +257,17 @@ def test_no_loss_waits(device):
         ]
         torch.stack(losses).sum().backward()
         assert device.waits == []
+
+
+def test_single_batches_are_whole_on_the_device(phantom_cohort, tmp_path, device):
+    """As pictures of the worst cases ask for them, of studies without label maps too."""
+    root = tmp_path / "cohort"
+    shutil.copytree(phantom_cohort, root)
+    data, _ = on_device("segmentation", root)
+    study, frame = str(data.cohort.ids[0]), int(data.samples("train")[1][0])
+    for view in ("sax", "lax_4c"):
+        (root / study / f"{view}_label.b2nd").unlink()
+    with device:
+        (batch,) = data.batches_of([(study, frame)], DEVICE)
+        assert bool((batch["sax_label"] == 255).all())
+        assert not bool(batch["sax_labelled"].any())

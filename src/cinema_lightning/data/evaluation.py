@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
+from lightning.fabric.utilities.apply_func import move_data_to_device
 from torch.utils.data import DataLoader
 
 from cinema_lightning.data.dataset import FrameDataset
@@ -79,8 +80,7 @@ class Evaluation:
             for draws in sampler:
                 found = dataset[draws]
                 assert isinstance(found, dict)
-                batch = transform.prepare(found)
-                yield transform.apply({k: v.to(device) if isinstance(v, torch.Tensor) else v for k, v in batch.items()})
+                yield transform.apply(move_data_to_device(transform.prepare(found), device))
 
     def native(self, study: str, view: str) -> Native:
         """How the image of a study came: its own grid, and its dataset's codes.

@@ -21,6 +21,7 @@ from cinema_lightning.data.draws import generator
 from cinema_lightning.views import get_view
 
 PLAN = "_plan"
+KEYS = "_keys"
 Batch = dict[str, Any]
 Key = tuple[int, str, int]
 """Epoch, id and frame: what the draws of a sample are keyed on."""
@@ -62,7 +63,7 @@ class Fit:
         becomes = dict(batch)
         views = {view: self._plan(becomes, view) for view in self.views(batch)}
         changed = {key: value for key, value in becomes.items() if value is not batch[key]}
-        return batch | {PLAN: {"views": views, "becomes": changed}}
+        return batch | {PLAN: {"views": views, "becomes": changed}, KEYS: sample_keys(batch)}
 
     def _plan(self, batch: Batch, view: str) -> dict[str, Any]:
         """Plans one view, and changes in the batch what goes with it."""
@@ -148,6 +149,8 @@ class PretrainAugment(Fit):
 
 def sample_keys(batch: Batch) -> list[Key]:
     """What the draws of each sample of a batch are keyed on: two frames of a study are two samples."""
+    if KEYS in batch:  # kept on the host, where the frames may be on a device by now
+        return list(batch[KEYS])
     epoch, names = int(batch["epoch"]), batch["id"]
     frames = batch["frame"].tolist() if "frame" in batch else [0] * len(names)
     return [(epoch, name, frame) for name, frame in zip(names, frames, strict=True)]

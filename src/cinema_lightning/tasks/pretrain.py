@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torchmetrics import MeanMetric
 
 from cinema_lightning.data.draws import generator
-from cinema_lightning.data.transforms import Key, sample_keys
+from cinema_lightning.data.transforms import KEYS, Key, sample_keys
 from cinema_lightning.models.mae import MaskedAutoencoder
 from cinema_lightning.models.patches import Selection, select
 from cinema_lightning.tasks import TASKS
@@ -103,7 +103,8 @@ class Pretrain(Task):
         """Masks of a batch, on its device; fixed over epochs except in training."""
         if any(f"{view}_mask" not in batch for view in images):  # of a loader that is not the data module's
             (draw,) = self.host_steps()
-            drawn = draw(batch | {"epoch": batch["epoch"] if self.training else 0})
+            keys = [(epoch if self.training else 0, *sample) for epoch, *sample in sample_keys(batch)]
+            drawn = draw(batch | {KEYS: keys})
             batch = {k: v.to(self.device, non_blocking=True) if isinstance(v, Tensor) else v for k, v in drawn.items()}
         return {
             view: Selection(*(batch[f"{view}_{name}"] for name in ("mask", "visible", "masked"))) for view in images
