@@ -68,6 +68,30 @@ def test_what_cannot_be_had_is_refused_in_a_sentence(phantom_cohort, tmp_path, c
     assert not (tmp_path / "runs").exists()
 
 
+@pytest.mark.parametrize(
+    ("options", "key", "instead"),
+    [
+        (["--trainer.accelerator=tpu"], "options of trainer", "torch_xla"),
+        (
+            ["--trainer.plugins=lightning.pytorch.plugins.HalfPrecision", "--trainer.plugins.precision=bf16-true"],
+            "precision=32-true",
+            "Choose one",
+        ),
+        (["--model.optim.global_batch=-4"], "optim.global_batch is -4", "null"),
+        (["--model.optim.global_batch=0"], "optim.global_batch is 0", "null"),
+        (["--checkpoint.every_n_epochs=0"], "checkpoint.every_n_epochs is 0", "at least 1"),
+        (["--data.num_workers=-1"], "data.num_workers is -1", "at least 0"),
+        (["--data.prefetch_factor=0"], "data.prefetch_factor is 0", "at least 1"),
+    ],
+)
+def test_what_cannot_be_built_is_refused_and_leaves_no_run(phantom_cohort, tmp_path, capsys, options, key, instead):
+    assert fit(phantom_cohort, tmp_path / "runs", *options) == 2
+    said = capsys.readouterr().err.strip().splitlines()[-1]
+    assert key in said
+    assert instead in said
+    assert not list((tmp_path / "runs").rglob("*"))
+
+
 def test_float16_on_a_cpu_falls_back_with_a_sentence(phantom_cohort, tmp_path, monkeypatch):
     monkeypatch.setattr("cinema_lightning.training.has_fast_bf16", lambda device: False)
     with pytest.warns(UserWarning, match="32-true instead of 16-mixed"):
@@ -95,6 +119,29 @@ def test_overfitting_sees_the_same_samples_in_every_epoch(phantom_cohort, tmp_pa
     epochs = [[batch for epoch, *batch in seen if epoch == wanted] for wanted in range(3)]
     assert len(epochs[0]) == 2
     assert epochs[0] == epochs[1] == epochs[2]
+
+
+def test_a_share_can_be_overfitted_though_it_is_less_than_a_validation_batch(phantom_cohort, tmp_path, monkeypatch):
+    seen = _seen(monkeypatch)
+    assert fit(phantom_cohort, tmp_path, "--trainer.overfit_batches=0.5", "--trainer.max_epochs=2") == 0
+    epochs = [[batch for epoch, *batch in seen if epoch == wanted] for wanted in range(2)]
+    assert epochs[0] == epochs[1]
+    assert epochs[0]
+
+
+@pytest.mark.parametrize(
+    ("limit", "wanted", "batches", "said"),
+    [(3, 4, 2, "2 batches of 2 on 1 device(s) make one step"), (1, 4, 1, "is multiplied by 0.5")],
+)
+def test_a_limited_epoch_is_of_whole_steps(
+    phantom_cohort, tmp_path, monkeypatch, caplog, recwarn, limit, wanted, batches, said
+):
+    seen = _seen(monkeypatch)
+    options = [f"--trainer.limit_train_batches={limit}", f"--model.optim.global_batch={wanted}"]
+    assert fit(phantom_cohort, tmp_path, *options) == 0
+    assert len(seen) == batches
+    assert load_checkpoint(run_of(tmp_path) / "checkpoints" / "last.ckpt")["global_step"] == 1
+    assert said in caplog.text + " ".join(str(warning.message) for warning in recwarn)
 
 
 def test_a_limit_alone_draws_others_in_each_epoch(phantom_cohort, tmp_path, monkeypatch):
@@ -209,6 +256,19 @@ def test_going_on_with_another_rate_and_longer_has_to_be_asked_for(phantom_cohor
     assert (run_of(tmp_path) / "config.resumed_1.yaml").is_file()
     last = [*changed, "--trainer.max_epochs=4", "--ckpt_path=last"]
     assert fit(phantom_cohort, tmp_path, *last) == 0, "the changed configuration is the run's now"
+
+
+def test_a_change_that_is_refused_is_not_on_record(phantom_cohort, tmp_path, capsys):
+    assert fit(phantom_cohort, tmp_path) == 0
+    again = ["--ckpt_path=last", "--trainer.max_epochs=2"]
+    assert fit(phantom_cohort, tmp_path, *again, "--model.network.enc_dim=32", "--allow_changes=true") == 2
+    assert fit(phantom_cohort, tmp_path, *again, "--data.limit_subjects=3", "--allow_changes=true") == 2
+    capsys.readouterr()
+    assert fit(phantom_cohort, tmp_path, *again, "--model.optim.global_batch=2", "--allow_changes=true") == 2
+    assert "key 'model.optim.global_batch'" in capsys.readouterr().err
+    assert not list(run_of(tmp_path).glob("config.resumed_*"))
+    assert fit(phantom_cohort, tmp_path, *again) == 0, "the run is what it was"
+    assert len(list(run_of(tmp_path).glob("config.resumed_*"))) == 1
 
 
 # What CUDA refuses under torch.use_deterministic_algorithms (its documentation), as far as a network could use it.

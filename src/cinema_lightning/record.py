@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from lightning import Callback, LightningModule, Trainer
 from lightning.pytorch.utilities import rank_zero_info
 
 from cinema_lightning import runs
@@ -73,6 +74,11 @@ def check_same_experiment(run: Path, ours: dict[str, Any], allowed: bool) -> Non
         for key in differences(before.get(part), ours.get(part), part)
         if key not in FREE_KEYS
     ]
+    if "model.optim.global_batch" in changed:
+        raise CinemaError(
+            "key 'model.optim.global_batch': a resumed run goes on with the steps that it began with; leave it as it "
+            f"was in {run}, or start a new run without --ckpt_path."
+        )
     if changed and allowed:
         rank_zero_info(f"The run {run} goes on with other options: {', '.join(changed)}.")
     elif changed:
@@ -100,3 +106,21 @@ def write(run: Path, text: str) -> None:
     for path, content in ((target, text), (run / "versions.json", versions)):
         with replacing(path) as temporary:
             temporary.write_text(content, encoding="utf-8")
+
+
+class WhenItGoesOn(Callback):
+    """Writes the record of a resumed run when it trains, so that one that is refused before leaves none.
+
+    Args:
+        run: Folder of the run.
+        text: The configuration as YAML.
+    """
+
+    def __init__(self, run: Path, text: str) -> None:
+        self.run = run
+        self.text = text
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """All was accepted, and there is something left to train."""
+        if trainer.is_global_zero:
+            write(self.run, self.text)

@@ -292,7 +292,9 @@ class CinemaCLI(LightningCLI):
             kwargs["check_val_every_n_epoch"] = epochs
         if overfit := trainer.get("overfit_batches"):
             # Lightning would put a sampler of its own into the loaders: the same batches in each epoch are ours to give
-            kwargs |= {"overfit_batches": 0.0, "limit_train_batches": overfit, "limit_val_batches": overfit}
+            kwargs |= {"overfit_batches": 0.0, "limit_train_batches": overfit}
+            if isinstance(overfit, int):  # of a few validation batches a share may be none
+                kwargs["limit_val_batches"] = overfit
             self.datamodule.overfit = True
         logger = trainer.get("logger")
         if logger in (None, True):
@@ -315,7 +317,10 @@ class CinemaCLI(LightningCLI):
             keep_apart(_as_list(config["callbacks"]), self.run_dir)
             if config["logger"]:
                 callbacks.append(LearningRateMonitor(logging_interval="step"))
-        return super()._instantiate_trainer(config, callbacks)
+        try:
+            return super()._instantiate_trainer(config, callbacks)
+        except (ValueError, ModuleNotFoundError) as error:  # options that exclude each other, other accelerators
+            raise CinemaError(f"the options of trainer cannot be had: {str(error).strip().splitlines()[0]}") from error
 
     # ------------------------------------------------------------------ running
     def _run_subcommand(self, subcommand: str) -> None:
@@ -324,7 +329,10 @@ class CinemaCLI(LightningCLI):
         if subcommand == "fit" and not self._trial and self.trainer.is_global_zero:
             assert self.run_dir is not None
             text = self._parser(self._verb).dump(self.config[self._verb], skip_none=False, skip_link_targets=True)
-            record.write(self.run_dir, text)
+            if self.checkpoint is None:
+                record.write(self.run_dir, text)
+            else:
+                self.trainer.callbacks.append(record.WhenItGoesOn(self.run_dir, text))  # type: ignore[attr-defined]
         if subcommand == "test" and not is_overridden("test_step", self.model):
             raise CinemaError(
                 f"{type(self.model).__name__} has nothing to test: `cinema validate` computes its validation loss."

@@ -44,7 +44,7 @@ def command(verb: str, cohort: Path, runs: Path, *more: str) -> list[str]:
 def run(*arguments, code: int = 0, **options) -> subprocess.CompletedProcess:
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     result = subprocess.run(
-        command(*arguments, **options), capture_output=True, text=True, env=environment, timeout=300, check=False
+        command(*arguments, **options), capture_output=True, text=True, env=environment, timeout=900, check=False
     )
     assert result.returncode == code, result.stderr[-3000:]
     return result

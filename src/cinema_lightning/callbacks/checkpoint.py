@@ -110,12 +110,14 @@ class Checkpoints(ModelCheckpoint):
         mode: ``min`` or ``max``; None takes the task's, or min for a loss.
 
     Raises:
-        CinemaError: At setup, if the direction of a metric is not known.
+        CinemaError: If the epochs are none; at setup, if the direction of a metric is not known.
     """
 
     CHECKPOINT_EQUALS_CHAR = "_"
 
     def __init__(self, every_n_epochs: int = 1, monitor: str | None = None, mode: str | None = None) -> None:
+        if every_n_epochs < 1:
+            raise CinemaError(f"checkpoint.every_n_epochs is {every_n_epochs}; it has to be at least 1.")
         self._given = monitor, mode
         self._validated = False
         super().__init__(

@@ -114,8 +114,8 @@ class CineDataModule(Evaluation, L.LightningDataModule):
         self.geometry: Geometry = geometry
         self.batch_size = batch_size
         self.val_batch_size = val_batch_size
-        self.num_workers = num_workers
-        self.prefetch_factor = prefetch_factor
+        self.num_workers = _at_least(0, "num_workers", num_workers)
+        self.prefetch_factor = _at_least(1, "prefetch_factor", prefetch_factor)
         self.pin_memory = pin_memory
         self.val_fraction = val_fraction
         self.min_views = min_views
@@ -419,6 +419,12 @@ class PretrainData(CineDataModule):
     def train_transform(self) -> Fit:
         """The published augmentation of pretraining."""
         return PretrainAugment(self.input_size, self.run_seed)
+
+
+def _at_least(least: int, key: str, value: int) -> int:
+    if value < least:
+        raise CinemaError(f"data.{key} is {value}; it has to be at least {least}.")
+    return value
 
 
 def _checked_views(views: Sequence[str]) -> list[str]:

@@ -32,10 +32,18 @@ class Paced(LightningModule):
 
     Args:
         optim: Optimiser and schedule.
+
+    Raises:
+        CinemaError: If a step is to be of no samples.
     """
 
     def __init__(self, optim: Optimisation) -> None:
         super().__init__()
+        if optim.global_batch is not None and optim.global_batch < 1:
+            raise CinemaError(
+                f"optim.global_batch is {optim.global_batch}; write how many samples make a step, or null for one "
+                "batch per device."
+            )
         self.optim = optim
         self._configured_lr = optim.lr
         self._begun_with: tuple[int, int | float] = (1, 1.0)
@@ -67,11 +75,10 @@ class Paced(LightningModule):
         size, count = divided(wanted, datamodule.batch_size, world)
         if size != datamodule.batch_size:
             datamodule.set_batch_size(size)
-        batches = len(datamodule.train_sampler)
-        count = min(count, batches)
+        batches = limited(self.trainer, len(datamodule.train_sampler))
+        count = max(min(count, batches), 1)
         self.trainer.accumulate_grad_batches = count
-        limit = self.trainer.limit_train_batches
-        if isinstance(limit, float) and limit == 1:  # the whole epoch; an integer 1 is one batch
+        if batches % count:
             self.trainer.limit_train_batches = batches // count * count
         rank_zero_info(f"{count} batches of {datamodule.batch_size} on {world} device(s) make one step.")
 
