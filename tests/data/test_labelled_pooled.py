@@ -66,7 +66,8 @@ def test_a_validation_set_of_one_class_is_said(kit, acdc, tmp_path):
     assert data.validation_classes == ["HCM"]
     task = Classification(data.spec, lambda **known: ConvViT(**known, size="tiny"))
     strategy = SimpleNamespace(root_device=torch.device("cpu"))
-    task._trainer = SimpleNamespace(datamodule=data, world_size=1, strategy=strategy)
+    steps = {"accumulate_grad_batches": 1, "limit_train_batches": 1.0}
+    task._trainer = SimpleNamespace(datamodule=data, world_size=1, strategy=strategy, **steps)
     with pytest.warns(UserWarning, match="All validation studies are of the class HCM, so neither val/mcc nor val/au"):
         task.setup("fit")
 
