@@ -12,12 +12,13 @@ from cinema_lightning.data.datamodule import CineDataModule
 from cinema_lightning.data.dataset import FrameDataset
 from cinema_lightning.data.facts import check_made_of, facts_of
 from cinema_lightning.data.finetune_transforms import FinetuneAugment, Whole
-from cinema_lightning.data.labels import LabelledDataset, Numbers
-from cinema_lightning.data.open import Opened, Samples, Spec, named_phases, open_cohort
-from cinema_lightning.data.phases import known_phases
+from cinema_lightning.data.labels import LabelledDataset, Numbers, plain
+from cinema_lightning.data.open import Opened, Spec, arrays, named_phases, open_cohort
 from cinema_lightning.data.splits import fraction_of_subjects
 from cinema_lightning.data.table import Split, views_of
 from cinema_lightning.errors import CinemaError
+
+Pairs = list[tuple[int, int]]
 
 
 class LabelledData(CineDataModule):
@@ -159,26 +160,18 @@ class LabelledData(CineDataModule):
         Raises:
             CinemaError: If there is no such study.
         """
-        return self.opened.fields(study)
+        row = self.cohort.table.iloc[self.opened.row_of(study)]
+        return {str(name): plain(cell) for name, cell in row.items()}
 
     def phase_of(self, study: str, frame: int) -> str:
         """ED or ES where this frame of a study is called so, else empty; also for images without a time axis."""
-        return self.opened.phase_of(study, frame)
+        known = [] if self.opened.still else self.opened.phases[self.opened.row_of(study)].tolist()
+        return next((name for name, number in zip(("ED", "ES"), known, strict=False) if number == frame), "")
 
     def split_of(self, study: str) -> str:
         """The split that a study is in; empty where it is in none."""
-        return self.opened.split_of(study)
-
-    def check(self, spec: Spec) -> None:
-        """Refuses to feed this data to a network that was trained on another kind of it.
-
-        Args:
-            spec: What the checkpoint was trained with.
-
-        Raises:
-            CinemaError: Names what differs.
-        """
-        self.open(spec, predict=self._predicting)
+        row = self.opened.row_of(study)
+        return next((str(split) for split, rows in self.opened.studies.items() if row in rows), "")
 
     def follow(self, spec: Spec, stage: str = "test") -> None:
         """Makes the data use a checkpoint's facts: views, sizes, classes in their order, mean and SD, landmarks.
@@ -188,7 +181,7 @@ class LabelledData(CineDataModule):
             stage: validate, test or predict; to predict, no labels or targets are needed.
 
         Raises:
-            CinemaError: If the data does not fit, see :meth:`check`.
+            CinemaError: If the data is of another kind; names what differs.
         """
         super().follow(spec, stage)
         self._opened = self.open(spec, predict=self._predicting)
@@ -261,25 +254,22 @@ def with_ed_es(opened: Opened, rows: np.ndarray) -> tuple[np.ndarray, list[str]]
     return rows[known], opened.left_out(rows[~known], "without ed_frame or es_frame", advice)
 
 
-def of_fraction(
-    opened: Opened, samples: Mapping[Split, Samples], strata: np.ndarray | None = None
-) -> dict[Split, Samples]:
-    """The samples with only a share of the training subjects, ``Options.fraction``.
+def with_samples(opened: Opened, pairs: Mapping[Split, Pairs], strata: np.ndarray | None = None) -> Opened:
+    """The cohort with these samples, of which a share of the subjects trains (``Options.fraction``).
 
     Args:
         opened: The cohort.
-        samples: By split.
+        pairs: (row, frame) of each sample, by split.
         strata: (n,) what the share is balanced by; by default the dataset's first classes, mostly the pathology.
 
     Returns:
-        The samples that are left.
+        Another value.
     """
-    rows, frames = samples["train"]
-    options, cohort = opened.options, opened.cohort
+    options, found = opened.options, np.unique([row for row, _ in pairs["train"]]).astype(int)
     strata = _strata(opened) if strata is None else strata
-    chosen = fraction_of_subjects(cohort, np.unique(rows), options.fraction, options.run_seed, strata)
-    kept = np.isin(rows, chosen)
-    return {**samples, "train": (rows[kept], None if frames is None else frames[kept])}
+    train = set(fraction_of_subjects(opened.cohort, found, options.fraction, options.run_seed, strata).tolist())
+    kept = {**pairs, "train": [pair for pair in pairs["train"] if pair[0] in train]}
+    return replace(opened, samples={split: arrays(some) for split, some in kept.items()})
 
 
 def _strata(opened: Opened) -> np.ndarray | None:
@@ -289,14 +279,18 @@ def _strata(opened: Opened) -> np.ndarray | None:
 
 
 def _phases(opened: Opened) -> np.ndarray:
-    """(n, 2) ED and ES frame of each row, NaN where unknown, with those that the user assumes."""
+    """(n, 2) ED and ES frame of each row, NaN where unknown; a study with one of the two has neither."""
     cohort, assumed = opened.cohort, opened.options.assumed_phases
     phases, counts = named_phases(cohort), cohort.numbers("n_frames")
+    unknown = ~np.isfinite(phases).all(axis=1)
+    phases[unknown] = np.nan
     if assumed is not None:
         headers = LabelledDataset(cohort.ids, cohort.reader, opened.options.run_seed, str(cohort.source))
-        for row in np.flatnonzero(~np.isfinite(phases).all(axis=1) & ~np.isfinite(counts) & (opened.masks > 0)):
+        for row in np.flatnonzero(unknown & ~np.isfinite(counts) & (opened.masks > 0)):
             counts[row] = headers.count_frames(int(row), views_of(int(opened.masks[row])))
-    return known_phases(phases, counts, assumed)
+        guess = np.minimum(np.round(np.outer(counts, assumed)), counts[:, None] - 1)
+        phases[unknown] = guess[unknown]
+    return phases
 
 
 def _check_kind(spec: Spec, kind: str, target: str | None) -> None:

@@ -12,9 +12,9 @@ from lightning.pytorch.utilities import rank_zero_warn
 from cinema_lightning.data import DATA
 from cinema_lightning.data.facts import Facts
 from cinema_lightning.data.finetune_transforms import FinetuneAugment, Whole
-from cinema_lightning.data.labelled import LabelledData, of_fraction, with_ed_es
+from cinema_lightning.data.labelled import LabelledData, Pairs, with_ed_es, with_samples
 from cinema_lightning.data.labels import LabelledDataset, LabelMaps, Points, gather_points, read_landmarks
-from cinema_lightning.data.open import Opened, Samples, Spec, arrays
+from cinema_lightning.data.open import Opened, Spec
 from cinema_lightning.data.table import Split, mask_of, views_of
 from cinema_lightning.errors import CinemaError
 from cinema_lightning.views import VIEWS, get_view
@@ -44,43 +44,40 @@ class SegmentationData(LabelledData):
 
     def with_targets(self, opened: Opened, spec: Spec | None) -> Opened:
         """See :meth:`LabelledData.with_targets`."""
-        classes = _classes(self.facts, spec)
+        classes, display = _classes(self.facts, spec), self.facts.display
         maps = LabelMaps(opened.cohort.root, list(classes.values())) if classes else None
-        notes, samples = list(opened.notes), dict(opened.samples)
+        notes, pairs = list(opened.notes), {}
         for split, rows in opened.studies.items():
             if self.frames == "ed_es":
                 rows, said = with_ed_es(opened, rows)
                 notes += said
-            samples[split] = _frames(opened, rows, self.frames)
+            pairs[split] = _frames(opened, rows, self.frames)
             if split != "test" and self.facts.labels and maps is not None:
-                samples[split], said = self._labelled(opened, split, samples[split], maps)
+                pairs[split], said = self._labelled(opened, split, pairs[split], maps)
                 notes += said
-        display = self.facts.display
         why = f"{display} has no label maps to train on; set data.dataset to what the store was made of."
         return replace(
-            opened,
-            samples=of_fraction(opened, samples),
+            with_samples(opened, pairs),
             extras=[] if maps is None else [maps],
             facts={"classes": list(classes), "label_codes": list(classes.values()), "frames": self.frames},
             notes=notes,
             untrainable="" if self.facts.labels else why,
         )
 
-    def _labelled(self, opened: Opened, split: Split, samples: Samples, maps: LabelMaps) -> tuple[Samples, list[str]]:
-        """The samples that have a label map, and a sentence about the others."""
-        pairs = _pairs(samples)
-        kept = _marked(opened, pairs, maps.frames)
+    def _labelled(self, opened: Opened, split: Split, pairs: Pairs, maps: LabelMaps) -> tuple[Pairs, list[str]]:
+        """Those that have a label map, and a sentence about the others."""
+        there = {row: _frames_with(opened, row, maps.frames) for row, _ in pairs}
+        kept = [(row, frame) for row, frame in pairs if frame in there[row]]
         # Of all frames some may well have no label map; of ED and ES that is worth a word.
-        without = set(pairs) - set(kept)
-        lost = {row for row, _ in without} - ({row for row, _ in kept} if self.frames == "all" else set())
+        lost = {row for row, _ in set(pairs) - set(kept)} - {row for row, _ in kept if self.frames == "all"}
         if not lost:
-            return arrays(kept), []
+            return kept, []
         studies = "study has" if len(lost) == 1 else "studies have"
         text = (
             f"{len(lost)} {split} {studies} no label map of a wanted frame, which is left out (the first is "
             f"'{opened.cohort.ids[min(lost)]}'); prepare the data again with the labels."
         )
-        return arrays(kept), [opened.note(text)]
+        return kept, [opened.note(text)]
 
     def train_transform(self) -> Whole:
         """The published augmentation of fine-tuning, with a hole."""
@@ -119,16 +116,15 @@ class LandmarkData(LabelledData):
         opened = replace(opened, masks=opened.masks & np.array(marked, dtype=np.uint8))
         known = opened.masks > 0
         without = np.flatnonzero(~known & opened.in_a_split)
-        samples = {split: self._samples(opened, rows[known[rows]], points) for split, rows in opened.studies.items()}
+        pairs = {split: self._pairs(opened, rows[known[rows]], points) for split, rows in opened.studies.items()}
         return replace(
-            opened,
-            samples=of_fraction(opened, samples),
+            with_samples(opened, pairs),
             extras=[points],
             facts={"landmarks": list(points.names), "frames": self.frames},
             notes=[*opened.notes, *opened.left_out(without, f"without landmarks in {', '.join(views)}")],
         )
 
-    def _samples(self, opened: Opened, rows: np.ndarray, points: Points) -> Samples:
+    def _pairs(self, opened: Opened, rows: np.ndarray, points: Points) -> Pairs:
         pairs = []
         for row in rows.tolist():
             marked = _frames_with(opened, row, points.frames)
@@ -136,7 +132,7 @@ class LandmarkData(LabelledData):
             if self.frames == "ed_es" and not opened.still and np.isfinite(phases).all():
                 marked &= {int(frame) for frame in phases}
             pairs += [(row, frame) for frame in sorted(marked)]
-        return arrays(pairs)
+        return pairs
 
 
 def _classes(facts: Facts, spec: Spec | None) -> dict[str, int]:
@@ -156,19 +152,17 @@ def _classes(facts: Facts, spec: Spec | None) -> dict[str, int]:
     return {name: own[name] for name in spec["classes"]}
 
 
-def _frames(opened: Opened, rows: np.ndarray, frames: Frames) -> Samples:
+def _frames(opened: Opened, rows: np.ndarray, frames: Frames) -> Pairs:
     """ED and ES of some studies, or all of their frames."""
     if opened.still:
-        return rows, np.zeros_like(rows)
+        return [(row, 0) for row in rows.tolist()]
     if frames == "ed_es":
-        return arrays(
-            [(row, n) for row in rows.tolist() for n in dict.fromkeys(opened.phases[row].astype(int).tolist())]
-        )
+        return [(row, n) for row in rows.tolist() for n in dict.fromkeys(opened.phases[row].astype(int).tolist())]
     # not the table's n_frames, which counts the frames that all views have: a SAX series may be longer
     cohort = opened.cohort
     headers = LabelledDataset(cohort.ids, cohort.reader, opened.options.run_seed, str(cohort.source))
     counts = {row: headers.count_frames(row, views_of(int(opened.masks[row]))) for row in rows.tolist()}
-    return arrays([(row, frame) for row, count in counts.items() for frame in range(count)])
+    return [(row, frame) for row, count in counts.items() for frame in range(count)]
 
 
 def _points(opened: Opened, wanted: Sequence[str] | None, spec: Spec | None) -> Points:
@@ -196,19 +190,6 @@ def _points(opened: Opened, wanted: Sequence[str] | None, spec: Spec | None) -> 
             "landmarks."
         )
     return gather_points(here, views, names)
-
-
-def _pairs(samples: Samples) -> list[tuple[int, int]]:
-    rows, frames = samples
-    assert frames is not None
-    return list(zip(rows.tolist(), frames.tolist(), strict=True))
-
-
-def _marked(
-    opened: Opened, pairs: list[tuple[int, int]], frames: Callable[[str, str], list[int]]
-) -> list[tuple[int, int]]:
-    there = {row: _frames_with(opened, row, frames) for row in dict.fromkeys(row for row, _ in pairs)}
-    return [(row, frame) for row, frame in pairs if frame in there[row]]
 
 
 def _frames_with(opened: Opened, row: int, frames: Callable[[str, str], list[int]]) -> set[int]:

@@ -1,4 +1,8 @@
-"""Data modules for one target per study: a class, a number, or a time to an event. ED and ES are the channels."""
+"""Data modules for one target per study: a class, a number, or a time to an event.
+
+ED and ES are stacked as channels, (B, 2, X, Y[, Z]), scaled to [0, 1] over both together. Images without a time axis
+have one channel, or one for each sequence.
+"""
 
 from __future__ import annotations
 
@@ -10,24 +14,13 @@ from typing import Any
 import numpy as np
 
 from cinema_lightning.data import DATA
-from cinema_lightning.data.labelled import LabelledData, of_fraction, with_ed_es
-from cinema_lightning.data.open import Opened, Samples, Spec
-from cinema_lightning.data.table import Split
+from cinema_lightning.data.labelled import LabelledData, with_ed_es, with_samples
+from cinema_lightning.data.open import Opened, Spec
 from cinema_lightning.errors import CinemaError
 
 
-class StudyData(LabelledData):
-    """Base of the data modules with one target per study.
-
-    ED and ES are stacked as channels, (B, 2, X, Y[, Z]), scaled to [0, 1] over both together. Images without a time
-    axis have one channel, or one for each sequence.
-    """
-
-    per_study = True
-
-
 @DATA.register
-class ClassificationData(StudyData):
+class ClassificationData(LabelledData):
     """Studies with a class, such as the pathology: ``label`` is the index of the class.
 
     Studies of another class are left out with a warning, as are those without one. At test the classes and their order
@@ -42,6 +35,7 @@ class ClassificationData(StudyData):
     """
 
     kind = "classification"
+    per_study = True
 
     def __init__(self, root: str, target: str = "pathology", classes: list[str] | None = None, **options: Any) -> None:
         super().__init__(root, **options)
@@ -65,10 +59,11 @@ class ClassificationData(StudyData):
             names = ", ".join(f"{name} {count}" for name, count in counts)
             what = f"{len(other)} studies whose {self.target} is not one of the classes {', '.join(classes)}"
             notes.append(opened.note(f"{what} are left out ({names})."))
-        opened = with_studies(opened, label >= 0, {"label": label}, notes, strata=label)
+        opened = _with_studies(opened, label >= 0, notes, label)
         counted = np.bincount(label[opened.rows["train"]], minlength=len(classes)).tolist()
         return replace(
             opened,
+            targets={"label": label},
             facts={"target": self.target, "classes": classes, "class_counts": counted},
             untrainable=_one_sided(opened, self.target, dict(zip(classes, counted, strict=True))),
         )
@@ -92,7 +87,7 @@ class ClassificationData(StudyData):
 
 
 @DATA.register
-class RegressionData(StudyData):
+class RegressionData(LabelledData):
     """Studies with a number, such as the ejection fraction: ``label`` is standardised.
 
     Mean and SD (n - 1) are those of the training studies in use, and are stored with the run; at test they are the
@@ -105,6 +100,7 @@ class RegressionData(StudyData):
     """
 
     kind = "regression"
+    per_study = True
 
     def __init__(self, root: str, target: str = "lv_ef", **options: Any) -> None:
         super().__init__(root, **options)
@@ -113,7 +109,7 @@ class RegressionData(StudyData):
     def with_targets(self, opened: Opened, spec: Spec | None) -> Opened:
         """See :meth:`LabelledData.with_targets`."""
         values, known, notes = _numbers(opened, self.target)
-        opened = with_studies(opened, known, {}, notes)
+        opened = _with_studies(opened, known, notes)
         seen = values[opened.rows["train"]]
         mean = float(seen.mean()) if len(seen) else None
         std = float(seen.std(ddof=1)) if len(seen) > 1 else None
@@ -135,7 +131,7 @@ class RegressionData(StudyData):
 
 
 @DATA.register
-class SurvivalData(StudyData):
+class SurvivalData(LabelledData):
     """Studies with a time to an event or to censoring: ``time`` in days and ``event`` (1 or 0), the table's columns.
 
     Studies without one of them are left out with a warning, and so are all but the first of each person (by id), from
@@ -143,6 +139,7 @@ class SurvivalData(StudyData):
     """
 
     kind = "survival"
+    per_study = True
     test_splits = ("val", "test")  # Cox models and cut points are fitted on those who validate
 
     def with_targets(self, opened: Opened, spec: Spec | None) -> Opened:
@@ -152,8 +149,7 @@ class SurvivalData(StudyData):
         _check_outcomes(opened, used, time, event)
         later = _later_visits(opened, used)
         notes = [*no_time, *no_event, *opened.left_out(np.flatnonzero(later), "of people with an earlier visit")]
-        targets = {"time": time.astype(np.float32), "event": event.astype(np.float32)}
-        opened = with_studies(opened, timed & known & ~later, targets, notes, strata=np.nan_to_num(event))
+        opened = _with_studies(opened, timed & known & ~later, notes, np.nan_to_num(event))
         train, val = (event[opened.rows[split]] for split in ("train", "val"))
         unseen, untrainable = [], ""
         if len(train) and not train.any():
@@ -168,36 +164,23 @@ class SurvivalData(StudyData):
                 "(data.val_fraction)."
             )
             unseen = [opened.note(text)]
-        facts = {"n_events": int(train.sum())}
-        return replace(opened, facts=facts, notes=[*opened.notes, *unseen], untrainable=untrainable)
+        return replace(
+            opened,
+            targets={"time": time.astype(np.float32), "event": event.astype(np.float32)},
+            facts={"n_events": int(train.sum())},
+            notes=[*opened.notes, *unseen],
+            untrainable=untrainable,
+        )
 
 
-def with_studies(
-    opened: Opened,
-    known: np.ndarray,
-    targets: Mapping[str, np.ndarray],
-    notes: list[str],
-    strata: np.ndarray | None = None,
-) -> Opened:
-    """The cohort with one sample per study that has a target, named after its ED frame.
-
-    Args:
-        opened: The cohort.
-        known: (n,) bool, rows that have a target.
-        targets: Key of the batch -> (n,) number of each row.
-        notes: What is to be said of the others.
-        strata: See :func:`~cinema_lightning.data.labelled.of_fraction`.
-
-    Returns:
-        Another value.
-    """
-    samples: dict[Split, Samples] = {}
+def _with_studies(opened: Opened, known: np.ndarray, notes: list[str], strata: np.ndarray | None = None) -> Opened:
+    """One sample per study that is (n,) known to have a target, named after its ED frame."""
+    pairs = {}
     for split, rows in opened.studies.items():
         there, said = with_ed_es(opened, rows[known[rows]])
-        samples[split] = there, opened.phases[there, 0].astype(int)
+        pairs[split] = list(zip(there.tolist(), opened.phases[there, 0].astype(int).tolist(), strict=True))
         notes = [*notes, *said]
-    kept = of_fraction(opened, samples, strata)
-    return replace(opened, samples=kept, targets=targets, notes=[*opened.notes, *notes])
+    return replace(with_samples(opened, pairs, strata), notes=[*opened.notes, *notes])
 
 
 def _numbers(opened: Opened, name: str) -> tuple[np.ndarray, np.ndarray, list[str]]:

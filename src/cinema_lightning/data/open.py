@@ -13,7 +13,7 @@ from typing import Any, Literal
 import numpy as np
 
 from cinema_lightning.data.facts import Facts
-from cinema_lightning.data.labels import Extra, plain
+from cinema_lightning.data.labels import Extra
 from cinema_lightning.data.spacing import Option, Spacing, check_option, plain_spacing, spacing_here, wanted_spacing
 from cinema_lightning.data.splits import limit_subjects, split_rows
 from cinema_lightning.data.table import Cohort, Split, mask_of, read_cohort
@@ -229,22 +229,6 @@ class Opened:
         if study not in self._places:
             raise CinemaError(f"{self.cohort.source} has no row '{study}'.")
         return self._places[study]
-
-    def fields(self, study: str) -> dict[str, Any]:
-        """Cells of a study's row: column -> text, number, or None where the cell is empty."""
-        return {str(name): plain(cell) for name, cell in self.cohort.table.iloc[self.row_of(study)].items()}
-
-    def phase_of(self, study: str, frame: int) -> str:
-        """ED or ES where this frame of a study is called so, else empty; also for images without a time axis."""
-        row = self.row_of(study)
-        if self.still:
-            return ""
-        return next((name for name, number in zip(("ED", "ES"), self.phases[row], strict=True) if number == frame), "")
-
-    def split_of(self, study: str) -> str:
-        """The split that a study is in; empty where it is in none."""
-        row = self.row_of(study)
-        return next((str(split) for split, rows in self.studies.items() if row in rows), "")
 
 
 def arrays(pairs: Sequence[tuple[int, int]]) -> Samples:
