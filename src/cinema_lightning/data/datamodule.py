@@ -187,12 +187,7 @@ class CineDataModule(L.LightningDataModule):
         self._followed, self._predicting, self._opened = dict(spec), stage == "predict", None
 
     def native(self, study: str, view: str) -> Native:
-        """How the image of a study came: its own grid, and its dataset's codes.
-
-        Args:
-            study: The id.
-            view: View name.
-        """
+        """How the image of a study came: its own grid, and its dataset's codes."""
         series = self.cohort.reader.open(study, view)
         return native_of(series.info, series.shape)
 

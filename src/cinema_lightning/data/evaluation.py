@@ -52,7 +52,7 @@ class Left:
         return arrays([pair for pair in pairs if not self._has(opened, *pair)])
 
     def _of(self, opened: Opened, rows: np.ndarray) -> list[int]:
-        wanted = set(self.ids(opened.cohort.ids[rows].tolist()))
+        wanted = set(self.ids(np.unique(opened.cohort.ids[rows]).tolist()))
         return [row for row in rows.tolist() if opened.cohort.ids[row] in wanted]
 
     def _has(self, opened: Opened, row: int, frame: int) -> bool:
@@ -60,20 +60,7 @@ class Left:
 
 
 def frames_of(opened: Opened, row: int, wanted: Frames, dataset: FrameDataset) -> list[int]:
-    """The frames of a study to predict.
-
-    Args:
-        opened: The cohort.
-        row: Row of the study.
-        wanted: All, the two named ED and ES, or these.
-        dataset: Counts frames.
-
-    Returns:
-        Frame numbers; ED's alone where a study is one sample.
-
-    Raises:
-        CinemaError: If ED and ES are asked for and not known.
-    """
+    """The frames of a study to predict, ED's alone where it is one sample; CinemaError if they are not known."""
     if isinstance(opened.channels, str) and opened.channels == "series":
         return [0]
     if not opened.per_study and wanted == "all":
@@ -95,18 +82,7 @@ def frames_of(opened: Opened, row: int, wanted: Frames, dataset: FrameDataset) -
 def single_batches(
     opened: Opened, dataset: FrameDataset, transform: Fit, keys: Sequence[tuple[str, int]], device: torch.device
 ) -> Iterator[Any]:
-    """Batches of one sample each, ready for the network, on this process alone.
-
-    Args:
-        opened: The cohort.
-        dataset: Reads its samples.
-        transform: The device-side transform.
-        keys: (id, frame) of the samples.
-        device: Where to put them.
-
-    Yields:
-        The batches, in the order of the samples.
-    """
+    """Batches of one sample each, named by id and frame, ready for the network, on this process alone."""
     for name, frame in keys:
         row = np.array([opened.row_of(name)])
         options: dict[str, Any] = {"batch_size": 1, "seed": opened.options.run_seed, "shuffle": False}

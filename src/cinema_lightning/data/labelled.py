@@ -12,7 +12,7 @@ from cinema_lightning.data.datamodule import CineDataModule
 from cinema_lightning.data.dataset import FrameDataset
 from cinema_lightning.data.facts import check_made_of, facts_of
 from cinema_lightning.data.finetune_transforms import FinetuneAugment, Whole
-from cinema_lightning.data.labels import LabelledDataset, Numbers, plain
+from cinema_lightning.data.labels import LabelledDataset, plain
 from cinema_lightning.data.open import Opened, Spec, arrays, named_phases, open_cohort
 from cinema_lightning.data.splits import fraction_of_subjects
 from cinema_lightning.data.table import Split, views_of
@@ -191,15 +191,15 @@ class LabelledData(CineDataModule):
         opened = self.opened
         if opened.unreadable:
             raise CinemaError(opened.unreadable)
-        extras = (*opened.extras, Numbers(opened.targets))
         return LabelledDataset(
             opened.cohort.ids,
             opened.cohort.reader,
             self.run_seed,
             str(opened.cohort.source),
             opened.channels,
-            extras,
+            opened.extras,
             opened.phases,
+            opened.targets,
         )
 
     def train_transform(self) -> Whole:

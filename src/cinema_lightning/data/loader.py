@@ -51,18 +51,7 @@ class BatchLoader(DataLoader[Any]):
 def open_loader(
     dataset: Dataset[Any], sampler: ViewGroupSampler, workers: int, prefetch_factor: int, pin_memory: bool
 ) -> BatchLoader:
-    """A loader of the batches that a sampler plans.
-
-    Args:
-        dataset: Gives whole batches.
-        sampler: Says which samples they are made of.
-        workers: Processes that read; 0 reads in this one.
-        prefetch_factor: Batches that each reads ahead.
-        pin_memory: Read into page-locked memory, where there is a GPU.
-
-    Returns:
-        The loader.
-    """
+    """A loader of the batches that a sampler plans; ``workers`` 0 reads in this process."""
     # batch_size None: the sampler gives whole batches and the dataset returns them collated, which leaves
     # Lightning nothing to replace, in prediction and across processes either.
     return BatchLoader(

@@ -73,14 +73,7 @@ class Options:
         return int(os.environ.get("PL_GLOBAL_SEED", 0)) if self.seed is None else self.seed
 
     def following(self, spec: Spec | None) -> Options:
-        """The options with which a network is fed what it was trained with: its views, sizes and splits.
-
-        Args:
-            spec: What it was trained with; None before training.
-
-        Returns:
-            Other options.
-        """
+        """The options that feed a network what it was trained with: its views, sizes and splits."""
         if spec is None:
             return self
         out = replace(self, views=list(spec["views"]), input_size=spec["input_size"])
@@ -100,16 +93,15 @@ class Options:
 
     def spec(self, spacing: Spacing, channels: int = 1) -> dict[str, Any]:
         """What a network has to know of any data: views, sizes, voxel sizes and channels."""
-        sizes = {view: list(size) for view, size in self.sizes.items()}
         return {
             "views": list(self.views),
-            "input_size": sizes,
+            "input_size": {view: list(size) for view, size in self.sizes.items()},
             "spacing": plain_spacing(spacing),
             "channels": channels,
         }
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Opened:
     """An opened cohort.
 
@@ -170,10 +162,10 @@ class Opened:
 
     def check_training(self) -> None:
         """Refuses to train on studies from which nothing can be learnt; CinemaError."""
-        if not len(self.rows["train"]) and not self.untrainable:
-            raise CinemaError(f"{self.cohort.source} has no training studies; see its split column and val_fraction.")
         if self.untrainable:
             raise CinemaError(self.untrainable)
+        if not len(self.rows["train"]):
+            raise CinemaError(f"{self.cohort.source} has no training studies; see its split column and val_fraction.")
 
     @property
     def spec(self) -> dict[str, Any]:

@@ -70,20 +70,7 @@ def layout_of(trainer: Trainer, sampler: ViewGroupSampler) -> Layout:
 
 
 def kept_layout(before: Layout, now: Layout, trainer: Trainer, batch_size: int) -> Layout:
-    """The layout with which a run makes the steps that it began with, on the devices at hand.
-
-    Args:
-        before: That of the run that is resumed.
-        now: What it would be without it.
-        trainer: Has the devices.
-        batch_size: Samples that one device can take at once.
-
-    Returns:
-        The layout to use.
-
-    Raises:
-        CinemaError: If the steps cannot be the same.
-    """
+    """How a run that is resumed makes the steps that it began with here; CinemaError where it cannot."""
     kept = before.on(trainer.world_size, batch_size)
     if kept.at_once == before.at_once and kept.planned == now.planned and kept.epoch != now.epoch:
         raise CinemaError(
