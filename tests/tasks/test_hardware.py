@@ -31,9 +31,12 @@ def kernels():
     torch.backends.cudnn.allow_tf32 = before[1]
 
 
+STEPS = {"accumulate_grad_batches": 1, "limit_train_batches": 1.0}
+
+
 def set_up(task, data, strategy=None):
     strategy = strategy or DDPStrategy(parallel_devices=[torch.device("cpu")])
-    task._trainer = SimpleNamespace(datamodule=data, world_size=1, strategy=strategy, accumulate_grad_batches=1)
+    task._trainer = SimpleNamespace(datamodule=data, world_size=1, strategy=strategy, **STEPS)
     task.setup("fit")
     return strategy
 

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
-import os
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Literal
@@ -14,39 +12,31 @@ import lightning as L
 import numpy as np
 import torch
 from lightning.pytorch.trainer.states import TrainerFn
-from lightning.pytorch.utilities import rank_zero_info
 from torch.utils.data import DataLoader
 
 from cinema_lightning.data import DATA
 from cinema_lightning.data.dataset import FrameDataset, Prepared, Step
-from cinema_lightning.data.evaluation import Evaluation, Split
-from cinema_lightning.data.loader import BatchLoader
+from cinema_lightning.data.evaluation import Left, single_batches
+from cinema_lightning.data.loader import open_loader
+from cinema_lightning.data.native import Native, native_of
 from cinema_lightning.data.nifti import NiftiReader
-from cinema_lightning.data.resume import Layout, between_epochs, limited, position
+from cinema_lightning.data.open import Opened, Options, Samples, Spec, open_cohort, trained_at
+from cinema_lightning.data.resume import Layout, between_epochs, go_on, kept_layout, layout_of, position
 from cinema_lightning.data.sampler import ViewGroupSampler
-from cinema_lightning.data.sending import RoomToSend, end_if_unsent
-from cinema_lightning.data.spacing import (
-    Option,
-    Spacing,
-    check_spacing,
-    checked_option,
-    plain_spacing,
-    spacing_here,
-    wanted_spacing,
-)
-from cinema_lightning.data.splits import limit_subjects, split_rows
-from cinema_lightning.data.table import Cohort, mask_of, read_cohort
+from cinema_lightning.data.spacing import Option, check_spacing
+from cinema_lightning.data.table import Cohort, Split
 from cinema_lightning.data.transforms import PLAN, Fit, PretrainAugment
-from cinema_lightning.errors import CinemaError
 from cinema_lightning.imaging.nifti import Geometry
-from cinema_lightning.views import VIEWS, get_view
+from cinema_lightning.views import VIEWS
 
 
-class CineDataModule(Evaluation, L.LightningDataModule):
+class CineDataModule(L.LightningDataModule):
     """Cohort, splits, samplers, loaders and the device-side transform: what all data modules share.
 
-    A subclass says how training batches are transformed (:meth:`train_transform`) and may replace the dataset
-    (:meth:`make_dataset`) and the transform of everything else (:meth:`eval_transform`).
+    What is in the data is one value, :class:`cinema_lightning.data.open.Opened`; this class makes batches of it. A
+    subclass says how training batches are transformed (:meth:`train_transform`) and may replace how the cohort is
+    opened (:meth:`open`), the dataset (:meth:`make_dataset`) and the transform of everything else
+    (:meth:`eval_transform`).
 
     Args:
         root: Folder of the data: a store made by `cinema prepare` or `cinema phantom`, or plain NIfTI files named
@@ -75,16 +65,12 @@ class CineDataModule(Evaluation, L.LightningDataModule):
             numbers from 0.
 
     Attributes:
-        cohort: The table, after setup.
-        rows: Row numbers of the cohort by split, after setup.
         train_sampler: Order of the training batches, after setup for fit; ``skip`` and ``set_epoch`` serve a resume.
         overfit: Every epoch repeats the batches and draws of the first one (``trainer.overfit_batches``).
-        n_train: Number of training samples, after setup.
+        test_splits: The splits that a test goes through.
     """
 
-    cohort: Cohort
-    rows: dict[str, np.ndarray]
-    test_fraction: float = 0.0
+    test_splits: tuple[Split, ...] = ("test",)
 
     def __init__(
         self,
@@ -107,28 +93,70 @@ class CineDataModule(Evaluation, L.LightningDataModule):
         predict_frames: Literal["all", "ed_es"] | list[int] = "all",
     ) -> None:
         super().__init__()
-        self.root = root
-        self.views = _checked_views(views)
-        self.input_size = _checked_sizes(self.views, input_size)
-        self.spacing = checked_option(spacing)
-        self.geometry: Geometry = geometry
+        self._given = Options(
+            root=root,
+            views=views,
+            input_size=input_size or {},
+            spacing=spacing,
+            geometry=geometry,
+            val_fraction=val_fraction,
+            min_views=min_views,
+            limit_subjects=limit_subjects,
+            seed=seed,
+        )
         self.batch_size = batch_size
         self.val_batch_size = val_batch_size
         self.num_workers = _at_least(0, "num_workers", num_workers)
         self.prefetch_factor = _at_least(1, "prefetch_factor", prefetch_factor)
         self.pin_memory = pin_memory
-        self.val_fraction = val_fraction
-        self.min_views = min_views
-        self.limit_subjects = limit_subjects
         self.augment = augment
-        self.seed = seed
         self.predict_split = predict_split
         self.predict_frames = predict_frames
         self.train_sampler: ViewGroupSampler | None = None
         self.overfit = False
-        self._trained_at: dict[str, Any] | None = None
-        self._ready = False
+        self._followed: Spec | None = None
+        self._predicting = False
+        self._opened: Opened | None = None
+        self._told: Opened | None = None
+        self._left = Left()
         self._resume: tuple[int, int] | None = None
+
+    @property
+    def options(self) -> Options:
+        """What the user says of the studies to use, and what a network was trained with that is to be fed."""
+        return self._given.following(self._followed)
+
+    @property
+    def opened(self) -> Opened:
+        """The cohort as it is in use, opened where it is not yet."""
+        if self._opened is None:
+            self._opened = self.open(self._followed, predict=self._predicting)
+        return self._opened
+
+    @property
+    def cohort(self) -> Cohort:
+        """The table."""
+        return self.opened.cohort
+
+    @property
+    def rows(self) -> dict[Split, np.ndarray]:
+        """Row numbers of the cohort by split."""
+        return self.opened.rows
+
+    @property
+    def views(self) -> list[str]:
+        """The views in use."""
+        return list(self.options.views)
+
+    @property
+    def input_size(self) -> dict[str, tuple[int, ...]]:
+        """Size of the network's input in voxels by view."""
+        return self.options.sizes
+
+    @property
+    def run_seed(self) -> int:
+        """The seed given, else the run's, else 0."""
+        return self.options.run_seed
 
     @property
     def spec(self) -> dict[str, Any]:
@@ -136,44 +164,61 @@ class CineDataModule(Evaluation, L.LightningDataModule):
 
         ``spacing`` is the voxel size in mm by view, None where images keep their own; it takes a look at the data.
         """
-        if not self._ready and Path(self.root).is_dir():  # a missing folder is setup's to refuse
-            self._open()
-        sizes = {view: list(size) for view, size in self.input_size.items()}
-        spacing = plain_spacing(self._spacing_here() if self._ready else self._wanted_spacing())
-        return {"views": list(self.views), "input_size": sizes, "spacing": spacing, "channels": 1}
-
-    @property
-    def dataset_spacing(self) -> dict[str, Any]:
-        """Voxel sizes that the dataset declares where they are not the views' own; None keeps each image's."""
-        return {}
-
-    @property
-    def run_seed(self) -> int:
-        """The seed given, else the run's, else 0."""
-        return int(os.environ.get("PL_GLOBAL_SEED", 0)) if self.seed is None else self.seed
+        if self._opened is None and not Path(self.options.root).is_dir():  # a missing folder is setup's to refuse
+            return self.options.spec(self.options.wanted_spacing(self._followed))
+        return self.opened.spec
 
     @property
     def n_train(self) -> int:
         """Number of training samples."""
         return len(self.samples("train")[0])
 
-    def follow(self, spec: dict[str, Any], stage: str = "test") -> None:
+    def samples(self, split: Split) -> Samples:
+        """The samples of a split: their rows of the cohort, and their frames; None draws a frame at each visit."""
+        return self.opened.samples[split]
+
+    def follow(self, spec: Spec, stage: str = "test") -> None:
         """Makes the data use a checkpoint's facts instead of its own; before setup.
 
         Args:
             spec: What the checkpoint was trained with.
             stage: validate, test or predict.
         """
-        self.views = list(spec["views"])
-        self.input_size = {view: tuple(size) for view, size in spec["input_size"].items()}
-        self._trained_at = dict(spec.get("spacing") or {})
-        self._ready = False
+        self._followed, self._predicting, self._opened = dict(spec), stage == "predict", None
+
+    def native(self, study: str, view: str) -> Native:
+        """How the image of a study came: its own grid, and its dataset's codes."""
+        series = self.cohort.reader.open(study, view)
+        return native_of(series.info, series.shape)
+
+    def batches_of(self, keys: Sequence[tuple[str, int]], device: torch.device) -> Iterator[Any]:
+        """Batches of one sample each, see :func:`cinema_lightning.data.evaluation.single_batches`."""
+        return single_batches(self.opened, self.make_dataset(), self.eval_transform(), keys, device)
+
+    def restrict_prediction(
+        self, ids: Callable[[Iterable[str]], list[str]], done: set[tuple[str, int]] | None = None
+    ) -> None:
+        """Leaves out of a prediction or test what others do or did.
+
+        Args:
+            ids: Picks the ids to do out of all of them, as a shard does.
+            done: (id, frame) pairs that are done.
+        """
+        self._left = Left(ids, frozenset(done or ()))
 
     # What subclasses may replace.
 
-    def samples(self, split: Split) -> tuple[np.ndarray, np.ndarray | None]:
-        """The samples of a split: their rows of the cohort, and their frames; None draws a frame at each visit."""
-        return self.rows[split], None
+    def open(self, spec: Spec | None, *, predict: bool) -> Opened:
+        """Opens the cohort.
+
+        Args:
+            spec: What the network was trained with that is to be fed; None before training.
+            predict: No targets are needed.
+
+        Returns:
+            The opened cohort.
+        """
+        return open_cohort(self.options, spec)
 
     def make_dataset(self) -> FrameDataset:
         """The dataset, of all rows of the cohort; samplers say which are used."""
@@ -190,7 +235,7 @@ class CineDataModule(Evaluation, L.LightningDataModule):
     # Lightning's hooks.
 
     def setup(self, stage: str | None = None) -> None:
-        """Reads the table, splits it, and orders the training batches.
+        """Opens the cohort, says what is left out, and orders the training batches.
 
         Args:
             stage: fit, validate, test or predict; None for all.
@@ -198,14 +243,16 @@ class CineDataModule(Evaluation, L.LightningDataModule):
         Raises:
             CinemaError: If there is no data, none for this stage, or of another voxel size than the network's.
         """
-        if not self._ready:
-            self._open()
-        check_spacing(self.cohort, self._spacing_here, self._trained_at, self.spacing)
+        if self._predicting != (stage == "predict"):
+            self._predicting, self._opened = stage == "predict", None
+        opened = self.opened
+        if self._told is not opened:
+            for note in opened.notes:
+                warnings.warn(note, stacklevel=2)
+            self._told = opened
+        check_spacing(opened.cohort, opened.spacing, trained_at(self._followed), self.options.spacing)
         if stage in ("fit", None):
-            if self.n_train == 0:
-                raise CinemaError(
-                    f"{self.cohort.source} has no training studies; see its split column and val_fraction."
-                )
+            opened.check_training()
             self.batch_size = self._order_training().batch_size
 
     def set_batch_size(self, batch_size: int) -> None:
@@ -215,8 +262,7 @@ class CineDataModule(Evaluation, L.LightningDataModule):
         self.batch_size = self._order_training().batch_size
 
     def _order_training(self, cuts: int = 1) -> ViewGroupSampler:
-        rows, frames = self.samples("train")
-        self.train_sampler = self._sampler(rows, self.batch_size, shuffle=True, frames=frames, cuts=cuts)
+        self.train_sampler = self._sampler(self.samples("train"), self.batch_size, shuffle=True, cuts=cuts)
         self.train_sampler.pinned = self.overfit
         return self.train_sampler
 
@@ -237,8 +283,17 @@ class CineDataModule(Evaluation, L.LightningDataModule):
 
     def val_dataloader(self) -> DataLoader[Any] | list[Any]:
         """Batches of all validation samples in a fixed order; no loader where there are none."""
-        rows, frames = self.samples("val")
-        return self._loader(self._eval_sampler(rows, frames)) if len(rows) else []
+        return self._eval_loader(self.samples("val"))
+
+    def test_dataloader(self) -> DataLoader[Any] | list[Any]:
+        """Batches of the samples to test in a fixed order; no loader where none are left."""
+        return self._eval_loader(self._left.to_test(self.opened, self.test_splits))
+
+    def predict_dataloader(self) -> DataLoader[Any] | list[Any]:
+        """Batches of the frames to predict, study by study; no loader where none are left."""
+        dataset = self.make_dataset()
+        left = self._left.to_predict(self.opened, self.predict_split, self.predict_frames, dataset)
+        return self._eval_loader(left, dataset)
 
     def state_dict(self) -> dict[str, Any]:
         """Where the next training batch is, so that a resumed run goes on there, also in the middle of an epoch.
@@ -247,9 +302,9 @@ class CineDataModule(Evaluation, L.LightningDataModule):
         starts the first resumed epoch before it says which one it is.
         """
         epoch, batches = (0, 0) if self.trainer is None else position(self.trainer)
-        state: dict[str, Any] = {"epoch": epoch, "batches": batches, "samples": self._fingerprint()}
+        state: dict[str, Any] = {"epoch": epoch, "batches": batches, "samples": self.opened.fingerprint}
         if self.trainer is not None and self.train_sampler is not None:
-            state["layout"] = asdict(self._layout(self.trainer, self.train_sampler))
+            state["layout"] = asdict(layout_of(self.trainer, self.train_sampler))
         return state
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
@@ -261,74 +316,32 @@ class CineDataModule(Evaluation, L.LightningDataModule):
         """
         if self.trainer is not None and self.trainer.state.fn != TrainerFn.FITTING:
             return  # Lightning restores for test and predict too, whose data are meant to be others
-        if state_dict.get("samples", self._fingerprint()) != self._fingerprint():
-            raise CinemaError(
-                f"The training studies of {self.root} are others than those of the run that is to be resumed; give the "
-                "same data, or start a new run without --ckpt_path."
-            )
+        self.opened.check_same(state_dict.get("samples", self.opened.fingerprint))
         batches, trainer = state_dict["batches"], self.trainer
         if not (batches or state_dict["epoch"]):  # nothing was trained, as where one of Lightning's finders went back
             return
         trial = trainer is None or trainer.fast_dev_run  # type: ignore[attr-defined]
         if "layout" in state_dict and not trial and trainer is not None and self.train_sampler is not None:
             before = Layout(**state_dict["layout"])
-            batches = batches * before.at_once // self._keep_layout(before, trainer, self.train_sampler).at_once
+            now = layout_of(trainer, self.train_sampler)
+            kept = kept_layout(before, now, trainer, self.batch_size)
+            batches = batches * before.at_once // kept.at_once
+            if kept != now:
+                self.batch_size = kept.at_once // trainer.world_size
+                go_on(kept, trainer, self._order_training(kept.planned // kept.at_once))
         self._resume = (state_dict["epoch"], batches)
-
-    def _layout(self, trainer: L.Trainer, sampler: ViewGroupSampler) -> Layout:
-        """How samples become batches and steps now."""
-        step = sampler.at_once * trainer.accumulate_grad_batches
-        return Layout(sampler.planned, sampler.at_once, step, limited(trainer, len(sampler)))
-
-    def _keep_layout(self, before: Layout, trainer: L.Trainer, sampler: ViewGroupSampler) -> Layout:
-        """Makes the steps of the run that is resumed: its batches are cut for the devices at hand."""
-        now = self._layout(trainer, sampler)
-        kept = before.on(trainer.world_size, self.batch_size)
-        if kept.at_once == before.at_once and kept.planned == now.planned and kept.epoch != now.epoch:
-            raise CinemaError(
-                f"An epoch of the run to be resumed has {kept.epoch} batches, and now {now.epoch}: give the "
-                "trainer.limit_train_batches and trainer.accumulate_grad_batches that it was started with."
-            )
-        if kept == now:
-            return kept
-        if kept.at_once != before.at_once and getattr(trainer.lightning_module, "compares_samples", False):
-            raise CinemaError(
-                f"The loss compares the {before.at_once} samples of a batch with each other, so that the run cannot be "
-                f"resumed in smaller ones: data.batch_size times the number of devices has to be {before.at_once}."
-            )
-        self.batch_size = kept.at_once // trainer.world_size
-        self._order_training(kept.planned // kept.at_once)
-        assert self.train_sampler is not None
-        trainer.accumulate_grad_batches = kept.step // kept.at_once
-        if kept.epoch != len(self.train_sampler):
-            trainer.limit_train_batches = kept.epoch
-        rank_zero_info(
-            f"Goes on with the steps of {kept.step} samples that the run began with: {trainer.accumulate_grad_batches} "
-            f"batches of {self.batch_size} on {trainer.world_size} device(s) make one."
-        )
-        return kept
-
-    def _fingerprint(self) -> str:
-        """A digest of who trains, and with which views."""
-        if not self._ready:
-            return ""
-        rows = self.rows["train"]
-        lines = (f"{name} {mask}" for name, mask in zip(self.cohort.ids[rows], self._masks[rows], strict=True))
-        return hashlib.blake2b("/".join(lines).encode("utf-8"), digest_size=8).hexdigest()
 
     def on_before_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
         """Plans what no worker has planned: batches of a loader that is not this module's."""
-        return self._transform(self._training).prepare(batch)
+        return self._transform().prepare(batch)
 
     def on_after_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
         """Augments, scales, crops and pads, on the device; the workers have drawn what is random and decided shapes."""
-        return self._transform(self._training).apply(batch) if PLAN in batch else batch
+        return self._transform().apply(batch) if PLAN in batch else batch
 
-    @property
-    def _training(self) -> bool:
-        return self.trainer is not None and self.trainer.training
-
-    def _transform(self, training: bool) -> Fit:
+    def _transform(self, training: bool | None = None) -> Fit:
+        if training is None:
+            training = self.trainer is not None and self.trainer.training
         return self.train_transform() if training and self.augment else self.eval_transform()
 
     def _host_steps(self, training: bool) -> list[Step]:
@@ -337,45 +350,12 @@ class CineDataModule(Evaluation, L.LightningDataModule):
         steps = getattr(task, "host_steps", list)
         return [self._transform(training).prepare, *steps()]
 
-    def _open(self) -> None:
-        self.cohort = read_cohort(self.root, self.views, self._wanted_spacing(), self.geometry)
-        # The masks of the views asked for; other views are as if they were not there.
-        self._masks = self.cohort.view_masks & np.uint8(mask_of(self.views))
-        splits = split_rows(self.cohort, self.val_fraction, self.run_seed, self.test_fraction)
-        self.rows = {split: self._usable(rows) for split, rows in splits.items()}
-        unusable = sum(len(rows) for rows in splits.values()) - sum(len(rows) for rows in self.rows.values())
-        if unusable:
-            warnings.warn(
-                f"{self.cohort.source}: {unusable} studies have fewer than {max(self.min_views, 1)} of the views "
-                f"{', '.join(self.views)} and are left out.",
-                stacklevel=3,
-            )
-        if not any(len(rows) for rows in self.rows.values()):
-            raise CinemaError(
-                f"No study of {self.cohort.source} has {max(self.min_views, 1)} of the views {', '.join(self.views)}; "
-                "ask for other views or set min_views lower."
-            )
-        if self.limit_subjects is not None:
-            self.rows["train"] = limit_subjects(self.cohort, self.rows["train"], self.limit_subjects, self.run_seed)
-        self._ready = True
-
-    def _wanted_spacing(self) -> Spacing:
-        return wanted_spacing(self.views, self.spacing, self._trained_at, self.dataset_spacing)
-
-    def _spacing_here(self) -> Spacing:
-        return spacing_here(self.cohort, self._masks, self.views, self.dataset_spacing)
-
-    def _usable(self, rows: np.ndarray) -> np.ndarray:
-        counts = np.array([mask.bit_count() for mask in range(256)])[self._masks[rows]]
-        return rows[counts >= max(self.min_views, 1)]
-
-    def _sampler(
-        self, rows: np.ndarray, batch_size: int, *, shuffle: bool, frames: np.ndarray | None = None, cuts: int = 1
-    ) -> ViewGroupSampler:
+    def _sampler(self, samples: Samples, batch_size: int, *, shuffle: bool, cuts: int = 1) -> ViewGroupSampler:
+        rows, frames = samples
         world_size, rank = (self.trainer.world_size, self.trainer.global_rank) if self.trainer is not None else (1, 0)
         return ViewGroupSampler(
             rows,
-            self._masks[rows],
+            self.opened.masks[rows],
             batch_size=batch_size,
             seed=self.run_seed,
             shuffle=shuffle,
@@ -385,27 +365,17 @@ class CineDataModule(Evaluation, L.LightningDataModule):
             cuts=cuts,
         )
 
-    def _eval_sampler(self, rows: np.ndarray, frames: np.ndarray | None = None) -> ViewGroupSampler:
-        return self._sampler(rows, self.val_batch_size or self.batch_size, shuffle=False, frames=frames)
+    def _eval_loader(self, samples: Samples, dataset: FrameDataset | None = None) -> DataLoader[Any] | list[Any]:
+        if not len(samples[0]):
+            return []
+        return self._loader(self._sampler(samples, self.val_batch_size or self.batch_size, shuffle=False), dataset)
 
     def _loader(self, sampler: ViewGroupSampler, dataset: FrameDataset | None = None) -> DataLoader[Any]:
-        count = self.num_workers
+        workers = self.num_workers
         if not sampler.shuffle and isinstance(self.cohort.reader, NiftiReader):
-            count = min(count, 1)  # batches are dealt to workers in turn, and each would unpack every file
-        workers = count > 0
-        # batch_size None: the sampler gives whole batches and the dataset returns them collated, which leaves
-        # Lightning nothing to replace, in prediction and across processes either.
-        return BatchLoader(
-            Prepared(dataset or self.make_dataset(), self._host_steps(sampler.shuffle)),
-            batch_size=None,
-            sampler=sampler,
-            num_workers=count,
-            persistent_workers=workers,
-            prefetch_factor=self.prefetch_factor if workers else None,
-            pin_memory=self.pin_memory and torch.cuda.is_available(),
-            collate_fn=RoomToSend(count, self.prefetch_factor),
-            worker_init_fn=end_if_unsent,
-        )
+            workers = min(workers, 1)  # batches are dealt to workers in turn, and each would unpack every file
+        prepared = Prepared(dataset or self.make_dataset(), self._host_steps(sampler.shuffle))
+        return open_loader(prepared, sampler, workers, self.prefetch_factor, self.pin_memory)
 
 
 @DATA.register
@@ -425,20 +395,3 @@ def _at_least(least: int, key: str, value: int) -> int:
     if value < least:
         raise CinemaError(f"data.{key} is {value}; it has to be at least {least}.")
     return value
-
-
-def _checked_views(views: Sequence[str]) -> list[str]:
-    for view in views:
-        get_view(view)
-    if not views or len(set(views)) < len(views):
-        raise CinemaError(f"views is {list(views)}; name at least one view, and each once.")
-    return list(views)
-
-
-def _checked_sizes(views: Sequence[str], given: Mapping[str, Sequence[int]] | None) -> dict[str, tuple[int, ...]]:
-    given = given or {}
-    for view, size in given.items():
-        dims = get_view(view).dims
-        if len(size) != dims or min(size) < 1:
-            raise CinemaError(f"input_size of {view} is {list(size)}; it needs {dims} whole numbers above 0.")
-    return {view: tuple(given.get(view, get_view(view).input_size)) for view in views}

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any, Literal
 
 import numpy as np
 from lightning.pytorch.utilities import rank_zero_warn
 
 from cinema_lightning.data import DATA
-from cinema_lightning.data.datamodule import Split
+from cinema_lightning.data.facts import Facts
 from cinema_lightning.data.finetune_transforms import FinetuneAugment, Whole
-from cinema_lightning.data.labelled import LabelledData, Pairs
-from cinema_lightning.data.labels import Extra, LabelMaps, Points, gather_points, read_landmarks
-from cinema_lightning.data.table import mask_of, views_of
+from cinema_lightning.data.labelled import LabelledData, Pairs, with_ed_es, with_samples
+from cinema_lightning.data.labels import LabelledDataset, LabelMaps, Points, gather_points, read_landmarks
+from cinema_lightning.data.open import Opened, Spec
+from cinema_lightning.data.table import Split, mask_of, views_of
 from cinema_lightning.errors import CinemaError
 from cinema_lightning.views import VIEWS, get_view
 
@@ -39,80 +42,46 @@ class SegmentationData(LabelledData):
         super().__init__(root, **options)
         self.frames = _checked_frames(frames)
 
-    @property
-    def classes(self) -> dict[str, int]:
-        """Classes in the order of the network's outputs, the background first, with their codes in the store."""
-        own = {self.facts.labels[code]: code for code in sorted(self.facts.labels)}
-        if self._followed is None:
-            return own
-        names = self._followed["classes"]
-        return (
-            {name: own[name] for name in names} if own else dict(zip(names, self._followed["label_codes"], strict=True))
+    def with_targets(self, opened: Opened, spec: Spec | None) -> Opened:
+        """See :meth:`LabelledData.with_targets`."""
+        classes, display = _classes(self.facts, spec), self.facts.display
+        maps = LabelMaps(opened.cohort.root, list(classes.values())) if classes else None
+        notes, pairs = list(opened.notes), {}
+        for split, rows in opened.studies.items():
+            if self.frames == "ed_es":
+                rows, said = with_ed_es(opened, rows)
+                notes += said
+            pairs[split] = _frames(opened, rows, self.frames)
+            if split != "test" and self.facts.labels and maps is not None:
+                pairs[split], said = self._labelled(opened, split, pairs[split], maps)
+                notes += said
+        why = f"{display} has no label maps to train on; set data.dataset to what the store was made of."
+        return replace(
+            with_samples(opened, pairs),
+            extras=[] if maps is None else [maps],
+            facts={"classes": list(classes), "label_codes": list(classes.values()), "frames": self.frames},
+            notes=notes,
+            untrainable="" if self.facts.labels else why,
         )
 
-    def describe(self) -> dict[str, Any]:
-        """See :meth:`LabelledData.describe`."""
-        return {"classes": list(self.classes), "label_codes": list(self.classes.values()), "frames": self.frames}
-
-    def check_target(self, spec: dict[str, Any]) -> None:
-        """See :meth:`LabelledData.check_target`; a dataset without label maps takes any classes."""
-        own, theirs = set(self.facts.labels.values()), set(spec["classes"])
-        if own and own != theirs:
-            lacking, strange = (", ".join(sorted(names)) or "none" for names in (theirs - own, own - theirs))
-            raise CinemaError(
-                f"The checkpoint's classes are not those of {self.facts.display}: it has {lacking} besides, and lacks "
-                f"{strange}; test it on a dataset with the same labels."
-            )
-
-    def check_training(self) -> None:
-        """See :meth:`LabelledData.check_training`."""
-        if not self.facts.labels:
-            raise CinemaError(
-                f"{self.facts.display} has no label maps to train on; set data.dataset to what the store was made of."
-            )
-
-    def pairs(self, rows: np.ndarray, split: Split) -> Pairs:
-        """See :meth:`LabelledData.pairs`."""
-        if self.frames == "ed_es":
-            rows = self.ed_es(rows)
-        wanted = [(int(row), frame) for row in rows for frame in self._wanted(int(row))]
-        if split == "test" or not self.facts.labels:
-            return wanted
-        labelled = {int(row): self._labelled(int(row)) for row in rows}
-        kept = [(row, frame) for row, frame in wanted if frame in labelled[row]]
+    def _labelled(self, opened: Opened, split: Split, pairs: Pairs, maps: LabelMaps) -> tuple[Pairs, list[str]]:
+        """Those that have a label map, and a sentence about the others."""
+        there = {row: _frames_with(opened, row, maps.frames) for row, _ in pairs}
+        kept = [(row, frame) for row, frame in pairs if frame in there[row]]
         # Of all frames some may well have no label map; of ED and ES that is worth a word.
-        lost = (
-            {row for row, _ in wanted} - {row for row, _ in kept}
-            if self.frames == "all"
-            else {row for row, frame in wanted if frame not in labelled[row]}
+        lost = {row for row, _ in set(pairs) - set(kept)} - {row for row, _ in kept if self.frames == "all"}
+        if not lost:
+            return kept, []
+        studies = "study has" if len(lost) == 1 else "studies have"
+        text = (
+            f"{len(lost)} {split} {studies} no label map of a wanted frame, which is left out (the first is "
+            f"'{opened.cohort.ids[min(lost)]}'); prepare the data again with the labels."
         )
-        if lost:
-            studies = "study has" if len(lost) == 1 else "studies have"
-            self.note(
-                f"{len(lost)} {split} {studies} no label map of a wanted frame, which is left out (the first is "
-                f"'{self.cohort.ids[min(lost)]}'); prepare the data again with the labels."
-            )
-        return kept
-
-    def extras(self) -> list[Extra]:
-        """See :meth:`LabelledData.extras`."""
-        return [LabelMaps(self.cohort.root, list(self.classes.values()))] if self.classes else []
+        return kept, [opened.note(text)]
 
     def train_transform(self) -> Whole:
         """The published augmentation of fine-tuning, with a hole."""
         return FinetuneAugment(self.input_size, self.run_seed, noise_scale=self.noise_scale, hole=True)
-
-    def _wanted(self, row: int) -> list[int]:
-        if self._single:
-            return [0]
-        if self.frames == "ed_es":
-            return list(dict.fromkeys(int(frame) for frame in self._phases[row]))
-        # not the table's n_frames, which counts the frames that all views have: a SAX series may be longer
-        return list(range(self._dataset(()).count_frames(row, views_of(int(self._masks[row])))))
-
-    def _labelled(self, row: int) -> set[int]:
-        maps, study = LabelMaps(self.cohort.root, list(self.classes.values())), str(self.cohort.ids[row])
-        return {frame for view in views_of(int(self._masks[row])) for frame in maps.frames(study, view)}
 
 
 @DATA.register
@@ -139,64 +108,94 @@ class LandmarkData(LabelledData):
                 f"Landmarks lie in long-axis images, not in {stacks[0]}; set data.views to some of {flat}."
             )
 
-    @property
-    def names(self) -> list[str]:
-        """Landmarks in the order of the network's outputs, after setup."""
-        return list(self.points.names)
+    def with_targets(self, opened: Opened, spec: Spec | None) -> Opened:
+        """See :meth:`LabelledData.with_targets`."""
+        views, ids = opened.options.views, opened.cohort.ids.tolist()
+        points = _points(opened, self.landmarks, spec)
+        marked = [mask_of(view for view in views if points.frames(study, view)) for study in ids]
+        opened = replace(opened, masks=opened.masks & np.array(marked, dtype=np.uint8))
+        known = opened.masks > 0
+        without = np.flatnonzero(~known & opened.in_a_split)
+        pairs = {split: self._pairs(opened, rows[known[rows]], points) for split, rows in opened.studies.items()}
+        return replace(
+            with_samples(opened, pairs),
+            extras=[points],
+            facts={"landmarks": list(points.names), "frames": self.frames},
+            notes=[*opened.notes, *opened.left_out(without, f"without landmarks in {', '.join(views)}")],
+        )
 
-    def describe(self) -> dict[str, Any]:
-        """See :meth:`LabelledData.describe`."""
-        return {"landmarks": self.names, "frames": self.frames}
-
-    def check_target(self, spec: dict[str, Any]) -> None:
-        """See :meth:`LabelledData.check_target`."""
-        if not set(spec["landmarks"]) & set(self.known):
-            raise CinemaError(
-                f"{self.cohort.root} marks {', '.join(self.known)}, but the checkpoint finds "
-                f"{', '.join(spec['landmarks'])}; test it on data with the same landmarks."
-            )
-        if absent := [name for name in spec["landmarks"] if name not in self.known]:
-            rank_zero_warn(
-                f"{self.cohort.root} does not mark {', '.join(absent)}: their distances stay empty, and means are over "
-                "the other landmarks."
-            )
-
-    def encode(self) -> np.ndarray:
-        """See :meth:`LabelledData.encode`."""
-        table = read_landmarks(self.cohort.root)
-        here = table[table["view"].isin(self.views)]
-        self.known = list(dict.fromkeys(here["landmark"].tolist()))
-        names = self._followed["landmarks"] if self._followed else (self.landmarks or self.known)
-        strange = [name for name in self.landmarks or [] if name not in self.known]
-        if not self.known or strange:
-            what = f"no landmark called '{strange[0]}'" if strange else "no landmark"
-            there = f"; there are {', '.join(self.known)}" if self.known else ""
-            raise CinemaError(f"{self.cohort.root} has {what} in {', '.join(self.views)}{there}.")
-        self.points: Points = gather_points(here, self.views, names)
-        marked = [
-            mask_of(view for view in self.views if self.points.frames(str(study), view)) for study in self.cohort.ids
-        ]
-        self._masks = self._masks & np.array(marked, dtype=np.uint8)
-        known = self._masks > 0
-        without = np.flatnonzero(~known & self.in_a_split())
-        self.leave_out(without, f"without landmarks in {', '.join(self.views)}")
-        return known
-
-    def pairs(self, rows: np.ndarray, split: Split) -> Pairs:
-        """See :meth:`LabelledData.pairs`."""
-        out: Pairs = []
+    def _pairs(self, opened: Opened, rows: np.ndarray, points: Points) -> Pairs:
+        pairs = []
         for row in rows.tolist():
-            study = str(self.cohort.ids[row])
-            marked = {frame for view in views_of(int(self._masks[row])) for frame in self.points.frames(study, view)}
-            phases = self._phases[row]
-            if self.frames == "ed_es" and not self._single and np.isfinite(phases).all():
+            marked = _frames_with(opened, row, points.frames)
+            phases = opened.phases[row]
+            if self.frames == "ed_es" and not opened.still and np.isfinite(phases).all():
                 marked &= {int(frame) for frame in phases}
-            out += [(row, frame) for frame in sorted(marked)]
-        return out
+            pairs += [(row, frame) for frame in sorted(marked)]
+        return pairs
 
-    def extras(self) -> list[Extra]:
-        """See :meth:`LabelledData.extras`."""
-        return [self.points]
+
+def _classes(facts: Facts, spec: Spec | None) -> dict[str, int]:
+    """Classes in the order of the network's outputs, the background first, with their codes in the store."""
+    own = {facts.labels[code]: code for code in sorted(facts.labels)}
+    if spec is None:
+        return own
+    if not own:  # a dataset without label maps takes any classes
+        return dict(zip(spec["classes"], spec["label_codes"], strict=True))
+    if set(own) != set(spec["classes"]):
+        theirs = set(spec["classes"])
+        lacking, strange = (", ".join(sorted(names)) or "none" for names in (theirs - set(own), set(own) - theirs))
+        raise CinemaError(
+            f"The checkpoint's classes are not those of {facts.display}: it has {lacking} besides, and lacks "
+            f"{strange}; test it on a dataset with the same labels."
+        )
+    return {name: own[name] for name in spec["classes"]}
+
+
+def _frames(opened: Opened, rows: np.ndarray, frames: Frames) -> Pairs:
+    """ED and ES of some studies, or all of their frames."""
+    if opened.still:
+        return [(row, 0) for row in rows.tolist()]
+    if frames == "ed_es":
+        return [(row, n) for row in rows.tolist() for n in dict.fromkeys(opened.phases[row].astype(int).tolist())]
+    # not the table's n_frames, which counts the frames that all views have: a SAX series may be longer
+    cohort = opened.cohort
+    headers = LabelledDataset(cohort.ids, cohort.reader, opened.options.run_seed, str(cohort.source))
+    counts = {row: headers.count_frames(row, views_of(int(opened.masks[row]))) for row in rows.tolist()}
+    return [(row, frame) for row, count in counts.items() for frame in range(count)]
+
+
+def _points(opened: Opened, wanted: Sequence[str] | None, spec: Spec | None) -> Points:
+    """The landmarks in the order of the network's outputs, where they are marked."""
+    root, views = opened.cohort.root, opened.options.views
+    table = read_landmarks(root)
+    here = table[table["view"].isin(views)]
+    known = list(dict.fromkeys(here["landmark"].tolist()))
+    strange = [name for name in wanted or [] if name not in known]
+    if not known or strange:
+        what = f"no landmark called '{strange[0]}'" if strange else "no landmark"
+        there = f"; there are {', '.join(known)}" if known else ""
+        raise CinemaError(f"{root} has {what} in {', '.join(views)}{there}.")
+    if spec is None:
+        return gather_points(here, views, wanted or known)
+    names = spec["landmarks"]
+    if not set(names) & set(known):
+        raise CinemaError(
+            f"{root} marks {', '.join(known)}, but the checkpoint finds {', '.join(names)}; test it on data with the "
+            "same landmarks."
+        )
+    if absent := [name for name in names if name not in known]:
+        rank_zero_warn(
+            f"{root} does not mark {', '.join(absent)}: their distances stay empty, and means are over the other "
+            "landmarks."
+        )
+    return gather_points(here, views, names)
+
+
+def _frames_with(opened: Opened, row: int, frames: Callable[[str, str], list[int]]) -> set[int]:
+    """Frames of a study that have a label map or landmarks in one of its views."""
+    study = str(opened.cohort.ids[row])
+    return {frame for view in views_of(int(opened.masks[row])) for frame in frames(study, view)}
 
 
 def _checked_frames(frames: Frames) -> Frames:

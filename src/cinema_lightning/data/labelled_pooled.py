@@ -1,65 +1,26 @@
-"""Data modules for one target per study: a class, a number, or a time to an event. ED and ES are the channels."""
+"""Data modules for one target per study: a class, a number, or a time to an event.
+
+ED and ES are stacked as channels, (B, 2, X, Y[, Z]), scaled to [0, 1] over both together. Images without a time axis
+have one channel, or one for each sequence.
+"""
 
 from __future__ import annotations
 
 from collections import Counter
-from typing import Any, Literal
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
 
 import numpy as np
 
 from cinema_lightning.data import DATA
-from cinema_lightning.data.datamodule import Split
-from cinema_lightning.data.dataset import FrameDataset
-from cinema_lightning.data.labelled import LabelledData, Pairs
-from cinema_lightning.data.labels import Extra, Numbers
+from cinema_lightning.data.labelled import LabelledData, with_ed_es, with_samples
+from cinema_lightning.data.open import Opened, Spec
 from cinema_lightning.errors import CinemaError
 
 
-class StudyData(LabelledData):
-    """Base of the data modules with one target per study.
-
-    ED and ES are stacked as channels, (B, 2, X, Y[, Z]), scaled to [0, 1] over both together. Images without a time
-    axis have one channel, or one for each sequence.
-    """
-
-    def channels(self) -> Literal["frame", "series"] | np.ndarray:
-        """See :meth:`LabelledData.channels`."""
-        if self._single:
-            return super().channels()
-        return np.nan_to_num(self._phases, nan=-1).astype(int)
-
-    def channel_names(self) -> list[str]:
-        """See :meth:`LabelledData.channel_names`."""
-        return super().channel_names() if self._single else ["ED", "ES"]
-
-    def pairs(self, rows: np.ndarray, split: Split) -> Pairs:
-        """One sample per study, named after its ED frame."""
-        return [(int(row), int(self._phases[row, 0])) for row in self.ed_es(rows)]
-
-    def known_numbers(self, name: str) -> tuple[np.ndarray, np.ndarray]:
-        """A numeric column, and which of its cells can be used; notes how many of the splits' cannot."""
-        self.cohort.texts(name)
-        values = self.cohort.numbers(name)
-        known = np.isfinite(values)
-        self.note_unknown(name, ~known)
-        return values, known
-
-    def note_unknown(self, name: str, unknown: np.ndarray) -> None:
-        """Says how many studies have no target."""
-        rows = np.flatnonzero(unknown & self.in_a_split())
-        self.leave_out(rows, f"without a value in column {name}")
-
-    def _frames_of(self, row: int, dataset: FrameDataset, phases: np.ndarray) -> list[int]:
-        if not np.isfinite(self._phases[row]).all():
-            raise CinemaError(
-                f"{self.cohort.source}: row '{self.cohort.ids[row]}' has no ed_frame or es_frame; fill them, or set "
-                "data.assumed_phases."
-            )
-        return [int(self._phases[row, 0])]
-
-
 @DATA.register
-class ClassificationData(StudyData):
+class ClassificationData(LabelledData):
     """Studies with a class, such as the pathology: ``label`` is the index of the class.
 
     Studies of another class are left out with a warning, as are those without one. At test the classes and their order
@@ -74,92 +35,59 @@ class ClassificationData(StudyData):
     """
 
     kind = "classification"
+    per_study = True
 
     def __init__(self, root: str, target: str = "pathology", classes: list[str] | None = None, **options: Any) -> None:
         super().__init__(root, **options)
         self.target = target
         self.given_classes = classes
 
-    def encode(self) -> np.ndarray:
-        """See :meth:`LabelledData.encode`."""
-        cells = self.cohort.texts(self.target)
-        self.classes: list[str] = self._classes(cells)
-        index = {name: number for number, name in enumerate(self.classes)}
-        self.label = np.array([index.get(str(cell), -1) for cell in cells])
+    def with_targets(self, opened: Opened, spec: Spec | None) -> Opened:
+        """See :meth:`LabelledData.with_targets`."""
+        cells = opened.cohort.texts(self.target)
+        classes = self._classes(opened, cells)
+        if spec is not None:
+            _check_classes(opened, self.target, cells, classes, spec)
+            classes = list(spec["classes"])
+        index = {name: number for number, name in enumerate(classes)}
+        label = np.array([index.get(str(cell), -1) for cell in cells], dtype=np.int64)
         empty = np.array([cell is None for cell in cells])
-        self.note_unknown(self.target, empty)
-        other = np.flatnonzero((self.label < 0) & ~empty & self.in_a_split())
+        notes = _without(opened, self.target, empty)
+        other = np.flatnonzero((label < 0) & ~empty & opened.in_a_split)
         if len(other):
-            counts = Counter(str(cells[row]) for row in other)
-            names = ", ".join(f"{name} {count}" for name, count in sorted(counts.items()))
-            self.note(
-                f"{len(other)} studies whose {self.target} is not one of the classes {', '.join(self.classes)} are "
-                f"left out ({names})."
-            )
-        return self.label >= 0
-
-    def strata(self) -> np.ndarray:
-        """See :meth:`LabelledData.strata`."""
-        return self.label
-
-    def learn(self) -> None:
-        """Counts the classes of the training studies."""
-        self.class_counts = np.bincount(self.label[self._samples["train"][0]], minlength=len(self.classes)).tolist()
-
-    def describe(self) -> dict[str, Any]:
-        """See :meth:`LabelledData.describe`."""
-        return {"target": self.target, "classes": list(self.classes), "class_counts": self.class_counts}
-
-    def check_target(self, spec: dict[str, Any]) -> None:
-        """See :meth:`LabelledData.check_target`."""
-        own = {
-            cell
-            for cell, inside in zip(self.cohort.texts(self.target), self.in_a_split(), strict=True)
-            if inside and cell
-        }
-        if not own & set(spec["classes"]):
-            raise CinemaError(
-                f"{self.cohort.source} has the {self.target} classes {', '.join(sorted(own | set(self.classes)))}, the "
-                f"checkpoint has {', '.join(spec['classes'])}, and none is in both; test it on data of those classes."
-            )
-
-    def check_training(self) -> None:
-        """See :meth:`LabelledData.check_training`."""
-        there = [name for name, count in zip(self.classes, self.class_counts, strict=True) if count]
-        absent = [name for name in self.classes if name not in there]
-        if absent or len(there) < 2:
-            what = f"has no training study of {', '.join(absent)}" if absent else f"knows only the class {there[0]}"
-            raise CinemaError(
-                f"{self.cohort.source} {what} in column {self.target}, which cannot be learnt: train on more subjects "
-                f"(data.fraction, data.limit_subjects), or set data.classes to those that are there "
-                f"([{', '.join(there)}])."
-            )
+            counts = sorted(Counter(str(cells[row]) for row in other).items())
+            names = ", ".join(f"{name} {count}" for name, count in counts)
+            what = f"{len(other)} studies whose {self.target} is not one of the classes {', '.join(classes)}"
+            notes.append(opened.note(f"{what} are left out ({names})."))
+        opened = _with_studies(opened, label >= 0, notes, label)
+        counted = np.bincount(label[opened.rows["train"]], minlength=len(classes)).tolist()
+        return replace(
+            opened,
+            targets={"label": label},
+            facts={"target": self.target, "classes": classes, "class_counts": counted},
+            untrainable=_one_sided(opened, self.target, dict(zip(classes, counted, strict=True))),
+        )
 
     @property
     def validation_classes(self) -> list[str]:
-        """Classes that occur in the validation studies, after setup."""
-        return [self.classes[number] for number in np.unique(self.label[self._samples["val"][0]])]
+        """Classes that occur in the validation studies."""
+        opened = self.opened
+        return [opened.facts["classes"][n] for n in np.unique(opened.targets["label"][opened.rows["val"]])]
 
-    def extras(self) -> list[Extra]:
-        """See :meth:`LabelledData.extras`."""
-        return [Numbers({"label": self.label.astype(np.int64)})]
-
-    def _classes(self, cells: list[str | None]) -> list[str]:
-        if self._followed is not None:
-            return list(self._followed["classes"])
+    def _classes(self, opened: Opened, cells: list[str | None]) -> list[str]:
         if self.given_classes is not None:
             if len(set(self.given_classes)) < len(self.given_classes) or not self.given_classes:
                 raise CinemaError(f"classes is {self.given_classes}; name each class once.")
             return list(self.given_classes)
-        declared = self.facts.classes.get(self.target)
-        if declared is not None:
-            return list(declared)
-        rows = self.rows["train"] if len(self.rows["train"]) else np.flatnonzero(self.in_a_split())
+        if self.target in self.facts.classes:
+            return list(self.facts.classes[self.target])
+        train = opened.studies["train"]
+        rows = train if len(train) else np.flatnonzero(opened.in_a_split)
         return sorted({cell for row in rows if (cell := cells[row]) is not None})
 
 
 @DATA.register
-class RegressionData(StudyData):
+class RegressionData(LabelledData):
     """Studies with a number, such as the ejection fraction: ``label`` is standardised.
 
     Mean and SD (n - 1) are those of the training studies in use, and are stored with the run; at test they are the
@@ -172,51 +100,38 @@ class RegressionData(StudyData):
     """
 
     kind = "regression"
+    per_study = True
 
     def __init__(self, root: str, target: str = "lv_ef", **options: Any) -> None:
         super().__init__(root, **options)
         self.target = target
-        self.mean: float | None = None
-        self.std: float | None = None
 
-    def encode(self) -> np.ndarray:
-        """See :meth:`LabelledData.encode`."""
-        self.values, known = self.known_numbers(self.target)
-        return known
-
-    def learn(self) -> None:
-        """Takes mean and SD from the training studies, or from the checkpoint."""
-        if self._followed is not None:
-            self.mean, self.std = float(self._followed["mean"]), float(self._followed["std"])
-            return
-        values = self.values[self._samples["train"][0]]
-        self.mean = float(values.mean()) if len(values) else None
-        self.std = float(values.std(ddof=1)) if len(values) > 1 else None
-
-    def describe(self) -> dict[str, Any]:
-        """See :meth:`LabelledData.describe`."""
-        return {"target": self.target, "mean": self.mean, "std": self.std}
-
-    def check_training(self) -> None:
-        """See :meth:`LabelledData.check_training`."""
-        if self.mean is not None and not self.std:
-            raise CinemaError(
-                f"{self.cohort.source}: {self.target} is {self.mean:g} in every training study, so there is nothing to "
-                "learn; choose another data.target or train on more subjects."
-            )
-
-    def extras(self) -> list[Extra]:
-        """See :meth:`LabelledData.extras`."""
-        if self.mean is None or not self.std:
-            raise CinemaError(
-                f"{self.cohort.source} has no training studies to take the mean and SD of {self.target} from; test "
-                "with a checkpoint, which knows them."
-            )
-        return [Numbers({"label": ((self.values - self.mean) / self.std).astype(np.float32)})]
+    def with_targets(self, opened: Opened, spec: Spec | None) -> Opened:
+        """See :meth:`LabelledData.with_targets`."""
+        values, known, notes = _numbers(opened, self.target)
+        opened = _with_studies(opened, known, notes)
+        seen = values[opened.rows["train"]]
+        mean = float(seen.mean()) if len(seen) else None
+        std = float(seen.std(ddof=1)) if len(seen) > 1 else None
+        if spec is not None:
+            mean, std = float(spec["mean"]), float(spec["std"])
+        opened = replace(opened, facts={"target": self.target, "mean": mean, "std": std})
+        if mean is not None and std:
+            return replace(opened, targets={"label": ((values - mean) / std).astype(np.float32)})
+        source = opened.cohort.source
+        return replace(
+            opened,
+            untrainable=""
+            if mean is None
+            else f"{source}: {self.target} is {mean:g} in every training study, so there is nothing to learn; choose "
+            "another data.target or train on more subjects.",
+            unreadable=f"{source} has no training studies to take the mean and SD of {self.target} from; test with a "
+            "checkpoint, which knows them.",
+        )
 
 
 @DATA.register
-class SurvivalData(StudyData):
+class SurvivalData(LabelledData):
     """Studies with a time to an event or to censoring: ``time`` in days and ``event`` (1 or 0), the table's columns.
 
     Studies without one of them are left out with a warning, and so are all but the first of each person (by id), from
@@ -224,59 +139,103 @@ class SurvivalData(StudyData):
     """
 
     kind = "survival"
+    per_study = True
     test_splits = ("val", "test")  # Cox models and cut points are fitted on those who validate
 
-    def encode(self) -> np.ndarray:
-        """See :meth:`LabelledData.encode`."""
-        (self.time, timed), (self.event, known) = self.known_numbers("time"), self.known_numbers("event")
-        used = timed & known & self.in_a_split()
-        for wrong, column, value in (
-            (used & (self.time <= 0), "time", self.time),
-            (used & ~np.isin(self.event, (0, 1)), "event", self.event),
-        ):
-            if wrong.any():
-                row = int(np.argmax(wrong))
-                needs = "days above 0" if column == "time" else "1 for an event or 0 for censoring"
-                raise CinemaError(
-                    f"{self.cohort.source}: row '{self.cohort.ids[row]}' has {column} {value[row]:g}; it has to be "
-                    f"{needs}: mend it or leave the cell empty."
-                )
-        return timed & known & ~self._later_visits(used)
-
-    def _later_visits(self, used: np.ndarray) -> np.ndarray:
-        """(n,) bool, studies of people of whom there is an earlier one: a person dies once, and one clock runs."""
-        ids = self.cohort.ids.astype(str)
-        order = np.flatnonzero(used)[np.argsort(ids[used], kind="stable")]
-        people = self.cohort.table["subject"].to_numpy(dtype=str)[order]
-        later = np.ones(len(used), dtype=bool)
-        later[order[np.unique(people, return_index=True)[1]]] = False
-        later &= used
-        self.leave_out(np.flatnonzero(later), "of people with an earlier visit")
-        return later
-
-    def strata(self) -> np.ndarray:
-        """See :meth:`LabelledData.strata`."""
-        return np.nan_to_num(self.event)
-
-    def describe(self) -> dict[str, Any]:
-        """See :meth:`LabelledData.describe`."""
-        return {"n_events": int(self.event[self._samples["train"][0]].sum())}
-
-    def check_training(self) -> None:
-        """See :meth:`LabelledData.check_training`."""
-        if self.n_train and not self.event[self._samples["train"][0]].any():
-            raise CinemaError(
-                f"{self.cohort.source}: none of the {self.n_train} training studies has an event, so no risk can be "
+    def with_targets(self, opened: Opened, spec: Spec | None) -> Opened:
+        """See :meth:`LabelledData.with_targets`."""
+        (time, timed, no_time), (event, known, no_event) = _numbers(opened, "time"), _numbers(opened, "event")
+        used = timed & known & opened.in_a_split
+        _check_outcomes(opened, used, time, event)
+        later = _later_visits(opened, used)
+        notes = [*no_time, *no_event, *opened.left_out(np.flatnonzero(later), "of people with an earlier visit")]
+        opened = _with_studies(opened, timed & known & ~later, notes, np.nan_to_num(event))
+        train, val = (event[opened.rows[split]] for split in ("train", "val"))
+        unseen, untrainable = [], ""
+        if len(train) and not train.any():
+            untrainable = (
+                f"{opened.cohort.source}: none of the {len(train)} training studies has an event, so no risk can be "
                 "learnt; train on more subjects (data.fraction, data.limit_subjects)."
             )
-        rows = self._samples["val"][0]
-        if len(rows) and not self.event[rows].any():
-            self.note(
-                f"none of the {len(rows)} validation studies has an event, so neither val/c_index nor val/loss is "
+        if spec is None and len(val) and not val.any():
+            text = (
+                f"none of the {len(val)} validation studies has an event, so neither val/c_index nor val/loss is "
                 "defined: the last epoch is kept, and nothing stops early; validate on more subjects "
                 "(data.val_fraction)."
             )
+            unseen = [opened.note(text)]
+        return replace(
+            opened,
+            targets={"time": time.astype(np.float32), "event": event.astype(np.float32)},
+            facts={"n_events": int(train.sum())},
+            notes=[*opened.notes, *unseen],
+            untrainable=untrainable,
+        )
 
-    def extras(self) -> list[Extra]:
-        """See :meth:`LabelledData.extras`."""
-        return [Numbers({"time": self.time.astype(np.float32), "event": self.event.astype(np.float32)})]
+
+def _with_studies(opened: Opened, known: np.ndarray, notes: list[str], strata: np.ndarray | None = None) -> Opened:
+    """One sample per study that is (n,) known to have a target, named after its ED frame."""
+    pairs = {}
+    for split, rows in opened.studies.items():
+        there, said = with_ed_es(opened, rows[known[rows]])
+        pairs[split] = list(zip(there.tolist(), opened.phases[there, 0].astype(int).tolist(), strict=True))
+        notes = [*notes, *said]
+    return replace(with_samples(opened, pairs, strata), notes=[*opened.notes, *notes])
+
+
+def _numbers(opened: Opened, name: str) -> tuple[np.ndarray, np.ndarray, list[str]]:
+    """A numeric column, which of its cells can be used, and a sentence about those of the splits that cannot."""
+    opened.cohort.texts(name)  # says which columns there are where it is none
+    values = opened.cohort.numbers(name)
+    known = np.isfinite(values)
+    return values, known, _without(opened, name, ~known)
+
+
+def _without(opened: Opened, name: str, unknown: np.ndarray) -> list[str]:
+    rows = np.flatnonzero(unknown & opened.in_a_split)
+    return opened.left_out(rows, f"without a value in column {name}")
+
+
+def _check_classes(opened: Opened, target: str, cells: list[str | None], classes: list[str], spec: Spec) -> None:
+    own = {cell for cell, inside in zip(cells, opened.in_a_split, strict=True) if inside and cell}
+    if not own & set(spec["classes"]):
+        raise CinemaError(
+            f"{opened.cohort.source} has the {target} classes {', '.join(sorted(own | set(classes)))}, the "
+            f"checkpoint has {', '.join(spec['classes'])}, and none is in both; test it on data of those classes."
+        )
+
+
+def _one_sided(opened: Opened, target: str, counts: Mapping[str, int]) -> str:
+    """Why classes with these numbers of training studies cannot be learnt; empty where they can."""
+    there = [name for name, count in counts.items() if count]
+    absent = [name for name in counts if name not in there]
+    if not absent and len(there) > 1:
+        return ""
+    what = f"has no training study of {', '.join(absent)}" if absent else f"knows only the class {', '.join(there)}"
+    return (
+        f"{opened.cohort.source} {what} in column {target}, which cannot be learnt: train on more subjects "
+        f"(data.fraction, data.limit_subjects), or set data.classes to those that are there ([{', '.join(there)}])."
+    )
+
+
+def _check_outcomes(opened: Opened, used: np.ndarray, time: np.ndarray, event: np.ndarray) -> None:
+    for wrong, column, value, needs in (
+        (used & (time <= 0), "time", time, "days above 0"),
+        (used & ~np.isin(event, (0, 1)), "event", event, "1 for an event or 0 for censoring"),
+    ):
+        if wrong.any():
+            row = int(np.argmax(wrong))
+            raise CinemaError(
+                f"{opened.cohort.source}: row '{opened.cohort.ids[row]}' has {column} {value[row]:g}; it has to be "
+                f"{needs}: mend it or leave the cell empty."
+            )
+
+
+def _later_visits(opened: Opened, used: np.ndarray) -> np.ndarray:
+    """(n,) bool, studies of people of whom there is an earlier one: a person dies once, and one clock runs."""
+    ids = opened.cohort.ids.astype(str)
+    order = np.flatnonzero(used)[np.argsort(ids[used], kind="stable")]
+    people = opened.cohort.table["subject"].to_numpy(dtype=str)[order]
+    later = np.ones(len(used), dtype=bool)
+    later[order[np.unique(people, return_index=True)[1]]] = False
+    return later & used

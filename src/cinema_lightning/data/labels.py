@@ -107,21 +107,6 @@ def _frames_of(series: Series) -> Sequence[int]:
 
 
 @dataclass(frozen=True)
-class Numbers:
-    """Numbers of a study.
-
-    Attributes:
-        values: Key of the batch -> (n,) one number for each row of the cohort.
-    """
-
-    values: Mapping[str, np.ndarray]
-
-    def __call__(self, sample: Sample, row: int, frames: Mapping[str, int]) -> None:
-        """Adds them."""
-        sample.update({key: values[row] for key, values in self.values.items()})
-
-
-@dataclass(frozen=True)
 class Points:
     """Landmarks of a cohort.
 
@@ -215,6 +200,7 @@ class LabelledDataset(FrameDataset):
         extras: What to read beside the images.
         phases: (n, 2) ED and ES frame of each row, NaN where unknown; a view whose files are named after phases follows
             by name.
+        targets: Key of the batch -> (n,) one number for each row.
     """
 
     def __init__(
@@ -226,11 +212,13 @@ class LabelledDataset(FrameDataset):
         channels: Literal["frame", "series"] | np.ndarray = "frame",
         extras: Sequence[Extra] = (),
         phases: np.ndarray | None = None,
+        targets: Mapping[str, np.ndarray] | None = None,
     ) -> None:
         super().__init__(ids, reader, seed, source)
         self.phases = np.full((len(ids), 2), np.nan) if phases is None else phases
         self.channels = channels
         self.extras = tuple(extras)
+        self.targets = dict(targets or {})
 
     def count_frames(self, index: int, views: Sequence[str]) -> int:
         """Number of frames of a study: of its SAX series, or without one of its longest; reads headers only."""
@@ -242,6 +230,7 @@ class LabelledDataset(FrameDataset):
         return voxels
 
     def _add(self, sample: Sample, draw: Draw, frames: Mapping[str, Sequence[int]]) -> None:
+        sample.update({key: values[draw.row] for key, values in self.targets.items()})
         first = {view: numbers[0] for view, numbers in frames.items()}
         for extra in self.extras:
             extra(sample, draw.row, first)

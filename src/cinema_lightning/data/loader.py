@@ -6,8 +6,11 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
-from torch.utils.data import DataLoader
+import torch
+from torch.utils.data import DataLoader, Dataset
 
+from cinema_lightning.data.sampler import ViewGroupSampler
+from cinema_lightning.data.sending import RoomToSend, end_if_unsent
 from cinema_lightning.errors import CinemaError
 
 
@@ -43,3 +46,22 @@ class BatchLoader(DataLoader[Any]):
                 self._iterator = None  # persistent workers are gone; a later iteration starts new ones
                 raise batch
             yield batch
+
+
+def open_loader(
+    dataset: Dataset[Any], sampler: ViewGroupSampler, workers: int, prefetch_factor: int, pin_memory: bool
+) -> BatchLoader:
+    """A loader of the batches that a sampler plans; ``workers`` 0 reads in this process."""
+    # batch_size None: the sampler gives whole batches and the dataset returns them collated, which leaves
+    # Lightning nothing to replace, in prediction and across processes either.
+    return BatchLoader(
+        dataset,
+        batch_size=None,
+        sampler=sampler,
+        num_workers=workers,
+        persistent_workers=workers > 0,
+        prefetch_factor=prefetch_factor if workers else None,
+        pin_memory=pin_memory and torch.cuda.is_available(),
+        collate_fn=RoomToSend(workers, prefetch_factor),
+        worker_init_fn=end_if_unsent,
+    )

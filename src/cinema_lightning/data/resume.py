@@ -6,7 +6,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from lightning import Trainer
+from lightning.pytorch.utilities import rank_zero_info
 
+from cinema_lightning.data.sampler import ViewGroupSampler
 from cinema_lightning.errors import CinemaError
 
 
@@ -59,6 +61,39 @@ def limited(trainer: Trainer, batches: int) -> int:
     """Training batches of an epoch under ``trainer.limit_train_batches``."""
     limit = trainer.limit_train_batches
     return int(batches * limit) if isinstance(limit, float) else min(batches, int(limit))
+
+
+def layout_of(trainer: Trainer, sampler: ViewGroupSampler) -> Layout:
+    """How samples become batches and steps now."""
+    step = sampler.at_once * trainer.accumulate_grad_batches
+    return Layout(sampler.planned, sampler.at_once, step, limited(trainer, len(sampler)))
+
+
+def kept_layout(before: Layout, now: Layout, trainer: Trainer, batch_size: int) -> Layout:
+    """How a run that is resumed makes the steps that it began with here; CinemaError where it cannot."""
+    kept = before.on(trainer.world_size, batch_size)
+    if kept.at_once == before.at_once and kept.planned == now.planned and kept.epoch != now.epoch:
+        raise CinemaError(
+            f"An epoch of the run to be resumed has {kept.epoch} batches, and now {now.epoch}: give the "
+            "trainer.limit_train_batches and trainer.accumulate_grad_batches that it was started with."
+        )
+    if kept.at_once != before.at_once and getattr(trainer.lightning_module, "compares_samples", False):
+        raise CinemaError(
+            f"The loss compares the {before.at_once} samples of a batch with each other, so that the run cannot be "
+            f"resumed in smaller ones: data.batch_size times the number of devices has to be {before.at_once}."
+        )
+    return kept
+
+
+def go_on(layout: Layout, trainer: Trainer, sampler: ViewGroupSampler) -> None:
+    """Makes a trainer take the steps of the run that is resumed, with a sampler that was cut for the devices."""
+    trainer.accumulate_grad_batches = layout.step // layout.at_once
+    if layout.epoch != len(sampler):
+        trainer.limit_train_batches = layout.epoch
+    rank_zero_info(
+        f"Goes on with the steps of {layout.step} samples that the run began with: {trainer.accumulate_grad_batches} "
+        f"batches of {layout.at_once // trainer.world_size} on {trainer.world_size} device(s) make one."
+    )
 
 
 def position(trainer: Trainer) -> tuple[int, int]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 import numpy as np
@@ -22,7 +22,7 @@ PROBED = 5
 TOLERANCE = 0.05
 
 
-def checked_option(option: Option) -> Option:
+def check_option(option: Option) -> None:
     """Refuses an option that is no voxel size.
 
     Raises:
@@ -31,12 +31,11 @@ def checked_option(option: Option) -> Option:
     if isinstance(option, str):
         if option not in ("auto", "own"):
             raise CinemaError(f"spacing is '{option}'; it is auto, own, or mm by view such as {{sax: [1, 1, 10]}}.")
-        return option
+        return
     for view, size in option.items():
         dims = get_view(view).dims
         if len(size) != dims or not all(np.isfinite(value) and value > 0 for value in size):
             raise CinemaError(f"spacing of {view} is {list(size)}; it needs {dims} voxel sizes in mm above 0.")
-    return option
 
 
 def wanted_spacing(
@@ -105,14 +104,12 @@ def unlike(here: Mapping[str, Any], trained_at: Mapping[str, Any]) -> str:
     return ""
 
 
-def check_spacing(
-    cohort: Cohort, here: Callable[[], Spacing], trained_at: Mapping[str, Any] | None, option: Option
-) -> None:
+def check_spacing(cohort: Cohort, here: Spacing, trained_at: Mapping[str, Any] | None, option: Option) -> None:
     """Refuses images at another voxel size than the network was trained at: its volumes would look right and be wrong.
 
     Args:
         cohort: The cohort.
-        here: Gives the voxel size of its images.
+        here: The voxel size of its images.
         trained_at: Of those that the network was trained on, empty where it is not known; None before training.
         option: What the user says; what was asked for is only said.
 
@@ -128,13 +125,13 @@ def check_spacing(
     if trained_at is None:
         return
     if not trained_at and plain and option == "auto":
-        sizes = ", ".join(f"{get_view(view).display} {in_words(size)}" for view, size in here().items() if size)
+        sizes = ", ".join(f"{get_view(view).display} {in_words(size)}" for view, size in here.items() if size)
         warnings.warn(
             "The weights do not say at what voxel size their network was trained; the scans of "
             f"{cohort.source} are brought to {sizes} mm: set data.spacing if that is not it.",
             stacklevel=4,
         )
-    what = unlike(here(), trained_at) if trained_at else ""
+    what = unlike(here, trained_at) if trained_at else ""
     if what and option != "auto":
         warnings.warn(f"{cohort.source} has {what}; it is used all the same, as data.spacing says.", stacklevel=4)
     elif what:

@@ -7,11 +7,11 @@ import warnings
 
 import numpy as np
 
-from cinema_lightning.data.table import SPLITS, Cohort
+from cinema_lightning.data.table import SPLITS, Cohort, Split
 from cinema_lightning.errors import CinemaError
 
 
-def split_rows(cohort: Cohort, val_fraction: float, seed: int, test_fraction: float = 0.0) -> dict[str, np.ndarray]:
+def split_rows(cohort: Cohort, val_fraction: float, seed: int, test_fraction: float = 0.0) -> dict[Split, np.ndarray]:
     """Splits a cohort by subject, so that all studies of a person are on one side.
 
     Where the table's split column names both train and val rows, it is followed, and rows without a split are left

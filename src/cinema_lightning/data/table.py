@@ -11,7 +11,7 @@ import warnings
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import numpy as np
 
@@ -29,7 +29,8 @@ if TYPE_CHECKING:
     import pandas as pd
 
 TABLE = "cohort.csv"
-SPLITS = ("train", "val", "test")
+Split = Literal["train", "val", "test"]
+SPLITS: tuple[Split, ...] = ("train", "val", "test")
 GET_DATA = "prepare the data with `cinema prepare`, or make some with `cinema phantom --out DIR`, and give that folder"
 # Bit of each view in a study's mask of views.
 VIEW_BITS = {name: 1 << bit for bit, name in enumerate(VIEWS)}
