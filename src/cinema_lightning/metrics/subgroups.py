@@ -20,9 +20,6 @@ from cinema_lightning.metrics.bootstrap import (
 )
 from cinema_lightning.metrics.weighted import Statistic, column, complete, mean, to_numpy
 
-AGE_EDGES = (45.0, 55.0, 65.0, 75.0)
-# WHO: underweight, normal, overweight, obese.
-BMI_EDGES = (18.5, 25.0, 30.0)
 SMALL_GROUP = 20
 
 
@@ -71,16 +68,6 @@ def band(values: Any, edges: Sequence[float]) -> np.ndarray:
     numbers = column(values)
     places = np.searchsorted(np.asarray(edges), numbers, side="right")
     return np.where(np.isfinite(numbers), np.asarray(names)[np.minimum(places, len(edges))], "")
-
-
-def age_band(age: Any) -> np.ndarray:
-    """Age bands of ten years from 45 to 75."""
-    return band(age, AGE_EDGES)
-
-
-def bmi_band(bmi: Any) -> np.ndarray:
-    """The WHO's bands of the body mass index."""
-    return band(bmi, BMI_EDGES)
 
 
 def subgroups(
