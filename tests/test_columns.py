@@ -74,7 +74,7 @@ def test_verify_and_describe_know_a_plug_ins_column(plugged, tmp_path, capsys):
 def test_the_report_shows_results_by_a_plug_ins_column(plugged, tmp_path):
     rng = np.random.default_rng(0)
     true = rng.uniform(30, 70, 40)
-    strain = np.r_[np.full(20, -25.0), np.full(20, -10.0)]
+    strain = np.r_[np.full(20, -25.0), np.full(10, -17.0), np.full(10, -10.0)]
     error = np.where(strain < -20, 2.0, 6.0)
     folder = tmp_path / "cells" / "ef" / "cinema" / "f100" / "s0" / "test" / "ef"
     folder.mkdir(parents=True)
@@ -87,6 +87,7 @@ def test_the_report_shows_results_by_a_plug_ins_column(plugged, tmp_path):
     found = pd.read_csv(out / "fairness.csv").query("figure == 'mae'").set_index(["factor", "group"])["value"]
     assert found["strain", "<-20"] == pytest.approx(2)
     assert found["strain", ">=-15"] == pytest.approx(6)
+    assert list(found.index)[:3] == [("strain", "<-20"), ("strain", "-20 to -15"), ("strain", ">=-15")]
     assert set(found.index.get_level_values("factor")) == {"strain"}
     assert "Global strain, %" in (out / "report.html").read_text(encoding="utf-8")
 

@@ -91,22 +91,23 @@ def body_mass_index(height: float, weight: float) -> float | None:
     return weight / height**2 if weight else None
 
 
-# Underweight, normal, overweight, obese.
-WHO = (18.5, 25, 30)
 stroke_volume = operator.sub
 """EDV less ESV, ml, of numbers or arrays."""
 
 
 def _function(side: str) -> tuple[Column, ...]:
     """Volumes of a ventricle and what follows from them."""
-    name, display, volumes = side.lower(), side.upper(), (f"{side}_edv", f"{side}_esv")
+    name, volumes = side.upper(), (f"{side}_edv", f"{side}_esv")
     options: dict[str, Any] = {"measured": "segmentation"}
     return (
-        Column(f"{name}_edv", f"{display}EDV", "ml", range=(10, 700), **options),
-        Column(f"{name}_esv", f"{display}ESV", "ml", **options),
-        Column(f"{name}_sv", f"{display}SV", "ml", sources=volumes, formula=stroke_volume, **options),
-        Column(f"{name}_ef", f"{display}EF", "%", range=(0, 95), sources=volumes, formula=ejection_fraction, **options),
+        Column(volumes[0], f"{name}EDV", "ml", range=(10, 700), **options),
+        Column(volumes[1], f"{name}ESV", "ml", **options),
+        Column(f"{side}_sv", f"{name}SV", "ml", sources=volumes, formula=stroke_volume, **options),
+        Column(f"{side}_ef", f"{name}EF", "%", range=(0, 95), sources=volumes, formula=ejection_fraction, **options),
     )
+
+
+BMI: dict[str, Any] = {"sources": ("height", "weight"), "formula": body_mass_index}
 
 
 def _own(name: str, **options: Any) -> Column:
@@ -129,15 +130,7 @@ COHORT = (
     Column("height", unit="m", range=(0.5, 2.5)),
     Column("weight", unit="kg", range=(3, 350)),
     # The WHO's bands: underweight, normal, overweight, obese.
-    Column(
-        "bmi",
-        "BMI",
-        "kg/m2",
-        range=(8, 90),
-        bands=(18.5, 25, 30),
-        sources=("height", "weight"),
-        formula=body_mass_index,
-    ),
+    Column("bmi", "BMI", "kg/m2", range=(8, 90), bands=(18.5, 25, 30), **BMI),
     Column("pathology", kind="class"),
     Column("vendor", kind="class", bands=()),
     Column("centre", kind="class", bands=()),

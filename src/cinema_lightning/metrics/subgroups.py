@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -64,7 +65,8 @@ def band(values: Any, edges: Sequence[float]) -> np.ndarray:
         (N,) texts such as ``<45``, ``45-55`` (45 and above, below 55) and ``>=75``; empty where unknown.
     """
     marks = [f"{edge:g}" for edge in edges]
-    names = [f"<{marks[0]}", *(f"{low}-{high}" for low, high in pairwise(marks)), f">={marks[-1]}"]
+    to = "-" if edges[0] >= 0 else " to "
+    names = [f"<{marks[0]}", *(f"{low}{to}{high}" for low, high in pairwise(marks)), f">={marks[-1]}"]
     numbers = column(values)
     places = np.searchsorted(np.asarray(edges), numbers, side="right")
     return np.where(np.isfinite(numbers), np.asarray(names)[np.minimum(places, len(edges))], "")
@@ -129,7 +131,7 @@ def _sorted(names: np.ndarray) -> list[str]:
     """Bands in the order of their numbers, other names by alphabet."""
 
     def key(name: str) -> tuple[float, str]:
-        number = name.lstrip("<>=").split("-")[0]
+        number = re.sub(r"(?<=[\d.])(-| to ).*", "", name.lstrip("<>="))
         try:
             return (float(number) - (0.5 if name.startswith("<") else 0.0), name)
         except ValueError:
