@@ -36,7 +36,7 @@ class Registry(Generic[T]):
 
     def add(self, name: str, item: T) -> T:
         """Registers ``item`` under ``name``; registering another thing under a taken name is an error."""
-        if self._items.get(name, item) is not item:
+        if self._items.get(name, item) != item:
             raise CinemaError(f"Two {self.kind}s are called '{name}'; rename one of them.")
         self._items[name] = item
         return item
@@ -66,6 +66,11 @@ class Registry(Generic[T]):
     def __iter__(self) -> Iterator[str]:
         self.load()
         return iter(sorted(self._items))
+
+    def values(self) -> list[T]:
+        """The things, in the order in which they were registered."""
+        self.load()
+        return list(self._items.values())
 
     def __contains__(self, name: object) -> bool:
         self.load()

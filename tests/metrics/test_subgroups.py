@@ -4,11 +4,12 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from cinema_lightning.columns import look_up
 from cinema_lightning.errors import CinemaError
 from cinema_lightning.metrics.agreement import mae
 from cinema_lightning.metrics.bootstrap import bootstrap
 from cinema_lightning.metrics.classification import auroc
-from cinema_lightning.metrics.subgroups import age_band, band, bmi_band, mean_by_group, subgroups
+from cinema_lightning.metrics.subgroups import band, mean_by_group, subgroups
 
 
 @pytest.fixture
@@ -17,8 +18,8 @@ def rng():
 
 
 def test_bands():
-    assert age_band([44.9, 45, 54.9, 75, np.nan]).tolist() == ["<45", "45-55", "45-55", ">=75", ""]
-    assert bmi_band([18.4, 18.5, 30]).tolist() == ["<18.5", "18.5-25", ">=30"]
+    assert band([44.9, 45, 54.9, 75, np.nan], look_up("age").bands).tolist() == ["<45", "45-55", "45-55", ">=75", ""]
+    assert band([18.4, 18.5, 30], look_up("bmi").bands).tolist() == ["<18.5", "18.5-25", ">=30"]
     assert band([1.0, 2.0], [2.0]).tolist() == ["<2", ">=2"]
 
 

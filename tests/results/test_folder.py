@@ -9,11 +9,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from cinema_lightning.columns import look_up
 from cinema_lightning.errors import CinemaError
 from cinema_lightning.metrics.function_tables import long_axis_table, ventricular_table
 from cinema_lightning.results import pictures_agreement
 from cinema_lightning.results.folder import finish, read_results, read_table
-from cinema_lightning.results.headline import QUANTITIES
 
 PICTURES = {
     "segmentation": {"dice", "hd95", "lv_ef", "rv_ef", "lv_edv", "lv_esv", "rv_edv", "rv_esv", "lv_mass"},
@@ -105,8 +105,8 @@ def test_cells_that_say_nothing_are_missing(write):
 @pytest.fixture
 def few_quantities(monkeypatch):
     """One picture per kind of quantity: the others are drawn alike and take the time of the tests."""
-    chosen = {name: QUANTITIES[name] for name in ("lv_ef", "lv_edv", "mapse")}
-    monkeypatch.setattr(pictures_agreement, "QUANTITIES", chosen)
+    chosen = [look_up(name) for name in ("lv_ef", "lv_edv", "mapse")]
+    monkeypatch.setattr(pictures_agreement, "quantities", lambda: chosen)
 
 
 @pytest.mark.parametrize("kind", PICTURES)

@@ -26,6 +26,7 @@ from cinema_lightning.data.sampler import ViewGroupSampler
 from cinema_lightning.data.spacing import Option, check_spacing
 from cinema_lightning.data.table import Cohort, Split
 from cinema_lightning.data.transforms import PLAN, Fit, PretrainAugment
+from cinema_lightning.errors import CinemaError
 from cinema_lightning.imaging.nifti import Geometry
 from cinema_lightning.views import VIEWS
 

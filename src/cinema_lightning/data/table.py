@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import numpy as np
 
+from cinema_lightning.columns import look_up, texts
 from cinema_lightning.data import nifti
 from cinema_lightning.data.store import Series, SeriesInfo, open_series, series_path
 from cinema_lightning.errors import CinemaError
@@ -34,12 +35,6 @@ SPLITS: tuple[Split, ...] = ("train", "val", "test")
 GET_DATA = "prepare the data with `cinema prepare`, or make some with `cinema phantom --out DIR`, and give that folder"
 # Bit of each view in a study's mask of views.
 VIEW_BITS = {name: 1 << bit for bit, name in enumerate(VIEWS)}
-# Columns that say nothing about the person or the scan.
-HOUSEKEEPING = (
-    *("id", "subject", "split", "views", "n_frames", "n_slices", "ed_frame", "es_frame"),
-    *("n_slices_read", "n_slices_left_out", "n_slices_filled", "crop_centre"),
-)
-_TEXT = ("id", "subject", "split", "views", "sex", "pathology", "vendor", "centre")
 
 
 class SeriesLike(Protocol):
@@ -156,7 +151,7 @@ class Cohort:
         known = [
             str(other)
             for other in self.table
-            if other not in HOUSEKEEPING and not str(other).startswith("orig_") and self.table[other].notna().any()
+            if not look_up(str(other)).housekeeping and self.table[other].notna().any()
         ]
         what = f"the column '{column}' is empty" if column in self.table else f"there is no column '{column}'"
         raise CinemaError(
@@ -221,7 +216,7 @@ def write_cohort(root: str | Path, rows: Iterable[Mapping[str, Any]]) -> Path:
 def _read_table(path: Path) -> Cohort:
     if path.stat().st_size == 0:
         raise CinemaError(f"{path} is empty: {GET_DATA}.")
-    table = read_cells(path, _TEXT)
+    table = read_cells(path, texts())
     missing = [column for column in ("id", "views") if column not in table]
     if missing:
         raise CinemaError(f"{path} has no column '{missing[0]}'; prepare the data again or add it.")

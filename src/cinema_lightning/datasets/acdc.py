@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar
 
+from cinema_lightning.columns import look_up
 from cinema_lightning.datasets.base import (
     CINE_LABELS,
     LV,
@@ -17,7 +18,7 @@ from cinema_lightning.datasets.base import (
     RawSeries,
     dataset,
 )
-from cinema_lightning.datasets.files import body_mass_index, find_folder, metres, number, tidy, whole
+from cinema_lightning.datasets.files import find_folder, metres, number, tidy, whole
 from cinema_lightning.errors import CinemaError
 from cinema_lightning.imaging.nifti import read_volume
 from cinema_lightning.listing import list_paths
@@ -87,8 +88,8 @@ def _case(folder: Path, split: str) -> CaseRef:
         "pathology": info["Group"],
         "height": height,
         "weight": tidy(weight),
-        "bmi": body_mass_index(height, weight),
     }
+    fields["bmi"] = look_up("bmi").of(fields)
     return CaseRef(folder.name, folder.name, split, (folder,), fields, args)
 
 

@@ -10,6 +10,7 @@ from typing import Any, ClassVar, Literal
 
 import numpy as np
 
+from cinema_lightning.columns import Column, declare
 from cinema_lightning.errors import CinemaError
 from cinema_lightning.imaging.alignment import Place, Volume
 from cinema_lightning.imaging.nifti import Geometry
@@ -120,7 +121,7 @@ class Dataset(ABC):
         grey_levels: "percentiles" clips and scales each frame; "as read" stores the reader's uint8 as it is.
         classes: Column -> its classes in the order of the network's outputs; rows with another value are left out.
         regression: Columns that are regressed.
-        columns: Columns of the table beside the common ones.
+        columns: Columns of the table beside the common ones; of a name alone nothing is known.
         measures: What is computed from the label maps: ventricular volumes, class proportions, or nothing.
         ed_es_from_volumes: ED and ES are the first largest and smallest LV volume over all frames.
         split_by_view: Each view is split by itself.
@@ -142,13 +143,18 @@ class Dataset(ABC):
     grey_levels: ClassVar[Literal["percentiles", "as read"]] = "percentiles"
     classes: ClassVar[dict[str, tuple[str, ...]]] = {}
     regression: ClassVar[tuple[str, ...]] = ()
-    columns: ClassVar[tuple[str, ...]] = ()
+    columns: ClassVar[tuple[Column | str, ...]] = ()
     measures: ClassVar[Measure] = "none"
     ed_es_from_volumes: ClassVar[bool] = False
     split_by_view: ClassVar[bool] = False
     splits: ClassVar[str]
     nifti: ClassVar[bool] = False
     excluded: ClassVar[dict[str, str]] = {}
+
+    @property
+    def column_names(self) -> tuple[str, ...]:
+        """Names of its own columns."""
+        return tuple(column if isinstance(column, str) else column.name for column in self.columns)
 
     @abstractmethod
     def cases(self, raw: Path) -> list[CaseRef]:
@@ -222,6 +228,7 @@ class Dataset(ABC):
 
 
 def dataset(cls: type[Dataset]) -> type[Dataset]:
-    """Class decorator: registers one instance of the dataset under its ``name``."""
+    """Class decorator: registers one instance of the dataset under its ``name``, and its columns."""
+    declare(*(column for column in cls.columns if isinstance(column, Column)))
     DATASETS.add(cls.name, cls())
     return cls

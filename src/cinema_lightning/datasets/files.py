@@ -77,11 +77,6 @@ def metres(centimetres: Any) -> float | None:
     return value / 100 if value is not None and value > 0 else None
 
 
-def body_mass_index(height: float | None, weight: float | None) -> float | None:
-    """BMI in kg/m2 from metres and kilograms; None where one is missing."""
-    return weight / height**2 if height and weight else None
-
-
 def sex(text: Any) -> str | None:
     """M or F from M, F, male, female, any case; None otherwise."""
     letter = str(text).strip()[:1].upper()

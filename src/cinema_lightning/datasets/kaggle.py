@@ -7,6 +7,7 @@ from collections import Counter
 from pathlib import Path
 from typing import Any, ClassVar
 
+from cinema_lightning.columns import Column, look_up
 from cinema_lightning.datasets.base import CaseRef, Dataset, RawCase, dataset
 from cinema_lightning.datasets.dicom_study import StudyFiles, read_study
 from cinema_lightning.datasets.files import find_folder, number
@@ -35,7 +36,7 @@ class Kaggle(Dataset):
     views = ("sax", "lax_2c", "lax_4c")
     crop = "plane intersection"
     regression = ("lv_ef",)
-    columns = ("part",)
+    columns = (Column("part", kind="class"),)
     splits = "all is test; column 'part' keeps the competition's train, validate and test"
     excluded: ClassVar[dict[str, str]] = {"761": "left out: its images are all black"}
 
@@ -84,7 +85,7 @@ def _case(folder: Path, part: str, listed: dict[str, dict[str, float]] | None) -
     volumes = (listed or {}).get(folder.name, {})
     esv, edv = volumes.get("Systole"), volumes.get("Diastole")
     fields: dict[str, Any] = {"part": part, "lv_edv": edv, "lv_esv": esv}
-    fields["lv_ef"] = (edv - esv) / edv * 100 if edv and esv is not None else None
+    fields["lv_ef"] = look_up("lv_ef").of(fields)
     reason = f"there is no {TABLES[part]}, so" if listed is None else f"{TABLES[part]} does not list it:"
     warnings = () if volumes else (f"{reason} no volumes are known",)
     return CaseRef(folder.name, folder.name, "test", (folder / "study",), fields, warnings=warnings)

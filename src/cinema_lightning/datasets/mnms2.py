@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from cinema_lightning.columns import Column
 from cinema_lightning.datasets.base import (
     CINE_LABELS,
     LV,
@@ -47,7 +48,7 @@ class Mnms2(Dataset):
         "vendor": ("GE MEDICAL SYSTEMS", "Philips Medical Systems", "SIEMENS"),
     }
     regression = ("lv_ef", "rv_ef")
-    columns = ("scanner",)
+    columns = (Column("scanner", kind="class"),)
     measures = "volumes"
     nifti = True
     splits = "subjects 001-160 train, 161-200 val, 201-360 test"

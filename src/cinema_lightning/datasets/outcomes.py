@@ -7,6 +7,7 @@ from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
 
+from cinema_lightning.columns import COHORT, texts
 from cinema_lightning.datasets.files import sex, tidy
 from cinema_lightning.errors import CinemaError
 from cinema_lightning.tables import Notation, Table, decimal_marks, finite, open_table, plain_number
@@ -15,9 +16,8 @@ from cinema_lightning.tables import Notation, Table, decimal_marks, finite, open
 # f.eid, n_eid, ...
 PARTICIPANT = ("eid", "participantid", "participanteid", "feid", "neid", "xeid", "ukbeid", "ukbid")
 SEXES = {"0": "F", "1": "M"}
-TEXT_COLUMNS = ("sex", "pathology", "vendor", "centre")
 # What preparation itself says of a study.
-TAKEN = ("id", "subject", "split", "views")
+TAKEN = tuple(column.name for column in COHORT if column.housekeeping and column.kind != "number")
 SHOWN = 5
 # How R, Stata and pandas write that there is nothing.
 ABSENT = ("NA", "NaN", "nan", ".")
@@ -56,10 +56,11 @@ def read_outcomes(path: Path, wanted: Collection[str]) -> tuple[dict[str, dict[s
         elif eid:
             count += 1
             others += [eid] if len(others) < SHOWN else []
-    marks = _decimal_marks(table, names) if marked else {}
+    as_text = {*texts()}
+    marks = _decimal_marks(table, names, as_text) if marked else {}
     places = [(place, name) for place, name in enumerate(names) if name and place != key]
     rows = {
-        eid: {name: _cell(name, cells[place], marks.get(place)) for place, name in places}
+        eid: {name: _cell(name, cells[place], marks.get(place), as_text) for place, name in places}
         for eid, cells in found.items()
     }
     return rows, [f"{path.name}: {count} EIDs have no images, e.g. {', '.join(others)}"] if count else []
@@ -84,12 +85,12 @@ def _key(table: Table, names: Sequence[str]) -> int:
     return keys[0]
 
 
-def _decimal_marks(table: Table, names: Sequence[str]) -> dict[int, str]:
+def _decimal_marks(table: Table, names: Sequence[str], as_text: Collection[str]) -> dict[int, str]:
     """Decimal mark of each column that holds nothing but numbers, from all rows of the table."""
     notations = {
         place: Notation(f"{table.path}, column '{table.columns[place]}'")
         for place, name in enumerate(names)
-        if name not in (*TEXT_COLUMNS, "")
+        if name and name not in as_text
     }
     for _, cells in table.rows():
         for place, notation in notations.items():
@@ -98,10 +99,10 @@ def _decimal_marks(table: Table, names: Sequence[str]) -> dict[int, str]:
     return dict(zip(numeric, decimal_marks(list(numeric.values())), strict=True))
 
 
-def _cell(column: str, text: str, mark: str | None) -> Any:
+def _cell(column: str, text: str, mark: str | None, as_text: Collection[str]) -> Any:
     if column == "sex":
         return SEXES.get(text.removesuffix(".0")) or sex(text)
-    if text in ABSENT and column not in TEXT_COLUMNS:
+    if text in ABSENT and column not in as_text:
         return None
     value = tidy(finite(plain_number(text, mark) if mark else text))
-    return value if value is not None and column not in TEXT_COLUMNS else text or None
+    return value if value is not None and column not in as_text else text or None

@@ -13,8 +13,9 @@ from typing import Any
 
 import numpy as np
 
+from cinema_lightning.columns import look_up
 from cinema_lightning.datasets.base import LV, RV, CaseRef, Dataset, RawCase, RawSeries
-from cinema_lightning.datasets.files import body_mass_index, metres, number, sex, tidy, whole
+from cinema_lightning.datasets.files import metres, number, sex, tidy, whole
 from cinema_lightning.errors import CinemaError
 from cinema_lightning.files import natural_key
 from cinema_lightning.imaging.alignment import Volume, one_series
@@ -182,7 +183,7 @@ class PublishedLayout(Dataset):
         if where != split and any((folder.parent.parent / other).is_dir() for other in SPLITS if other != split):
             return CaseRef(name, name, split, (folder,), problem=f"it lies in {split}, but {table.name} lists it")
         try:
-            fields, claims = _fields(row, self.columns, self.name in STILLS), _claims(row, table)
+            fields, claims = _fields(row, self.column_names, self.name in STILLS), _claims(row, table)
         except CinemaError as error:
             return CaseRef(name, name, where, (folder,), problem=str(error))
         return CaseRef(name, name, where, (folder,), fields, claims)
@@ -226,7 +227,7 @@ def _fields(row: Mapping[str, str], columns: tuple[str, ...], ef_is_measured: bo
     if "height" in named:
         height = number(named["height"])
         fields["height"] = metres(height) if height is not None and height > TALLEST else height
-        fields["bmi"] = number(named.get("bmi")) or body_mass_index(fields["height"], number(named.get("weight")))
+        fields["bmi"] = number(named.get("bmi")) or look_up("bmi").of(fields | {"weight": number(named.get("weight"))})
     if ef_is_measured:
         fields["lv_ef"] = tidy(number(named.get("ef")))
     return fields

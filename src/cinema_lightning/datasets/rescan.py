@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from cinema_lightning.columns import Column, look_up
 from cinema_lightning.datasets.base import (
     CINE_LABELS,
     LV,
@@ -46,7 +47,11 @@ class Rescan(Dataset):
     label_map: ClassVar[dict[int, int]] = {0: 0, 1: LV, 2: MYOCARDIUM, 3: RV}
     crop = "plane intersection"
     regression = ("lv_ef",)
-    columns = ("scan", "lv_edv_scan", "lv_esv_scan")
+    columns = (
+        Column("scan", kind="class"),
+        Column("lv_edv_scan", "LVEDV of the scan", "ml"),
+        Column("lv_esv_scan", "LVESV of the scan", "ml"),
+    )
     measures = "volumes"
     ed_es_from_volumes = True
     splits = "of each group of pickle/train the first validates; pickle/test and the scan-rescan pairs are test"
@@ -110,10 +115,10 @@ def _pairs(folder: Path) -> list[CaseRef]:
                 "scan": scan,
                 "lv_edv": edv,
                 "lv_esv": esv,
-                "lv_ef": (edv - esv) / edv * 100 if edv and esv is not None else None,
                 "lv_edv_scan": volumes[f"EDV_{scan}"],
                 "lv_esv_scan": volumes[f"ESV_{scan}"],
             }
+            fields["lv_ef"] = look_up("lv_ef").of(fields)
             subject = f"scan_{index:02d}"
             source = folder / name
             problem = None if source.is_dir() else f"labels.csv lists it, but {source} is missing"

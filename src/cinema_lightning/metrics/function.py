@@ -7,8 +7,9 @@ from typing import Any
 
 import numpy as np
 
+from cinema_lightning import columns
 from cinema_lightning.errors import CinemaError
-from cinema_lightning.metrics.weighted import column, divide, to_numpy
+from cinema_lightning.metrics.weighted import column, to_numpy
 
 # Density of myocardium, g/ml (SCMR's recommendations, Schulz-Menger et al., JCMR 2020).
 MYOCARDIAL_DENSITY = 1.05
@@ -47,7 +48,7 @@ def ejection_fraction(edv: Any, esv: Any, *, limit: bool = True) -> np.ndarray:
     """
     diastole, systole = (np.asarray(to_numpy(value), dtype=np.float64) for value in (edv, esv))
     known = np.isfinite(diastole) & np.isfinite(systole) & (diastole > 0)
-    ef = np.where(known, divide(diastole - systole, np.where(known, diastole, 0.0)) * 100, np.nan)
+    ef = columns.ejection_fraction(np.where(known, diastole, np.nan), systole)
     return np.clip(ef, 0.0, 100.0) if limit else ef
 
 
@@ -107,7 +108,7 @@ def ventricular_function(volumes: Mapping[str, Any], ed: int | None = None, es: 
         if name in volumes:
             curve = column(volumes[name])
             edv, esv = float(curve[ed]), float(curve[es])
-            out |= {f"{name}_edv": edv, f"{name}_esv": esv, f"{name}_sv": edv - esv}
+            out |= {f"{name}_edv": edv, f"{name}_esv": esv, f"{name}_sv": columns.stroke_volume(edv, esv)}
             out[f"{name}_ef"] = float(ejection_fraction(edv, esv))
     if "myocardium" in volumes:
         out["lv_mass"] = float(myocardial_mass(column(volumes["myocardium"])[ed]))

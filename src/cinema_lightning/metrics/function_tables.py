@@ -8,14 +8,15 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from cinema_lightning.columns import CASE, is_measured, quantities, stroke_volume
 from cinema_lightning.metrics.function import ejection_fraction, myocardial_mass, ventricular_function
 from cinema_lightning.metrics.landmarks import long_axis_shortening, plane_excursion
 
 VENTRICLES = ("lv", "rv")
-MEASURED = ("lv_edv", "lv_esv", "lv_sv", "lv_ef", "rv_edv", "rv_esv", "rv_sv", "rv_ef", "lv_mass")
 MITRAL = (("mitral_anterior", "mitral_inferior"), ("mitral_septal", "mitral_lateral"), ("hinge_1", "hinge_2"))
 """Pairs of hinge points of the mitral valve, by dataset."""
 ED, ES = "ED", "ES"
+OF_CASES = (*CASE, "subject", "phase", "spacing_x", "spacing_y")
 
 
 def ventricular_table(cases: pd.DataFrame, facts: Mapping[str, Any]) -> pd.DataFrame:
@@ -38,7 +39,7 @@ def ventricular_table(cases: pd.DataFrame, facts: Mapping[str, Any]) -> pd.DataF
     if not len(stacks) or "lv_volume_pred" not in stacks:
         return pd.DataFrame()
     table = pd.DataFrame([_study(str(study), part) for study, part in stacks.groupby("id", sort=False)])
-    predicted = table[[f"{name}_pred" for name in MEASURED]]
+    predicted = table[[f"{column.name}_pred" for column in quantities("segmentation")]]
     return table if predicted.notna().any(axis=None) else pd.DataFrame()
 
 
@@ -50,7 +51,7 @@ def _study(study: str, part: pd.DataFrame) -> dict[str, Any]:
     truth = _truth(part, true)
     row: dict[str, Any] = {"id": study, "subject": part["subject"].iloc[0] if "subject" in part else study}
     frames = part["frame"].tolist() if "frame" in part else list(range(len(part)))
-    for name in MEASURED:
+    for name in (column.name for column in quantities("segmentation")):
         row[f"{name}_true"] = truth.get(name, np.nan)
         row[f"{name}_pred"] = predicted.get(name, np.nan)
     for key in ("ed_frame", "es_frame"):
@@ -96,7 +97,7 @@ def _truth(part: pd.DataFrame, labelled: dict[str, float]) -> dict[str, float]:
             out |= {key: labelled[key] for key in keys if key in labelled}
             continue
         edv, esv = own[f"{name}_edv"], own[f"{name}_esv"]
-        made = {f"{name}_sv": edv - esv, f"{name}_ef": float(ejection_fraction(edv, esv))}
+        made = {f"{name}_sv": stroke_volume(edv, esv), f"{name}_ef": float(ejection_fraction(edv, esv))}
         out |= own | {key: value for key, value in made.items() if not np.isfinite(own[key])}
         out[f"{name}_ef"] = float(np.clip(out[f"{name}_ef"], 0, 100))
     mass = labelled.get("lv_mass", np.nan)
@@ -113,17 +114,9 @@ def _cell(part: pd.DataFrame, name: str) -> float:
 def _person(part: pd.DataFrame, taken: Mapping[str, Any]) -> dict[str, Any]:
     """Columns that say something of the person rather than of a case: those after the metrics."""
     first = part.iloc[0]
-    own = [name for name in part.columns if not _is_metric(str(name)) and name not in taken and name not in MEASURED]
-    return {str(name): first[name] for name in own}
-
-
-def _is_metric(name: str) -> bool:
-    ends = ("_dice", "_iou", "_hd95", "_stability", "_true", "_pred", "_distance_px", "_distance_mm")
-    return (
-        name in ("id", "frame", "view", "subject", "phase", "spacing_x", "spacing_y")
-        or name.endswith(ends)
-        or (name.startswith("mean_"))
-    )
+    others = {*OF_CASES, *(column.name for column in quantities("segmentation")), *taken}
+    own = [name for name in map(str, part.columns) if not is_measured(name) and name not in others]
+    return {name: first[name] for name in own}
 
 
 def long_axis_table(cases: pd.DataFrame, facts: Mapping[str, Any]) -> pd.DataFrame:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -20,9 +21,6 @@ from cinema_lightning.metrics.bootstrap import (
 )
 from cinema_lightning.metrics.weighted import Statistic, column, complete, mean, to_numpy
 
-AGE_EDGES = (45.0, 55.0, 65.0, 75.0)
-# WHO: underweight, normal, overweight, obese.
-BMI_EDGES = (18.5, 25.0, 30.0)
 SMALL_GROUP = 20
 
 
@@ -67,20 +65,11 @@ def band(values: Any, edges: Sequence[float]) -> np.ndarray:
         (N,) texts such as ``<45``, ``45-55`` (45 and above, below 55) and ``>=75``; empty where unknown.
     """
     marks = [f"{edge:g}" for edge in edges]
-    names = [f"<{marks[0]}", *(f"{low}-{high}" for low, high in pairwise(marks)), f">={marks[-1]}"]
+    to = "-" if edges[0] >= 0 else " to "
+    names = [f"<{marks[0]}", *(f"{low}{to}{high}" for low, high in pairwise(marks)), f">={marks[-1]}"]
     numbers = column(values)
     places = np.searchsorted(np.asarray(edges), numbers, side="right")
     return np.where(np.isfinite(numbers), np.asarray(names)[np.minimum(places, len(edges))], "")
-
-
-def age_band(age: Any) -> np.ndarray:
-    """Age bands of ten years from 45 to 75."""
-    return band(age, AGE_EDGES)
-
-
-def bmi_band(bmi: Any) -> np.ndarray:
-    """The WHO's bands of the body mass index."""
-    return band(bmi, BMI_EDGES)
 
 
 def subgroups(
@@ -142,7 +131,7 @@ def _sorted(names: np.ndarray) -> list[str]:
     """Bands in the order of their numbers, other names by alphabet."""
 
     def key(name: str) -> tuple[float, str]:
-        number = name.lstrip("<>=").split("-")[0]
+        number = re.sub(r"(?<=[\d.])(-| to ).*", "", name.lstrip("<>="))
         try:
             return (float(number) - (0.5 if name.startswith("<") else 0.0), name)
         except ValueError:

@@ -92,7 +92,7 @@ def prepare(
             return 128 + stop.signal
         failures = sorted(outcome.problem for outcome in outcomes_by_id.values() if outcome.problem is not None)
         ready = [case for case in mine if case.id in outcomes_by_id and outcomes_by_id[case.id].status != "failed"]
-        rows, landmarks, warnings = collect(out, ready, reader.columns)
+        rows, landmarks, warnings = collect(out, ready, reader.column_names)
         if part is None or part.index == 1:
             warnings += notes
         write_tables(out, rows, landmarks, failures, sorted(warnings), label)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from cinema_lightning import columns
 from cinema_lightning.data.store import Series, open_series, series_path
 from cinema_lightning.data.table import SPLITS, Cohort, read_cohort
 from cinema_lightning.datasets.base import DATASETS, Dataset
@@ -25,11 +26,6 @@ if TYPE_CHECKING:
 
 STATISTICS, SHEET = "description.csv", "contact_sheet.png"
 COLUMNS = ("split", "column", "value", "n", "mean", "sd", "min", "max")
-CONTINUOUS = (
-    *("age", "height", "weight", "bmi", "lv_edv", "lv_esv", "lv_ef", "rv_edv", "rv_esv", "rv_ef", "lv_mass"),
-    *("n_frames", "n_slices", *(f"orig_{view}_spacing_{axis}" for view in VIEWS for axis in "xyz"), "time"),
-)
-CATEGORICAL = ("sex", "pathology", "vendor", "centre", "field_strength", "event", "views")
 COLOURS = ("tab:red", "tab:green", "tab:cyan", "tab:orange", "tab:purple")
 
 
@@ -72,21 +68,22 @@ def statistics(table: pd.DataFrame) -> list[tuple[Any, ...]]:
         table: The cohort table.
 
     Returns:
-        Rows (split, column, value, n, mean, sd, min, max): one per continuous column with n, mean, SD (n - 1) and
-        range, one per value of each categorical column with its count; ``studies`` and ``subjects`` come first.
+        Rows (split, column, value, n, mean, sd, min, max): one per column of numbers with n, mean, SD (n - 1) and
+        range, one per value of each column of classes with its count; ``studies`` and ``subjects`` come first.
     """
     rows: list[tuple[Any, ...]] = []
+    known = [column for column in columns.COLUMNS.values() if column.name in table and column.described]
     for split in ("all", *SPLITS):
         part = table if split == "all" else table[table["split"] == split]
         if part.empty:
             continue
         for name, count in (("studies", len(part)), ("subjects", part["subject"].nunique())):
             rows.append((split, name, "", count, "", "", "", ""))
-        rows += [row for column in CONTINUOUS if column in part for row in _continuous(split, column, part[column])]
-        for column in CATEGORICAL:
-            if column in part:
-                counts = part[column].dropna().astype(str).value_counts().sort_index()
-                rows += [(split, column, value, int(count), "", "", "", "") for value, count in counts.items()]
+        numbers = [column.name for column in known if column.kind == "number"]
+        rows += [row for name in numbers for row in _continuous(split, name, part[name])]
+        for name in (column.name for column in known if column.kind in ("code", "class")):
+            counts = part[name].dropna().astype(str).value_counts().sort_index()
+            rows += [(split, name, value, int(count), "", "", "", "") for value, count in counts.items()]
     return rows
 
 

@@ -7,18 +7,14 @@ from typing import Any
 
 import numpy as np
 
+from cinema_lightning.columns import look_up
 from cinema_lightning.datasets.base import LV, MYOCARDIUM, RV
-from cinema_lightning.metrics.function import MYOCARDIAL_DENSITY
+from cinema_lightning.metrics.function import myocardial_mass
 
 
 def millilitres(label: np.ndarray, code: int, spacing: Sequence[float]) -> float:
     """Volume of one class: voxels times the voxel's volume, in ml."""
     return int(np.count_nonzero(label == code)) * float(np.prod(spacing)) / 1000
-
-
-def ejection_fraction(edv: float | None, esv: float | None) -> float | None:
-    """Ejection fraction in percent; None where a volume is missing or EDV is 0."""
-    return (edv - esv) / edv * 100 if edv and esv is not None else None
 
 
 def volumes(end_diastole: np.ndarray, end_systole: np.ndarray, spacing: Sequence[float]) -> dict[str, float | None]:
@@ -34,9 +30,10 @@ def volumes(end_diastole: np.ndarray, end_systole: np.ndarray, spacing: Sequence
     """
     out: dict[str, float | None] = {}
     for name, code in (("lv", LV), ("rv", RV)):
-        edv, esv = millilitres(end_diastole, code, spacing), millilitres(end_systole, code, spacing)
-        out |= {f"{name}_edv": edv, f"{name}_esv": esv, f"{name}_ef": ejection_fraction(edv, esv)}
-    out["lv_mass"] = millilitres(end_diastole, MYOCARDIUM, spacing) * MYOCARDIAL_DENSITY
+        maps = {f"{name}_edv": end_diastole, f"{name}_esv": end_systole}
+        out |= {column: millilitres(label, code, spacing) for column, label in maps.items()}
+        out[f"{name}_ef"] = look_up(f"{name}_ef").of(out)
+    out["lv_mass"] = float(myocardial_mass(millilitres(end_diastole, MYOCARDIUM, spacing)))
     return out
 
 

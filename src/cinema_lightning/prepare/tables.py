@@ -12,20 +12,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from cinema_lightning.columns import COHORT
 from cinema_lightning.data.table import TABLE, write_cohort
 from cinema_lightning.datasets.base import CaseRef
 from cinema_lightning.errors import CinemaError
 from cinema_lightning.prepare.failures import COLUMNS, Problem, write_rows
 from cinema_lightning.prepare.record import read_record
-from cinema_lightning.views import VIEWS
 
-ORDER = (
-    *("id", "subject", "split", "views", "n_frames", "n_slices", "ed_frame", "es_frame"),
-    *("n_slices_read", "n_slices_left_out", "n_slices_filled", "crop_centre"),
-    *(f"orig_{view}_spacing_{axis}" for view in VIEWS for axis in "xyz"),
-    *("lv_edv", "lv_esv", "lv_ef", "rv_edv", "rv_esv", "rv_ef", "lv_mass"),
-    *("age", "sex", "height", "weight", "bmi", "pathology", "vendor", "centre", "field_strength", "time", "event"),
-)
 LANDMARKS = ("id", "view", "frame", "landmark", "x", "y")
 Rows = list[dict[str, str]]
 
@@ -40,7 +33,8 @@ def text(cell: Any) -> str:
 def ordered(names: Iterable[str]) -> list[str]:
     """Columns in the table's order: the common ones first, then a dataset's own by name."""
     names = set(names)
-    return [name for name in ORDER if name in names] + sorted(names - set(ORDER))
+    common = [column.name for column in COHORT if column.name in names]
+    return common + sorted(names - set(common))
 
 
 def collect(out: Path, cases: Sequence[CaseRef], columns: Sequence[str]) -> tuple[Rows, Rows, list[Problem]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -11,6 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from cinema_lightning import __version__
+from cinema_lightning.columns import COLUMNS, Column
 from cinema_lightning.data.store import Series, open_series, series_path
 from cinema_lightning.data.table import SPLITS, TABLE
 from cinema_lightning.datasets.base import DATASETS, Dataset
@@ -29,19 +31,6 @@ from cinema_lightning.views import VIEWS
 
 REPORT = "verify.csv"
 SHOWN = 20
-# What a living adult's or child's heart can have; outside of it a cell is likelier a slip than a finding.
-RANGES = {
-    "age": (0.0, 120.0, "years"),
-    "height": (0.5, 2.5, "m"),
-    "weight": (3.0, 350.0, "kg"),
-    "bmi": (8.0, 90.0, "kg/m2"),
-    "lv_edv": (10.0, 700.0, "ml"),
-    "rv_edv": (10.0, 700.0, "ml"),
-    "lv_ef": (0.0, 95.0, "%"),
-    "rv_ef": (0.0, 95.0, "%"),
-    "lv_mass": (5.0, 600.0, "g"),
-    "time": (0.0, 40_000.0, "days"),
-}
 
 
 def verify(
@@ -183,8 +172,7 @@ def read_rows(root: Path) -> list[Row]:
     path = root / TABLE
     if not path.is_file():
         raise CinemaError(f"{path} is missing: run cinema prepare first.")
-    numbers = (*RANGES, *(f"{side}_{volume}" for side in ("lv", "rv") for volume in ("edv", "esv")))
-    rows: list[Row] = list(read_table(path, numbers=numbers))
+    rows: list[Row] = list(read_table(path, numbers=[column.name for column in COLUMNS.values() if column.is_clinical]))
     if not rows or "id" not in rows[0]:
         raise CinemaError(f"{path} has no rows with an id: run cinema prepare again.")
     return rows
@@ -315,17 +303,23 @@ def _check_clinical(row: Row) -> Iterator[Finding]:
         edv, esv = number(row.get(f"{side}_edv", "")), number(row.get(f"{side}_esv", ""))
         if edv is not None and esv is not None and edv < esv:
             yield Finding("error", name, "volumes", f"{side.upper()} EDV {edv:g} ml is less than ESV {esv:g} ml")
-    for column, (low, high, unit) in RANGES.items():
-        cell = row.get(column, "")
-        value = number(cell)
-        if cell and value is None:
-            yield Finding("error", name, "clinical", f"{column} is '{cell}', not a number")
-        elif value is not None and not low <= value <= high:
-            yield Finding("warning", name, "clinical", f"{column} is {value:g} {unit}, expected {low:g} to {high:g}")
-    if row.get("sex", "") not in ("", "M", "F"):
-        yield Finding("error", name, "clinical", f"sex is '{row['sex']}', not M or F")
-    if row.get("event", "") not in ("", "0", "1"):
-        yield Finding("error", name, "clinical", f"event is '{row['event']}', not 0 or 1")
+    for column in COLUMNS.values():
+        level, what = _what_is_wrong(column, row.get(column.name, ""))
+        if what:
+            yield Finding(level, name, "clinical", f"{column.name} is {what}")
+
+
+def _what_is_wrong(column: Column, cell: str) -> tuple[str, str]:
+    """Level of a finding and what the cell is, empty where it can be."""
+    if cell and column.values and cell not in column.values:
+        return "error", f"'{cell}', not {' or '.join(column.values)}"
+    if not cell or not column.is_clinical:
+        return "", ""
+    value, (low, high) = number(cell), column.range or (-math.inf, math.inf)
+    if value is None:
+        return "error", f"'{cell}', not a number"
+    found = f"{value:g} {column.unit}".strip()
+    return ("", "") if low <= value <= high else ("warning", f"{found}, expected {low:g} to {high:g}")
 
 
 def _print_classes(reader: Dataset, rows: Sequence[Row]) -> None:

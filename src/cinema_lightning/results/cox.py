@@ -7,12 +7,12 @@ from typing import Any
 
 import pandas as pd
 
+from cinema_lightning.columns import COVARIATES
 from cinema_lightning.errors import CinemaError
 from cinema_lightning.files import replacing
 from cinema_lightning.metrics.survival import CoxModel, cox_models
 from cinema_lightning.results.folder import Results
 
-CLINICAL = ("age", "sex", "bmi", "lv_ef")
 LEAST_KNOWN = 0.5
 """All models are on the subjects with every covariate, so one that most lack is left out."""
 
@@ -33,7 +33,7 @@ def write_cox(results: Results, path: Path, seed: int = 0) -> str | None:
     if train is None:
         path.unlink(missing_ok=True)
         return "there is no validation.csv to fit on"
-    clinical = [name for name in CLINICAL if min(_known(train, name), _known(test, name)) >= LEAST_KNOWN]
+    clinical = [name for name in COVARIATES if min(_known(train, name), _known(test, name)) >= LEAST_KNOWN]
     models = {"clinical": clinical, "image": ["risk"], "clinical and image": [*clinical, "risk"]}
     if not clinical:
         models = {"image": ["risk"]}

@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import json
 import math
-import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,13 +12,13 @@ from typing import Any
 
 import pandas as pd
 
+from cinema_lightning.columns import CASE, is_measured
 from cinema_lightning.errors import CinemaError
 from cinema_lightning.files import replacing
 
 TEXT = ("id", "subject", "view", "phase")
 UNKNOWN = ("", "NA", "N/A", "NaN", "nan", "None", "null")
 """Cells outside of names that say nothing."""
-_NUMERIC = re.compile(r".*_(dice|iou|hd95|stability|true|pred|px|mm)|prob_.*|frame")
 KINDS = ("segmentation", "classification", "regression", "landmarks", "survival")
 
 
@@ -171,7 +170,7 @@ def check_cases(table: pd.DataFrame, facts: Mapping[str, Any], path: Path) -> No
         if name not in table.columns:
             raise CinemaError(f"{path} has no column '{name}', which {kind} needs.")
     check_numbers(table, path, () if kind == "classification" else needed)
-    keys = [name for name in ("id", "frame", "view") if name in table.columns]
+    keys = [name for name in CASE if name in table.columns]
     _refuse(table.duplicated(keys), path, lambda row: f"the case {table['id'].iloc[row]} stands there a second time")
     if kind == "classification":
         names = table["true"]
@@ -197,7 +196,7 @@ def check_numbers(table: pd.DataFrame, path: Path, also: Sequence[str] = ()) -> 
         CinemaError: Names the file, row and column.
     """
     for name in (str(name) for name in table.columns):
-        if (_NUMERIC.fullmatch(name) or name in also) and not pd.api.types.is_numeric_dtype(table[name]):
+        if (is_measured(name) or name in ("frame", *also)) and not pd.api.types.is_numeric_dtype(table[name]):
             wrong = pd.to_numeric(table[name], errors="coerce").isna() & table[name].notna()
             _refuse_cells(wrong, table[name], path, "a number")
 

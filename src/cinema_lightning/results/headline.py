@@ -10,6 +10,7 @@ from typing import Any, Literal
 import numpy as np
 import pandas as pd
 
+from cinema_lightning.columns import Column, look_up, quantities
 from cinema_lightning.errors import CinemaError
 from cinema_lightning.metrics import agreement, classification
 from cinema_lightning.metrics.censoring import auc_at
@@ -19,22 +20,6 @@ from cinema_lightning.metrics.weighted import Statistic, complete, mean
 
 Facts = Mapping[str, Any]
 Columns = Callable[[pd.DataFrame, Facts], tuple[np.ndarray, ...] | None]
-
-QUANTITIES: dict[str, tuple[str, str]] = {
-    "lv_ef": ("LVEF", "%"),
-    "rv_ef": ("RVEF", "%"),
-    "lv_edv": ("LVEDV", "ml"),
-    "lv_esv": ("LVESV", "ml"),
-    "lv_sv": ("LVSV", "ml"),
-    "rv_edv": ("RVEDV", "ml"),
-    "rv_esv": ("RVESV", "ml"),
-    "rv_sv": ("RVSV", "ml"),
-    "lv_mass": ("LV mass", "g"),
-    "mapse": ("MAPSE", "mm"),
-    "tapse": ("TAPSE", "mm"),
-    "long_axis_shortening": ("Long-axis shortening", "%"),
-}
-"""Quantity of function.csv -> name and unit."""
 
 
 @dataclass(frozen=True)
@@ -174,15 +159,19 @@ def percent_variation(first: Any, second: Any, *, weights: Any = None) -> Any:
     return 100 * agreement.coefficient_of_variation(first, second, weights=weights)
 
 
+def mean_error(column: Column) -> Headline:
+    """Mean absolute error of a quantity of function.csv."""
+    pair = numbers(f"{column.name}_pred", f"{column.name}_true")
+    name, display = f"{column.name}_mae", f"{column.display} MAE"
+    return Headline(name, display, column.unit, False, "function", agreement.mae, pair)
+
+
 def _segmentation(facts: Facts) -> list[Headline]:
     found = [
         Headline("mean_dice", "Dice", "", True, "cases", mean, numbers("mean_dice")),
         Headline("mean_hd95", "HD95", "mm", False, "cases", mean, numbers("mean_hd95")),
     ]
-    for name in ("lv_ef", "rv_ef", "lv_edv", "lv_esv", "lv_mass"):
-        display, unit = QUANTITIES[name]
-        pair = numbers(f"{name}_pred", f"{name}_true")
-        found.append(Headline(f"{name}_mae", f"{display} MAE", unit, False, "function", agreement.mae, pair))
+    found += [mean_error(look_up(name)) for name in ("lv_ef", "rv_ef", "lv_edv", "lv_esv", "lv_mass")]
     for name, statistic in (("accuracy", classification.accuracy), ("mcc", classification.mcc)):
         display = f"EF class {name if name == 'accuracy' else 'MCC'}"
         found.append(Headline(f"ef_class_{name}", display, "", True, "function", statistic, _ef_classes))
@@ -229,11 +218,7 @@ def _regression(facts: Facts) -> list[Headline]:
 def _landmarks(facts: Facts) -> list[Headline]:
     unit = "mm" if facts.get("spacing_known", True) else "px"
     found = [Headline("mean_distance", "Distance", unit, False, "cases", mean, numbers(f"mean_distance_{unit}"))]
-    for name in ("mapse", "tapse", "long_axis_shortening"):
-        display, measure = QUANTITIES[name]
-        pair = numbers(f"{name}_pred", f"{name}_true")
-        found.append(Headline(f"{name}_mae", f"{display} MAE", measure, False, "function", agreement.mae, pair))
-    return found
+    return found + [mean_error(column) for column in quantities("landmarks")]
 
 
 def horizon_of(table: pd.DataFrame) -> float | None:

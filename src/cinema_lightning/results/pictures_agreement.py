@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
+from cinema_lightning.columns import look_up, quantities
 from cinema_lightning.results.figures import (
     BLUE,
     GREY,
@@ -19,7 +20,7 @@ from cinema_lightning.results.figures import (
     numeric,
 )
 from cinema_lightning.results.folder import Results
-from cinema_lightning.results.headline import QUANTITIES, percent_variation, scan_pairs
+from cinema_lightning.results.headline import percent_variation, scan_pairs
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -36,12 +37,13 @@ def function(results: Results, seed: int) -> Iterator[tuple[str, Figure]]:
     if table is None:
         raise Missing("there is no function.csv")
     drawn = False
-    for name, (display, unit) in QUANTITIES.items():
+    for quantity in quantities():
+        name = quantity.name
         if {f"{name}_pred", f"{name}_true"} <= set(table.columns):
             pair = _complete(numeric(table, f"{name}_pred"), numeric(table, f"{name}_true"))
             if len(pair[0]):
                 drawn = True
-                yield name, _pair_figure(*pair, display, unit)
+                yield name, _pair_figure(*pair, quantity.display, quantity.unit)
     if not drawn:
         raise Missing("no study has both a prediction and a truth of a volume")
 
@@ -50,15 +52,12 @@ def target(results: Results, seed: int) -> Iterator[tuple[str, Figure]]:
     """Correlation and Bland-Altman of a regression."""
     del seed
     name = str(results.facts.get("target", "target"))
-    display, unit = QUANTITIES.get(name, (_display(name), str(results.facts.get("unit", ""))))
+    column = look_up(name)
+    unit = str(results.facts.get("unit") or column.unit)
     pair = _complete(numeric(results.cases, "predicted"), numeric(results.cases, "true"))
     if not len(pair[0]):
         raise Missing("no case has both a prediction and a truth")
-    yield name, _pair_figure(*pair, display, unit)
-
-
-def _display(name: str) -> str:
-    return "BMI" if name == "bmi" else name.replace("_", " ")
+    yield name, _pair_figure(*pair, column.display, unit)
 
 
 def _complete(first: np.ndarray, second: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from cinema_lightning.columns import SCORES, quantities
 from cinema_lightning.errors import CinemaError
 from cinema_lightning.metrics import agreement
 from cinema_lightning.metrics.bootstrap import bootstrap, summarise
@@ -15,15 +16,14 @@ from cinema_lightning.metrics.censoring import baseline_hazard, brier_at, predic
 from cinema_lightning.metrics.classification import reliability
 from cinema_lightning.metrics.weighted import Statistic, complete
 from cinema_lightning.results.folder import Results
+from cinema_lightning.results.headline import headlines as headlines_of
 from cinema_lightning.results.headline import (
-    QUANTITIES,
     horizon_of,
     numbers,
     percent_variation,
     probabilities,
     scan_pairs,
 )
-from cinema_lightning.results.headline import headlines as headlines_of
 
 
 def loa_low(predicted: Any, true: Any, *, weights: Any = None) -> Any:
@@ -38,7 +38,6 @@ def loa_high(predicted: Any, true: Any, *, weights: Any = None) -> Any:
     return agreement.bias(predicted, true, weights=weights) + 1.96 * spread
 
 
-METRIC_ENDS = ("_dice", "_iou", "_hd95", "_stability", "_distance_px", "_distance_mm")
 PAIRED: dict[str, Statistic] = {
     "mae": agreement.mae,
     "rmse": agreement.rmse,
@@ -156,7 +155,7 @@ def groups_of(cases: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame]]:
 
 
 def _case_rows(results: Results, seed: int) -> Iterator[dict[str, Any]]:
-    names = [str(n) for n in results.cases.columns if str(n).endswith(METRIC_ENDS)]
+    names = [str(n) for n in results.cases.columns if str(n).endswith(SCORES)]
     for group, part in groups_of(with_truth(results.cases)):
         for name in names:
             values = pd.to_numeric(part[name], errors="coerce").to_numpy(dtype=np.float64)
@@ -183,7 +182,7 @@ def _pairs(results: Results) -> Iterator[tuple[str, str, np.ndarray, np.ndarray,
                 yield name, group, predicted, true, part["subject"].to_numpy()
     if results.function is not None:
         table = results.function
-        for name in QUANTITIES:
+        for name in (quantity.name for quantity in quantities()):
             if {f"{name}_pred", f"{name}_true"} <= set(table.columns):
                 pair = (column(table, f"{name}_pred"), column(table, f"{name}_true"))
                 yield name, "all", *pair, table["subject"].to_numpy()

@@ -11,9 +11,9 @@ from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
 from torch import Tensor
 from torchmetrics import MeanMetric
 
+from cinema_lightning.columns import CASE, look_up
 from cinema_lightning.data.native import Native
 from cinema_lightning.data.spacing import unlike
-from cinema_lightning.data.table import HOUSEKEEPING
 from cinema_lightning.errors import CinemaError
 from cinema_lightning.models.lora import add_lora
 from cinema_lightning.tasks.base import Batch, Task
@@ -198,12 +198,12 @@ class Downstream(Task):
 
 def person(cells: dict[str, Any]) -> dict[str, Any]:
     """The cells of a study's row that describe the person and the scan."""
-    return {name: cell for name, cell in cells.items() if name not in HOUSEKEEPING and not name.startswith("orig_")}
+    return {name: cell for name, cell in cells.items() if not look_up(name).housekeeping}
 
 
 def with_subject(row: dict[str, Any], subject: Any) -> dict[str, Any]:
     """Puts the subject after the columns that identify the case."""
-    first = [name for name in ("id", "frame", "view") if name in row]
+    first = [name for name in CASE if name in row]
     return {name: row[name] for name in first} | {"subject": subject} | row
 
 

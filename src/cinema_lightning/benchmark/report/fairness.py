@@ -1,8 +1,8 @@
-"""Fairness: every headline figure by sex, age band, BMI band, vendor and centre."""
+"""Fairness: every headline figure by sex, age band, BMI band, vendor, centre and what else has groups."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -25,22 +25,15 @@ from cinema_lightning.benchmark.report.estimate import PER_CASE, Sample, align
 from cinema_lightning.benchmark.report.gather import Group, samples
 from cinema_lightning.benchmark.report.study import Study
 from cinema_lightning.benchmark.report.tasks import slug
+from cinema_lightning.columns import factors
 from cinema_lightning.metrics.bootstrap import holm
-from cinema_lightning.metrics.subgroups import SMALL_GROUP, Subgroups, age_band, bmi_band, subgroups
+from cinema_lightning.metrics.subgroups import SMALL_GROUP, Subgroups, band, subgroups
 from cinema_lightning.metrics.weighted import Statistic, column, mean
 from cinema_lightning.results.headline import Headline
 
 if TYPE_CHECKING:
     import pandas as pd
 
-FACTORS: dict[str, tuple[str, Callable[[Any], np.ndarray] | None]] = {
-    "sex": ("Sex", None),
-    "age": ("Age, years", age_band),
-    "bmi": ("BMI, kg/m²", bmi_band),
-    "vendor": ("Vendor", None),
-    "centre": ("Centre", None),
-}
-"""Column -> what the page calls it, and how numbers become bands."""
 MOST_DRAWS = 500
 """Draws and permutations of each figure by each factor, of which there are thousands."""
 
@@ -72,7 +65,9 @@ def fairness(study: Study) -> Section:
         section.records += _records(study, group, entries, mine)
     if not section.parts:
         section.blocks.append(
-            Paragraph("No table of cases says the sex, age, BMI, vendor or centre of two groups of subjects.")
+            Paragraph(
+                f"No table of cases has two groups of subjects by {listed([each.display for each in factors()])}."
+            )
         )
     else:
         section.blocks.append(Paragraph(_TEXT))
@@ -90,7 +85,7 @@ _TEXT = (
 # ---------------------------------------------------------------------- figures
 def _by_factor(study: Study, group: Group) -> dict[_Key, Subgroups]:
     fields = group.fields()
-    names = {factor: _group_names(fields, factor) for factor in FACTORS}
+    names = {factor.name: _group_names(fields[factor.name], factor.bands or ()) for factor in factors()}
     usable = {factor: values for factor, values in names.items() if len(set(values.values()) - {""}) > 1}
     out: dict[_Key, Subgroups] = {}
     if not usable:
@@ -117,20 +112,15 @@ def _by_factor(study: Study, group: Group) -> dict[_Key, Subgroups]:
     return out
 
 
-def _group_names(fields: pd.DataFrame, factor: str) -> dict[str, str]:
+def _group_names(cells: pd.Series, bands: Sequence[float]) -> dict[str, str]:
     """Study -> group."""
-    bands = FACTORS[factor][1]
-    if bands is None:
-        values = fields[factor].map(lambda value: "" if value is None or value != value else str(value).strip())
-        return {str(name): value for name, value in values.items()}
-    numbers = bands(_numbers(fields[factor]))
-    return dict(zip(fields.index.astype(str), numbers.tolist(), strict=True))
-
-
-def _numbers(values: pd.Series) -> np.ndarray:
     import pandas as pd
 
-    return pd.to_numeric(values, errors="coerce").to_numpy(dtype=np.float64)
+    if bands:
+        values = band(pd.to_numeric(cells, errors="coerce").to_numpy(dtype=np.float64), bands).tolist()
+    else:
+        values = ["" if cell is None or cell != cell else str(cell).strip() for cell in cells]
+    return dict(zip(cells.index.astype(str), values, strict=True))
 
 
 def averaged(statistic: Statistic, parts: list[Sample]) -> tuple[Statistic, tuple[np.ndarray, ...], Sample]:
@@ -173,11 +163,11 @@ def _groups_table(
 ) -> Table:
     rows: list[list[Cell | str]] = []
     notes: list[str] = []
-    for factor, (title, _) in FACTORS.items():
-        entries = {arm: found[key] for arm in arms if (key := _Key(headline.name, factor, arm)) in found}
+    for factor in factors():
+        entries = {arm: found[key] for arm in arms if (key := _Key(headline.name, factor.name, arm)) in found}
         if not entries:
             continue
-        rows.append([Cell(title, bold=True)])
+        rows.append([Cell(factor.title, bold=True)])
         for name in dict.fromkeys(name for entry in entries.values() for name in entry.groups):
             figures = [entries[arm].groups.get(name) if arm in entries else None for arm in arms]
             counts = sorted({figure.n_subjects for figure in figures if figure is not None})
@@ -192,10 +182,9 @@ def _groups_table(
                     *cells,
                 ]
             )
-        rows.append(
-            ["gap", "", *(_gap(entries.get(a), corrected.get(_Key(headline.name, factor, a)), headline) for a in arms)]
-        )
-        notes += _notes(title, entries)
+        tests = {arm: corrected.get(_Key(headline.name, factor.name, arm)) for arm in arms}
+        rows.append(["gap", "", *(_gap(entries.get(arm), tests[arm], headline) for arm in arms)])
+        notes += _notes(factor.title, entries)
     caption = f"{study.title(group)}: {titled(headline.display, headline.unit)} by group."
     header = ["Group", "Subjects", *map(study.arm_name, arms)]
     if any(isinstance(row[0], str) and row[0].endswith("†") for row in rows):
@@ -234,13 +223,11 @@ def _gaps_table(
         if not keys:
             continue
         rows.append([Cell(titled(headline.display, headline.unit), bold=True)])
-        for factor, (title, _) in FACTORS.items():
-            cells = [
-                _gap(found.get(key), corrected.get(key), headline)
-                for key in (_Key(headline.name, factor, a) for a in arms)
-            ]
+        for factor in factors():
+            keys = [_Key(headline.name, factor.name, arm) for arm in arms]
+            cells = [_gap(found.get(key), corrected.get(key), headline) for key in keys]
             if not all(cell.muted for cell in cells):
-                rows.append([title, *cells])
+                rows.append([factor.title, *cells])
     caption = f"{study.title(group)}: gaps of all headline figures."
     return Table(f"fairness-gaps-{slug(group)}", caption, ["Gap between groups of", *map(study.arm_name, arms)], rows)
 

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from cinema_lightning.benchmark.report.estimate import Sample
 from cinema_lightning.benchmark.report.index import Entry, Index
+from cinema_lightning.columns import CASE, factors
 from cinema_lightning.errors import CinemaError
 from cinema_lightning.results.folder import Results, read_results
 from cinema_lightning.results.headline import Headline, headlines
@@ -20,10 +19,7 @@ from cinema_lightning.results.headline import Headline, headlines
 if TYPE_CHECKING:
     import pandas as pd
 
-KEY_COLUMNS = ("id", "frame", "view")
 REPEATABILITY = "lv_ef_variation"
-_NUMERIC = re.compile(r".*_(dice|iou|hd95|stability|true|pred|px|mm)|prob_.*")
-FIELDS = ("sex", "age", "bmi", "vendor", "centre")
 
 
 @dataclass(frozen=True)
@@ -87,7 +83,7 @@ class Group:
         return {name: arm for (name, percent), arm in self.arms.items() if percent == fraction}
 
     def fields(self) -> pd.DataFrame:
-        """Sex, age, BMI, vendor and centre of each study, from whichever table knows: index ``id``."""
+        """What the groups of each study are, such as its sex and vendor, from whichever table knows: index ``id``."""
         import pandas as pd
 
         found: dict[str, dict[str, Any]] = {}
@@ -96,11 +92,11 @@ class Group:
                 for table in (results.cases, results.function):
                     if table is not None and "id" in table.columns:
                         _add_fields(table, found)
-        return pd.DataFrame.from_dict(found, orient="index", columns=list(FIELDS))
+        return pd.DataFrame.from_dict(found, orient="index", columns=[factor.name for factor in factors()])
 
 
 def _add_fields(table: pd.DataFrame, found: dict[str, dict[str, Any]]) -> None:
-    names = [name for name in FIELDS if name in table.columns]
+    names = [name for name in (factor.name for factor in factors()) if name in table.columns]
     for row in table.drop_duplicates("id")[["id", *names]].itertuples(index=False):
         cells = found.setdefault(str(row[0]), {})
         for name, value in zip(names, row[1:], strict=True):
@@ -160,22 +156,6 @@ def _check(group: Group, results: Results, entry: Entry) -> None:
                 f"{entry.folder / 'test.json'} has {name} {theirs}, but other results of {group.task} on "
                 f"{group.dataset} have {mine}; they are no results of one task."
             )
-    for table, name in ((results.cases, "cases.csv"), (results.function, "function.csv")):
-        if table is not None:
-            _check_numbers(table, entry.folder / name)
-
-
-def _check_numbers(table: pd.DataFrame, path: Path) -> None:
-    """Refuses texts where numbers belong, which would else count as missing values."""
-    import pandas as pd
-
-    for name in table.columns:
-        if not _NUMERIC.fullmatch(name) or pd.api.types.is_numeric_dtype(table[name]):
-            continue
-        wrong = pd.to_numeric(table[name], errors="coerce").isna() & table[name].notna()
-        if wrong.any():
-            row = int(np.flatnonzero(wrong)[0])
-            raise CinemaError(f"{path}, row {row + 2}: '{table[name].iloc[row]}' in column {name} is not a number.")
 
 
 def samples(headline: Headline, arm: Arm, facts: Mapping[str, Any]) -> list[Sample]:
@@ -211,7 +191,7 @@ def make_sample(table: pd.DataFrame, columns: Sequence[Any], name: str) -> Sampl
     Raises:
         CinemaError: If two rows are the same case.
     """
-    parts = [_plain(table[column]) for column in KEY_COLUMNS if column in table.columns]
+    parts = [_plain(table[column]) for column in CASE if column in table.columns]
     keys = np.array(["|".join(row) for row in zip(*parts, strict=True)])
     names, counts = np.unique(keys, return_counts=True)
     if counts.max() > 1:

@@ -25,6 +25,7 @@ from cinema_lightning.benchmark.report.charts import DAYS_PER_YEAR, kaplan_meier
 from cinema_lightning.benchmark.report.gather import Group
 from cinema_lightning.benchmark.report.study import Study
 from cinema_lightning.benchmark.report.tasks import slug
+from cinema_lightning.columns import COVARIATES
 from cinema_lightning.errors import CinemaError
 from cinema_lightning.metrics import survival as metrics
 from cinema_lightning.metrics.weighted import complete
@@ -33,7 +34,6 @@ from cinema_lightning.results.folder import Results
 if TYPE_CHECKING:
     import pandas as pd
 
-CLINICAL = ("age", "sex", "bmi", "lv_ef")
 GROUPS = ("low risk", "high risk")
 
 
@@ -169,7 +169,9 @@ def _cox(results: Results, seed: int) -> list[metrics.CoxModel]:
     if train is None:
         return []
     clinical = [
-        name for name in CLINICAL if all(name in table.columns and table[name].notna().any() for table in (train, test))
+        name
+        for name in COVARIATES
+        if all(name in table.columns and table[name].notna().any() for table in (train, test))
     ]
     models = (
         {"Clinical": clinical, "Image": ["risk"], "Clinical + image": [*clinical, "risk"]}

@@ -9,24 +9,13 @@ from torch import Tensor
 from torch.nn import functional as F
 from torchmetrics import MeanAbsoluteError
 
+from cinema_lightning.columns import look_up
 from cinema_lightning.models.backbone import PooledBackbone
 from cinema_lightning.models.convvit import ConvViT
 from cinema_lightning.tasks import TASKS
 from cinema_lightning.tasks.base import Batch
 from cinema_lightning.tasks.downstream import real
 from cinema_lightning.tasks.pooled import Pooled
-
-UNITS = {
-    "lv_ef": "%",
-    "rv_ef": "%",
-    "age": "years",
-    "bmi": "kg/m2",
-    "height": "m",
-    "weight": "kg",
-    "lv_mass": "g",
-    **{f"{side}_{volume}": "ml" for side in ("lv", "rv") for volume in ("edv", "esv", "sv")},
-}
-"""Units of the cohort table's columns."""
 
 
 @TASKS.register
@@ -88,7 +77,7 @@ class Regression(Pooled):
         target = self.spec["target"]
         return {
             "target": target,
-            "unit": UNITS.get(target, ""),
+            "unit": look_up(target).unit,
             "mean": self.spec["mean"],
             "std": self.spec["std"],
         }
