@@ -11,8 +11,9 @@ import pytest
 
 from cinema_lightning.errors import CinemaError
 from cinema_lightning.metrics.function_tables import long_axis_table, ventricular_table
-from cinema_lightning.results import pictures_agreement
-from cinema_lightning.results.folder import finish, read_results, read_table
+from cinema_lightning.results import pictures as shared
+from cinema_lightning.results.finish import finish
+from cinema_lightning.results.folder import read_results, read_table
 from cinema_lightning.results.headline import QUANTITIES
 
 PICTURES = {
@@ -106,7 +107,7 @@ def test_cells_that_say_nothing_are_missing(write):
 def few_quantities(monkeypatch):
     """One picture per kind of quantity: the others are drawn alike and take the time of the tests."""
     chosen = {name: QUANTITIES[name] for name in ("lv_ef", "lv_edv", "mapse")}
-    monkeypatch.setattr(pictures_agreement, "QUANTITIES", chosen)
+    monkeypatch.setattr(shared, "QUANTITIES", chosen)
 
 
 @pytest.mark.parametrize("kind", PICTURES)

@@ -9,7 +9,6 @@ import numpy as np
 import pandas as pd
 
 from cinema_lightning.metrics.function import ejection_fraction, myocardial_mass, ventricular_function
-from cinema_lightning.metrics.landmarks import long_axis_shortening, plane_excursion
 
 VENTRICLES = ("lv", "rv")
 MEASURED = ("lv_edv", "lv_esv", "lv_sv", "lv_ef", "rv_edv", "rv_esv", "rv_sv", "rv_ef", "lv_mass")
@@ -156,6 +155,8 @@ def long_axis_table(cases: pd.DataFrame, facts: Mapping[str, Any]) -> pd.DataFra
 
 
 def _excursions(ed: pd.Series, es: pd.Series, hinges: tuple[str, str], names: list[str], side: str) -> dict[str, float]:
+    from cinema_lightning.metrics.landmarks import long_axis_shortening, plane_excursion  # they bring torch
+
     def point(row: pd.Series, name: str) -> list[float]:
         return [float(row[f"{name}_x_{side}"]), float(row[f"{name}_y_{side}"])]
 

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -14,15 +12,14 @@ import numpy as np
 from cinema_lightning.benchmark.report.estimate import Sample
 from cinema_lightning.benchmark.report.index import Entry, Index
 from cinema_lightning.errors import CinemaError
-from cinema_lightning.results.folder import Results, read_results
-from cinema_lightning.results.headline import Headline, headlines
+from cinema_lightning.results.folder import read_results
+from cinema_lightning.results.headline import Headline
+from cinema_lightning.results.kind import Results, headlines
 
 if TYPE_CHECKING:
     import pandas as pd
 
 KEY_COLUMNS = ("id", "frame", "view")
-REPEATABILITY = "lv_ef_variation"
-_NUMERIC = re.compile(r".*_(dice|iou|hd95|stability|true|pred|px|mm)|prob_.*")
 FIELDS = ("sex", "age", "bmi", "vendor", "centre")
 
 
@@ -160,22 +157,6 @@ def _check(group: Group, results: Results, entry: Entry) -> None:
                 f"{entry.folder / 'test.json'} has {name} {theirs}, but other results of {group.task} on "
                 f"{group.dataset} have {mine}; they are no results of one task."
             )
-    for table, name in ((results.cases, "cases.csv"), (results.function, "function.csv")):
-        if table is not None:
-            _check_numbers(table, entry.folder / name)
-
-
-def _check_numbers(table: pd.DataFrame, path: Path) -> None:
-    """Refuses texts where numbers belong, which would else count as missing values."""
-    import pandas as pd
-
-    for name in table.columns:
-        if not _NUMERIC.fullmatch(name) or pd.api.types.is_numeric_dtype(table[name]):
-            continue
-        wrong = pd.to_numeric(table[name], errors="coerce").isna() & table[name].notna()
-        if wrong.any():
-            row = int(np.flatnonzero(wrong)[0])
-            raise CinemaError(f"{path}, row {row + 2}: '{table[name].iloc[row]}' in column {name} is not a number.")
 
 
 def samples(headline: Headline, arm: Arm, facts: Mapping[str, Any]) -> list[Sample]:
@@ -202,7 +183,7 @@ def seed_samples(headline: Headline, arm: Arm, facts: Mapping[str, Any]) -> Iter
         if columns is not None:
             sample = make_sample(table, columns, f"{arm.name}, seed {seed}")
             # Only one row of a person can hold both visits; the others are not missing.
-            yield seed, sample.take(sample.mask) if headline.name == REPEATABILITY else sample
+            yield seed, sample.take(sample.mask) if headline.per_person else sample
 
 
 def make_sample(table: pd.DataFrame, columns: Sequence[Any], name: str) -> Sample:

@@ -28,13 +28,14 @@ from cinema_lightning.benchmark.report.tasks import slug
 from cinema_lightning.errors import CinemaError
 from cinema_lightning.metrics import survival as metrics
 from cinema_lightning.metrics.weighted import complete
-from cinema_lightning.results.folder import Results
+from cinema_lightning.results.kind import KINDS, Results
 
 if TYPE_CHECKING:
     import pandas as pd
 
 CLINICAL = ("age", "sex", "bmi", "lv_ef")
 GROUPS = ("low risk", "high risk")
+OUTCOME = {"risk", "time", "event"}
 
 
 @dataclass(frozen=True)
@@ -54,7 +55,7 @@ class _Run:
 def survival(study: Study) -> Section:
     """Curves by risk group and Cox models of every survival task, one seed per arm."""
     section = Section("survival", "Survival")
-    groups = [group for group in study.groups if group.kind == "survival"]
+    groups = [group for group in study.groups if set(KINDS[group.kind].columns(group.facts)) >= OUTCOME]
     if not groups:
         section.blocks.append(Paragraph("There are no results of survival tasks."))
         return section

@@ -11,7 +11,7 @@ import pandas as pd
 from cinema_lightning.files import replacing
 from cinema_lightning.metrics.survival import log_rank, risk_groups
 from cinema_lightning.results.figures import Missing, numeric
-from cinema_lightning.results.folder import Results
+from cinema_lightning.results.kind import Results
 
 NAMES = {0: "low risk", 1: "high risk"}
 
@@ -71,16 +71,18 @@ def grouped(results: Results) -> Grouped:
     return Grouped(risk[known], time[known], event[known], people, groups, float(used[0]), source)
 
 
-def write_risk_groups(results: Results, path: Path) -> str | None:
+def write_risk_groups(results: Results, path: Path, seed: int = 0) -> str | None:
     """Writes one row per group: subjects, events, person-years, the cut and the log-rank test's p.
 
     Args:
         results: The tables.
         path: The CSV file to write.
+        seed: Not needed: there are no intervals.
 
     Returns:
         Why there is no such table, or None.
     """
+    del seed
     try:
         found = grouped(results)
     except Missing as missing:

@@ -10,7 +10,7 @@ import pandas as pd
 from cinema_lightning.errors import CinemaError
 from cinema_lightning.files import replacing
 from cinema_lightning.metrics.survival import CoxModel, cox_models
-from cinema_lightning.results.folder import Results
+from cinema_lightning.results.kind import Results
 
 CLINICAL = ("age", "sex", "bmi", "lv_ef")
 LEAST_KNOWN = 0.5
