@@ -19,8 +19,6 @@ from cinema_lightning.results.headline import Facts, Headline
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-    from cinema_lightning.weights.published import PublishedFile
-
 
 @dataclass
 class Results:
@@ -103,7 +101,6 @@ class Kind:
         tables: Name -> what writes a further table.
         why_undefined: Takes the results; why figures may not be defined, where there is more to say than that.
         ranking: Takes the facts; how cases are ranked for the overlays. Without it none are drawn.
-        published: What a published file says of its task; by default that it has one output.
     """
 
     headlines: Callable[[Facts], list[Headline]]
@@ -120,7 +117,6 @@ class Kind:
     tables: Mapping[str, TableWriter] = field(default_factory=dict)
     why_undefined: Callable[[Results], str | None] = _none
     ranking: Callable[[Facts], Ranking | None] = _none
-    published: Callable[[PublishedFile], dict[str, Any]] | None = None
 
 
 KINDS: Registry[Kind] = Registry("kind of task", "cinema_lightning.tasks", only="kind")

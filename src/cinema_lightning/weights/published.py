@@ -14,7 +14,6 @@ from cinema_lightning.datasets.base import CINE_LABELS, DATASETS
 from cinema_lightning.errors import CinemaError
 from cinema_lightning.models import BACKBONES
 from cinema_lightning.models.mae import MaskedAutoencoder
-from cinema_lightning.results.kind import KINDS
 from cinema_lightning.tasks import TASKS
 from cinema_lightning.tasks.pretrain import Pretrain
 from cinema_lightning.views import get_view
@@ -104,7 +103,7 @@ def _published_finetuned(path: Path, config: dict[str, Any]) -> tuple[dict[str, 
         "dataset": trained_on(path, config_path) or str(data.get("dataset") or "phantom"),
         "spacing_known": True,
         "spacing": _spacing(config_path, network.views),
-        **PublishedFile(path, facts, data, facts_of(data.get("dataset"))).target(task.kind),
+        **task.published(PublishedFile(path, facts, data, facts_of(data.get("dataset")))),
     }
     arguments = network_arguments(config_path, read_shapes(path), facts)
     kind = BACKBONES[facts["network"]]
@@ -126,7 +125,7 @@ def _spacing(config: Path | None, views: Iterable[str]) -> dict[str, list[float]
 
 @dataclass(frozen=True)
 class PublishedFile:
-    """A published file, as the kinds of task read what its outputs are: from its own facts, or from the dataset's.
+    """A published file, as the tasks read what its outputs are: from its own facts, or from the dataset's.
 
     Attributes:
         path: The safetensors file.
@@ -144,27 +143,6 @@ class PublishedFile:
     def option(self, name: str, default: str) -> str:
         """An option of the command's data."""
         return str(self.options.get(name) or default)
-
-    def target(self, kind: str) -> dict[str, Any]:
-        """What the outputs are, as ``spec`` says it; a kind that says nothing has one output.
-
-        Args:
-            kind: Name of the kind of task.
-
-        Returns:
-            Classes, target, landmarks, mean and SD, by kind.
-
-        Raises:
-            CinemaError: If the file is for something else.
-        """
-        if read := KINDS[kind].published:
-            return read(self)
-        self.check_outputs(1, f"{kind} has one")
-        if "target" in self.facts:
-            raise CinemaError(
-                f"{self.path} holds a network for {self.facts['target']}, but the configuration is for {kind}."
-            )
-        return {}
 
     def labels(self) -> dict[int, str]:
         """Code -> class of the label maps, in the order of the outputs: the file's classes in the dataset's codes."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
@@ -12,9 +11,6 @@ from cinema_lightning.results.folder import refuse, refuse_cells
 from cinema_lightning.results.headline import Facts
 from cinema_lightning.results.kind import KINDS, Kind
 from cinema_lightning.tasks.classification import figures, pictures
-
-if TYPE_CHECKING:
-    from cinema_lightning.weights.published import PublishedFile
 
 
 def _columns(facts: Facts) -> list[str]:
@@ -34,18 +30,6 @@ def _check_cases(table: pd.DataFrame, facts: Facts, path: Path) -> None:
         refuse_cells(table[name].notna() & ~table[name].between(0, 1), table[name], path, "a probability, 0 to 1")
 
 
-def _published(file: PublishedFile) -> dict[str, Any]:
-    target = file.option("target", "pathology")
-    if file.facts.get("target", target) != target:
-        raise CinemaError(
-            f"{file.path} holds a network for {file.facts['target']}, but data.target is {target}: give the "
-            "configuration of the task that it was trained for."
-        )
-    classes = file.class_names(target)
-    file.check_outputs(len(classes), f"{target} has {len(classes)} classes")
-    return {"target": target, "classes": classes}
-
-
 KINDS.add(
     "classification",
     Kind(
@@ -56,6 +40,5 @@ KINDS.add(
         check_cases=_check_cases,
         rows=figures.rows,
         pictures=(pictures.confusion_matrix, pictures.roc, pictures.calibration),
-        published=_published,
     ),
 )

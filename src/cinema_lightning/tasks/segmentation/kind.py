@@ -2,26 +2,16 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
-
 from cinema_lightning.metrics.function_tables import ventricular_table
 from cinema_lightning.results.headline import Facts
 from cinema_lightning.results.kind import KINDS, Kind, Ranking
 from cinema_lightning.results.pictures import function
 from cinema_lightning.tasks.segmentation import figures, pictures
 
-if TYPE_CHECKING:
-    from cinema_lightning.weights.published import PublishedFile
-
 
 def _ranking(facts: Facts) -> Ranking:
     del facts
     return Ranking("mean_dice", smaller_is_better=False, text="Dice {:.3f}")
-
-
-def _published(file: PublishedFile) -> dict[str, Any]:
-    labels = file.labels()
-    return {"classes": list(labels.values()), "label_codes": list(labels), "frames": file.option("frames", "ed_es")}
 
 
 KINDS.add(
@@ -34,6 +24,5 @@ KINDS.add(
         pictures=(function, pictures.volume_curves, pictures.overlap, pictures.scan_rescan),
         function=ventricular_table,
         ranking=_ranking,
-        published=_published,
     ),
 )
