@@ -26,8 +26,13 @@ model:
   init_args: {network: {class_path: ConvUNetR, init_args: {size: tiny}}}
 data:
   class_path: heartwall.task.WallData
-  init_args: {dataset: acdc, root: phantom, views: [sax], input_size: {sax: [64, 64, 8]}, batch_size: 2, num_workers: 0}
-phantom: {subjects: 24, workers: 1}
+  init_args:
+    views: [sax]
+    input_size: {sax: [64, 64, 8]}
+    batch_size: 2
+    num_workers: 0
+    val_fraction: 0.2
+    test_fraction: 0.3
 trainer: {max_epochs: 1, limit_train_batches: 1, limit_val_batches: 1, enable_progress_bar: false}
 """
 
@@ -51,12 +56,18 @@ def installed(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def tested(installed, tmp_path_factory):
+def tested(installed, phantom_cohort, tmp_path_factory):
     """The folder of results of a network that was trained for a step."""
     folder = tmp_path_factory.mktemp("wall")
     (folder / "wall.yaml").write_text(CONFIG)
-    options = ["--config", str(folder / "wall.yaml"), "--phantom.root", str(folder / "phantom")]
-    options += ["--runs", str(folder / "runs")]
+    options = [
+        "--config",
+        str(folder / "wall.yaml"),
+        "--data.root",
+        str(phantom_cohort),
+        "--runs",
+        str(folder / "runs"),
+    ]
     assert main(["fit", *options]) == 0
     assert main(["test", *options, "--output.folder", str(folder / "out")]) == 0
     return folder / "out"

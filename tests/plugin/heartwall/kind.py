@@ -58,12 +58,12 @@ KINDS.add(
     "wall",
     Kind(
         headlines,
-        columns=lambda facts: BOTH,
+        columns=lambda _: BOTH,
         check_cases=check,
         metrics=("_gap",),
         pairs=pairs,
         pictures=(walls,),
         function=thickening,
-        ranking=lambda facts: Ranking("wall_gap", smaller_is_better=True, text="{:.1f} mm off"),
+        ranking=lambda _: Ranking("wall_gap", smaller_is_better=True, text="{:.1f} mm off"),
     ),
 )

@@ -3,16 +3,9 @@
 from __future__ import annotations
 
 from cinema_lightning.metrics.function_tables import ventricular_table
-from cinema_lightning.results.headline import Facts
 from cinema_lightning.results.kind import KINDS, Kind, Ranking
 from cinema_lightning.results.pictures import function
 from cinema_lightning.tasks.segmentation import figures, pictures
-
-
-def _ranking(facts: Facts) -> Ranking:
-    del facts
-    return Ranking("mean_dice", smaller_is_better=False, text="Dice {:.3f}")
-
 
 KINDS.add(
     "segmentation",
@@ -23,6 +16,6 @@ KINDS.add(
         rows=figures.rows,
         pictures=(function, pictures.volume_curves, pictures.overlap, pictures.scan_rescan),
         function=ventricular_table,
-        ranking=_ranking,
+        ranking=lambda _: Ranking("mean_dice", smaller_is_better=False, text="Dice {:.3f}"),
     ),
 )

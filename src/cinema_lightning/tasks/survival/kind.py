@@ -12,11 +12,6 @@ from cinema_lightning.results.kind import KINDS, Kind, Results
 from cinema_lightning.tasks.survival import cox, figures, pictures, risk
 
 
-def _columns(facts: Facts) -> tuple[str, ...]:
-    del facts
-    return ("time", "event", "risk")
-
-
 def _check_cases(table: pd.DataFrame, facts: Facts, path: Path) -> None:
     del facts
     time, event = table["time"], table["event"]
@@ -34,7 +29,7 @@ KINDS.add(
     "survival",
     Kind(
         figures.headlines,
-        columns=_columns,
+        columns=lambda _: ("time", "event", "risk"),
         check_cases=_check_cases,
         rows=figures.rows,
         pictures=(pictures.kaplan_meier_curves,),
