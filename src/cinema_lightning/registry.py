@@ -12,7 +12,7 @@ import importlib
 import pkgutil
 from collections.abc import Callable, Iterator
 from importlib.metadata import entry_points
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 from cinema_lightning.errors import CinemaError
 
@@ -25,12 +25,14 @@ class Registry(Generic[T]):
 
     Args:
         kind: What the things are, for messages ("task", "network", "dataset").
-        package: Package whose modules register themselves; imported at the first look-up.
+        package: Package whose modules, also those of its folders, register themselves; imported at the first look-up.
+        only: Name of the modules to import, such as one light one of each folder; by default all.
     """
 
-    def __init__(self, kind: str, package: str) -> None:
+    def __init__(self, kind: str, package: str, only: str = "") -> None:
         self.kind = kind
         self.package = package
+        self.only = only
         self._items: dict[str, T] = {}
         self._loaded = False
 
@@ -51,8 +53,9 @@ class Registry(Generic[T]):
             return
         self._loaded = True
         package = importlib.import_module(self.package)
-        for module in pkgutil.iter_modules(package.__path__):
-            importlib.import_module(f"{self.package}.{module.name}")
+        for module in pkgutil.walk_packages(package.__path__, f"{self.package}."):
+            if module.ispkg or self.only in ("", module.name.rpartition(".")[2]):
+                importlib.import_module(module.name)
         for entry in entry_points(group=PLUGIN_GROUP):
             entry.load()
 
@@ -80,3 +83,17 @@ class Registry(Generic[T]):
 def named(registry: Registry[T], name: str) -> Callable[[T], T]:
     """Decorator form of :meth:`Registry.add` for things that are not classes."""
     return lambda item: registry.add(name, item)
+
+
+def lazy(module: str, *names: str) -> Callable[[str], Any]:
+    """A package's ``__getattr__`` that takes names from a heavy module, imported when the first one is asked for.
+
+    So what is light in the package, such as how results of a kind are read, needs no torch.
+    """
+
+    def attribute(name: str) -> Any:
+        if name not in names:
+            raise AttributeError(f"module {module.rpartition('.')[0]!r} has no attribute {name!r}")
+        return getattr(importlib.import_module(module), name)
+
+    return attribute

@@ -12,8 +12,9 @@ import pytest
 from cinema_lightning.columns import look_up
 from cinema_lightning.errors import CinemaError
 from cinema_lightning.metrics.function_tables import long_axis_table, ventricular_table
-from cinema_lightning.results import pictures_agreement
-from cinema_lightning.results.folder import finish, read_results, read_table
+from cinema_lightning.results import pictures as shared
+from cinema_lightning.results.finish import finish
+from cinema_lightning.results.folder import read_results, read_table
 
 PICTURES = {
     "segmentation": {"dice", "hd95", "lv_ef", "rv_ef", "lv_edv", "lv_esv", "rv_edv", "rv_esv", "lv_mass"},
@@ -106,7 +107,7 @@ def test_cells_that_say_nothing_are_missing(write):
 def few_quantities(monkeypatch):
     """One picture per kind of quantity: the others are drawn alike and take the time of the tests."""
     chosen = [look_up(name) for name in ("lv_ef", "lv_edv", "mapse")]
-    monkeypatch.setattr(pictures_agreement, "quantities", lambda: chosen)
+    monkeypatch.setattr(shared, "quantities", lambda: chosen)
 
 
 @pytest.mark.parametrize("kind", PICTURES)

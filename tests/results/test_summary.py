@@ -14,9 +14,11 @@ from scipy import stats
 from torchmetrics.functional import classification as reference
 
 from cinema_lightning.metrics.function_tables import ventricular_table
-from cinema_lightning.results.folder import finish, read_results, read_table
-from cinema_lightning.results.headline import headlines, scan_pairs
+from cinema_lightning.results.finish import finish
+from cinema_lightning.results.folder import read_results, read_table
+from cinema_lightning.results.kind import headlines
 from cinema_lightning.results.summary import headline_rows, summary_rows
+from cinema_lightning.tasks.segmentation.rescan import scan_pairs
 
 
 def rows_of(folder) -> pd.DataFrame:

@@ -10,7 +10,6 @@ import pandas as pd
 
 from cinema_lightning.columns import CASE, is_measured, quantities, stroke_volume
 from cinema_lightning.metrics.function import ejection_fraction, myocardial_mass, ventricular_function
-from cinema_lightning.metrics.landmarks import long_axis_shortening, plane_excursion
 
 VENTRICLES = ("lv", "rv")
 MITRAL = (("mitral_anterior", "mitral_inferior"), ("mitral_septal", "mitral_lateral"), ("hinge_1", "hinge_2"))
@@ -149,6 +148,8 @@ def long_axis_table(cases: pd.DataFrame, facts: Mapping[str, Any]) -> pd.DataFra
 
 
 def _excursions(ed: pd.Series, es: pd.Series, hinges: tuple[str, str], names: list[str], side: str) -> dict[str, float]:
+    from cinema_lightning.metrics.landmarks import long_axis_shortening, plane_excursion  # they bring torch
+
     def point(row: pd.Series, name: str) -> list[float]:
         return [float(row[f"{name}_x_{side}"]), float(row[f"{name}_y_{side}"])]
 

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from cinema_lightning.callbacks.pictures import COLOURS, show_image, show_points
 from cinema_lightning.files import replacing
+from cinema_lightning.results.kind import KINDS, Ranking
 from cinema_lightning.tasks.base import Marked, Task
 from cinema_lightning.views import get_view
 
@@ -21,24 +22,20 @@ if TYPE_CHECKING:
 
 SLICES = 6
 """Slices of a stack that are shown."""
-SCORES = {"segmentation": ("mean_dice", False), "landmarks": ("mean_distance_mm", True)}
-"""Kind -> the column that cases are ranked by, and whether a smaller value is better."""
 
 
-def ranked(cases: pd.DataFrame, facts: dict[str, Any], count: int) -> dict[str, pd.DataFrame]:
+def ranked(cases: pd.DataFrame, ranking: Ranking, count: int) -> dict[str, pd.DataFrame]:
     """The best, median and worst cases, per view.
 
     Args:
         cases: The table of cases.
-        facts: Facts of the test.
+        ranking: By which column.
         count: Cases of each.
 
     Returns:
         Title -> rows; without truth, the first cases.
     """
-    column, smaller = SCORES[facts["kind"]]
-    if facts["kind"] == "landmarks" and not facts.get("spacing_known", True):
-        column = "mean_distance_px"
+    column, smaller = ranking.column, ranking.smaller_is_better
     known = cases.dropna(subset=[column]) if column in cases else cases.iloc[:0]
     if known.empty:
         return {"first": cases.head(3 * count)}
@@ -67,19 +64,20 @@ def draw_cases(
         task: Has the network, in evaluation mode.
         count: Cases of the best, the median and the worst each.
     """
-    if facts["kind"] not in SCORES:
+    ranking = KINDS[facts["kind"]].ranking(facts)
+    if ranking is None:
         return
     data: Any = trainer.datamodule  # type: ignore[attr-defined]
     task.eval()
     for view, part in cases.groupby("view", sort=False):
-        chosen = ranked(part, facts, count)
+        chosen = ranked(part, ranking, count)
         lines = [(title, row) for title, rows in chosen.items() for row in rows.to_dict("records")]
         keys = [(str(row["id"]), int(row["frame"])) for _, row in lines]
         batches = list(data.batches_of(keys, task.device))
-        _draw(folder / f"overlays_{view}.png", str(view), facts, lines, batches, task)
+        _draw(folder / f"overlays_{view}.png", str(view), ranking, lines, batches, task)
 
 
-def _draw(path: Path, view: str, facts: dict[str, Any], lines: list[Any], batches: list[Any], task: Task) -> None:
+def _draw(path: Path, view: str, ranking: Ranking, lines: list[Any], batches: list[Any], task: Task) -> None:
     from matplotlib.figure import Figure
 
     flat = get_view(view).is_long_axis
@@ -95,7 +93,7 @@ def _draw(path: Path, view: str, facts: dict[str, Any], lines: list[Any], batche
         panels = task.panels(batch).get(view)
         if panels is None:
             continue
-        text = _title(title, row, facts)
+        text = _title(title, row, ranking)
         size = [int(n) for n in batch[f"{view}_size"][0]]
         if flat:
             axis = axes[place // 3][place % 3]
@@ -107,27 +105,16 @@ def _draw(path: Path, view: str, facts: dict[str, Any], lines: list[Any], batche
             axis.set_title(f"slice {number}", fontsize=7)
         axes[place][0].set_title("")  # titles in the middle and at the left are two
         axes[place][0].set_title(text + f"\nslice {_slices(panels, size)[0]}", fontsize=7, loc="left")
-    figure.suptitle(_legend(view, facts), fontsize=9)
+    figure.suptitle(f"{get_view(view).display}: {ranking.legend}", fontsize=9)
     with replacing(path) as temporary:
         figure.savefig(temporary, dpi=110)
 
 
-def _title(title: str, row: dict[str, Any], facts: dict[str, Any]) -> str:
+def _title(title: str, row: dict[str, Any], ranking: Ranking) -> str:
     phase = f" {row['phase']}" if isinstance(row.get("phase"), str) and row["phase"] else f" frame {row['frame']}"
     text = f"{title}: {row['id']}{phase}"
-    if facts["kind"] == "segmentation":
-        dice = row.get("mean_dice")
-        return text + (f", Dice {dice:.3f}" if dice is not None and dice == dice else "")
-    unit = "mm" if facts.get("spacing_known", True) else "px"
-    distance = row.get(f"mean_distance_{unit}")
-    return text + (f", {distance:.1f} {unit}" if distance is not None and distance == distance else "")
-
-
-def _legend(view: str, facts: dict[str, Any]) -> str:
-    name = get_view(view).display
-    if facts["kind"] == "landmarks":
-        return f"{name}: truth (o) and prediction (x)"
-    return f"{name}: truth dashed, prediction solid"
+    value = row.get(ranking.column)
+    return text + (f", {ranking.text.format(value)}" if value is not None and value == value else "")
 
 
 def _slices(panels: dict[str, Any], size: list[int]) -> list[int]:

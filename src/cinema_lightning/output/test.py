@@ -146,14 +146,13 @@ class CaseWriter(RowWriter):
         _write_text(self.place / "test.json", json.dumps(content, indent=2, default=str) + "\n")
 
     def _finish(self, trainer: Trainer, task: Task) -> None:
-        from cinema_lightning.metrics.function_tables import long_axis_table, ventricular_table
-        from cinema_lightning.results.folder import finish
+        from cinema_lightning.results.finish import finish
+        from cinema_lightning.results.kind import KINDS
 
         cases = read_cases(self.table.table)
         facts = json.loads((self.place / "test.json").read_text(encoding="utf-8"))
-        makers = {"segmentation": ventricular_table, "landmarks": long_axis_table}
-        if facts["kind"] in makers:
-            table = makers[facts["kind"]](cases, facts)
+        if make := KINDS[facts["kind"]].function:
+            table = make(cases, facts)
             if len(table):
                 _write_text(self.place / "function.csv", table.to_csv(index=False))
         headlines = finish(self.place, seed=run_seed())

@@ -1,12 +1,10 @@
-"""A folder of results: read, and finished with summary and pictures."""
+"""A folder of results, read and checked."""
 
 from __future__ import annotations
 
 import csv
 import json
-import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,40 +12,11 @@ import pandas as pd
 
 from cinema_lightning.columns import CASE, is_measured
 from cinema_lightning.errors import CinemaError
-from cinema_lightning.files import replacing
+from cinema_lightning.results.kind import KINDS, Results
 
 TEXT = ("id", "subject", "view", "phase")
 UNKNOWN = ("", "NA", "N/A", "NaN", "nan", "None", "null")
 """Cells outside of names that say nothing."""
-KINDS = ("segmentation", "classification", "regression", "landmarks", "survival")
-
-
-@dataclass
-class Results:
-    """What a test left.
-
-    Attributes:
-        folder: Where it lies.
-        cases: One row per case.
-        function: One row per study, where there is ventricular or long-axis function.
-        validation: Cases of the validation subjects, for survival.
-        facts: What test.json says.
-    """
-
-    folder: Path
-    cases: pd.DataFrame
-    function: pd.DataFrame | None
-    validation: pd.DataFrame | None
-    facts: dict[str, Any]
-
-    @property
-    def kind(self) -> str:
-        """Kind of task."""
-        return str(self.facts["kind"])
-
-    def table(self, source: str) -> pd.DataFrame | None:
-        """The table that a headline figure is made of."""
-        return self.cases if source == "cases" else self.function
 
 
 def read_results(folder: Path) -> Results:
@@ -64,7 +33,7 @@ def read_results(folder: Path) -> Results:
     """
     folder = Path(folder)
     facts = _facts(folder / "test.json")
-    texts = ("true", "predicted") if facts["kind"] == "classification" else ()
+    texts = KINDS[facts["kind"]].texts
     cases = read_table(folder / "cases.csv", texts)
     others = {name: folder / f"{name}.csv" for name in ("function", "validation")}
     tables = {name: read_table(path, texts) if path.is_file() else None for name, path in others.items()}
@@ -144,6 +113,7 @@ def _facts(path: Path) -> dict[str, Any]:
         raise CinemaError(f"{path} is not valid JSON ({error}); mend it.") from None
     if not isinstance(facts, dict) or facts.get("kind") not in KINDS:
         raise CinemaError(f"{path} has no known 'kind'; it is one of {', '.join(KINDS)}.")
+    KINDS[facts["kind"]].check_facts(facts, path)
     return facts
 
 
@@ -158,30 +128,15 @@ def check_cases(table: pd.DataFrame, facts: Mapping[str, Any], path: Path) -> No
     Raises:
         CinemaError: Names the file, row and column.
     """
-    kind, classes = str(facts["kind"]), [str(name) for name in facts.get("classes") or []]
-    if kind == "classification" and len(classes) < 2:
-        raise CinemaError(f"{path.with_name('test.json')} lists no classes; give them in the order of the outputs.")
-    needed = {
-        "classification": ["true", *[f"prob_{name}" for name in classes]],
-        "regression": ["true", "predicted"],
-        "survival": ["time", "event", "risk"],
-    }.get(kind, [])
+    kind = KINDS[facts["kind"]]
+    needed = kind.columns(facts)
     for name in needed:
         if name not in table.columns:
-            raise CinemaError(f"{path} has no column '{name}', which {kind} needs.")
-    check_numbers(table, path, () if kind == "classification" else needed)
+            raise CinemaError(f"{path} has no column '{name}', which {facts['kind']} needs.")
+    check_numbers(table, path, [name for name in needed if name not in kind.texts])
     keys = [name for name in CASE if name in table.columns]
-    _refuse(table.duplicated(keys), path, lambda row: f"the case {table['id'].iloc[row]} stands there a second time")
-    if kind == "classification":
-        names = table["true"]
-        wrong = ~names.isin([*classes, ""])
-        _refuse(wrong, path, lambda row: f"'{names.iloc[row]}' in column true is none of the classes in test.json")
-        for name in needed[1:]:
-            _refuse_cells(table[name].notna() & ~table[name].between(0, 1), table[name], path, "a probability, 0 to 1")
-    if kind == "survival":
-        time, event = table["time"], table["event"]
-        _refuse_cells(time.notna() & ~(time > 0), time, path, "a time above 0")
-        _refuse_cells(event.notna() & ~event.isin([0, 1]), event, path, "0 or 1")
+    refuse(table.duplicated(keys), path, lambda row: f"the case {table['id'].iloc[row]} stands there a second time")
+    kind.check_cases(table, facts, path)
 
 
 def check_numbers(table: pd.DataFrame, path: Path, also: Sequence[str] = ()) -> None:
@@ -198,68 +153,18 @@ def check_numbers(table: pd.DataFrame, path: Path, also: Sequence[str] = ()) -> 
     for name in (str(name) for name in table.columns):
         if (is_measured(name) or name in ("frame", *also)) and not pd.api.types.is_numeric_dtype(table[name]):
             wrong = pd.to_numeric(table[name], errors="coerce").isna() & table[name].notna()
-            _refuse_cells(wrong, table[name], path, "a number")
+            refuse_cells(wrong, table[name], path, "a number")
 
 
-def _refuse_cells(wrong: pd.Series, cells: pd.Series, path: Path, wanted: str) -> None:
-    _refuse(wrong, path, lambda row: f"'{cells.iloc[row]}' in column {cells.name} is not {wanted}")
+def refuse_cells(wrong: pd.Series, cells: pd.Series, path: Path, wanted: str) -> None:
+    """Refuses a table some of whose cells are not what is ``wanted``; names the first row, the cell and the column."""
+    refuse(wrong, path, lambda row: f"'{cells.iloc[row]}' in column {cells.name} is not {wanted}")
 
 
-def _refuse(wrong: pd.Series, path: Path, what: Callable[[int], str]) -> None:
+def refuse(wrong: pd.Series, path: Path, what: Callable[[int], str]) -> None:
+    """Refuses a table with wrong rows; ``what`` takes the place of the first one and says what is wrong there."""
     if wrong.any():
         row = int(wrong.to_numpy().argmax())
         more = int(wrong.sum()) - 1
         others = f" (and {more} more row{'s' if more > 1 else ''})" if more else ""
         raise CinemaError(f"{path}, row {row + 2}: {what(row)}{others}; mend or remove it.")
-
-
-def finish(folder: Path, seed: int = 0) -> list[dict[str, Any]]:
-    """Writes summary.csv, summary.json, pictures made of the tables, and for survival cox.csv.
-
-    summary.json comes last: where it is, everything else is too.
-
-    Args:
-        folder: With the tables of a test.
-        seed: Seed of the bootstrap.
-
-    Returns:
-        The headline rows.
-
-    Raises:
-        CinemaError: If a table is missing or malformed, or a file cannot be written.
-    """
-    from cinema_lightning.results.cox import write_cox
-    from cinema_lightning.results.pictures import draw_all
-    from cinema_lightning.results.risk import write_risk_groups
-    from cinema_lightning.results.summary import COLUMNS, headline_rows, summary_rows, undefined_figures
-
-    folder = Path(folder)
-    results = read_results(folder)
-    headlines = headline_rows(results, seed)
-    rows = summary_rows(results, seed, headlines)
-    skipped = draw_all(results, folder / "pictures", seed)
-    if results.kind == "survival":
-        reasons = {"cox": write_cox(results, folder / "cox.csv", seed)}
-        reasons["risk_groups"] = write_risk_groups(results, folder / "risk_groups.csv")
-        skipped |= {name: reason for name, reason in reasons.items() if reason}
-    if reason := undefined_figures(results, headlines):
-        skipped["figures"] = reason
-    with replacing(folder / "summary.csv") as temporary:
-        pd.DataFrame(rows, columns=list(COLUMNS)).to_csv(temporary, index=False)
-    content = {"facts": results.facts, "headlines": headlines, "rows": rows, "skipped": skipped}
-    with replacing(folder / "summary.json") as temporary:
-        temporary.write_text(json.dumps(_plain(content), indent=2, allow_nan=False) + "\n", encoding="utf-8")
-    return headlines
-
-
-def _plain(value: Any) -> Any:
-    """Plain values, with null for what is not defined."""
-    if isinstance(value, dict):
-        return {str(key): _plain(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(item) for item in value]
-    if hasattr(value, "item"):
-        value = value.item()
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    return value

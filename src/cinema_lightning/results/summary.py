@@ -12,18 +12,10 @@ from cinema_lightning.columns import SCORES, quantities
 from cinema_lightning.errors import CinemaError
 from cinema_lightning.metrics import agreement
 from cinema_lightning.metrics.bootstrap import bootstrap, summarise
-from cinema_lightning.metrics.censoring import baseline_hazard, brier_at, predicted_survival
-from cinema_lightning.metrics.classification import reliability
-from cinema_lightning.metrics.weighted import Statistic, complete
-from cinema_lightning.results.folder import Results
-from cinema_lightning.results.headline import headlines as headlines_of
-from cinema_lightning.results.headline import (
-    horizon_of,
-    numbers,
-    percent_variation,
-    probabilities,
-    scan_pairs,
-)
+from cinema_lightning.metrics.weighted import Statistic
+from cinema_lightning.results.figures import numeric
+from cinema_lightning.results.kind import KINDS, Pair, Results
+from cinema_lightning.results.kind import headlines as headlines_of
 
 
 def loa_low(predicted: Any, true: Any, *, weights: Any = None) -> Any:
@@ -87,7 +79,7 @@ def headline_rows(results: Results, seed: int = 0) -> list[dict[str, Any]]:
     for headline in headlines_of(results.kind, results.facts):
         table = results.table(headline.source)
         if headline.source == "cases" and table is not None:
-            table = with_truth(table)
+            table = KINDS[results.kind].counted(table)
         columns = headline.columns(table, results.facts) if table is not None and len(table) else None
         if table is None or columns is None:
             continue
@@ -124,22 +116,8 @@ def undefined_figures(results: Results, rows: list[dict[str, Any]]) -> str | Non
             lacking.append(headline.display)
     if not lacking:
         return None
-    why = "these cases lack what they need"
-    if results.kind == "survival" and not pd.to_numeric(results.cases["event"], errors="coerce").sum():
-        why = f"none of the {len(results.cases)} studies has an event"
+    why = KINDS[results.kind].why_undefined(results) or "these cases lack what they need"
     return f"{', '.join(lacking)}: not defined, {why}"
-
-
-def with_truth(cases: pd.DataFrame) -> pd.DataFrame:
-    """The cases of a segmentation that have a label map; all cases where none has, or of another task.
-
-    What is not defined in a frame that nobody has labelled is no failure, and is not counted as one.
-    """
-    true = [name for name in cases.columns if str(name).endswith("_volume_true")]
-    if "mean_dice" not in cases.columns or not true:
-        return cases
-    known = cases[true].apply(pd.to_numeric, errors="coerce").notna().any(axis=1)
-    return cases[known] if known.any() else cases
 
 
 def groups_of(cases: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame]]:
@@ -155,36 +133,22 @@ def groups_of(cases: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame]]:
 
 
 def _case_rows(results: Results, seed: int) -> Iterator[dict[str, Any]]:
-    names = [str(n) for n in results.cases.columns if str(n).endswith(SCORES)]
-    for group, part in groups_of(with_truth(results.cases)):
+    kind = KINDS[results.kind]
+    names = [str(n) for n in results.cases.columns if str(n).endswith((*SCORES, *kind.metrics))]
+    for group, part in groups_of(kind.counted(results.cases)):
         for name in names:
-            values = pd.to_numeric(part[name], errors="coerce").to_numpy(dtype=np.float64)
-            found = summarise(values, part["subject"].to_numpy(), seed=seed)
+            found = summarise(numeric(part, name), part["subject"].to_numpy(), seed=seed)
             yield {"metric": name, "group": group, "statistic": "mean", **found, "value": found["mean"]}
 
 
-def _pairs(results: Results) -> Iterator[tuple[str, str, np.ndarray, np.ndarray, np.ndarray]]:
-    """(metric, group, predicted, true, subjects) of everything that was measured and predicted."""
-
-    def column(table: pd.DataFrame, name: str) -> np.ndarray:
-        return pd.to_numeric(table[name], errors="coerce").to_numpy(dtype=np.float64)
-
-    if results.kind == "regression":
-        cases = results.cases
-        target = str(results.facts.get("target", "target"))
-        yield target, "all", column(cases, "predicted"), column(cases, "true"), cases["subject"].to_numpy()
-    if results.kind == "segmentation":
-        ends = ("_volume_pred", "_area_pred")
-        names = [str(name).removesuffix("_pred") for name in results.cases if str(name).endswith(ends)]
-        for group, part in groups_of(results.cases):
-            for name in (name for name in names if f"{name}_true" in part):
-                predicted, true = (column(part, f"{name}_{side}") for side in ("pred", "true"))
-                yield name, group, predicted, true, part["subject"].to_numpy()
+def _pairs(results: Results) -> Iterator[Pair]:
+    """Everything that was measured and predicted."""
+    yield from KINDS[results.kind].pairs(results)
     if results.function is not None:
         table = results.function
         for name in (quantity.name for quantity in quantities()):
             if {f"{name}_pred", f"{name}_true"} <= set(table.columns):
-                pair = (column(table, f"{name}_pred"), column(table, f"{name}_true"))
+                pair = (numeric(table, f"{name}_pred"), numeric(table, f"{name}_true"))
                 yield name, "all", *pair, table["subject"].to_numpy()
 
 
@@ -202,57 +166,7 @@ def _statistic_rows(
     results: Results, seed: int, headlines: Sequence[Mapping[str, Any]] | None
 ) -> Iterator[dict[str, Any]]:
     found = headline_rows(results, seed) if headlines is None else headlines
-    # The other kinds' figures are among the rows of cases and pairs already.
-    starts = {"classification": "", "survival": "", "segmentation": "ef_class"}
-    start = starts.get(results.kind)
-    for row in (row for row in found if start is not None and row["metric"].startswith(start)):
+    own = {headline.name for headline in headlines_of(results.kind, results.facts) if headline.own_row}
+    for row in (row for row in found if row["metric"] in own):
         yield {"group": "all", "statistic": row["metric"], **row}
-    if results.kind == "classification" and (pair := probabilities(results.cases, results.facts)) is not None:
-        known = complete(pair[0]) & (pair[1] >= 0)
-        counts = {"n": int(known.sum()), "n_missing": int((~known).sum())}
-        counts["n_subjects"] = results.cases["subject"][known].nunique()
-        # Without an interval: resampled cases are less well calibrated than the sample itself, so that a bootstrap
-        # interval lies above the value.
-        yield {
-            "metric": "ece",
-            "group": "all",
-            "statistic": "ece",
-            "value": reliability(pair[0], pair[1]).ece,
-            **counts,
-        }
-    if results.kind == "survival":
-        yield from _survival_rows(results, seed)
-    if results.facts.get("dataset") == "rescan" and results.function is not None:
-        for side in ("pred", "true"):
-            if (pairs := scan_pairs(results.function, side)) is not None:
-                figure = bootstrap(percent_variation, *pairs[:2], subjects=pairs[2], seed=seed)
-                about = {"metric": f"lv_ef_{side}_scan_rescan", "group": "all"}
-                yield about | {"statistic": "coefficient_of_variation", **figure.as_dict()}
-
-
-def _survival_rows(results: Results, seed: int) -> Iterator[dict[str, Any]]:
-    """Events and follow-up; the Brier score, whose baseline hazard is that of the validation subjects."""
-    risk, time, event = outcome = _outcome(results.cases)
-    people, known = results.cases["subject"].to_numpy(), complete(*outcome)
-    counts = {"n": int(known.sum()), "n_subjects": len(set(people[known])), "n_missing": int((~known).sum())}
-    yield {"metric": "event", "group": "all", "statistic": "count", "value": float(event[known].sum()), **counts}
-    if not known.any():
-        return
-    horizon = horizon_of(results.cases)
-    middle = {"metric": "time", "group": "all", "statistic": "median", "value": float(np.median(time[known]))}
-    yield middle | counts
-    if results.validation is None or horizon is None or not complete(*_outcome(results.validation)).any():
-        return
-    chance = predicted_survival(baseline_hazard(*_outcome(results.validation)), risk, [horizon])[:, 0]
-
-    def statistic(chance: Any, time: Any, event: Any, *, weights: Any = None) -> Any:
-        return brier_at(chance, time, event, horizon, weights=weights)
-
-    figure = bootstrap(statistic, chance, time, event, subjects=people, seed=seed)
-    yield {"metric": "brier_at_median_time", "group": "all", "statistic": "brier_at_median_time", **figure.as_dict()}
-
-
-def _outcome(table: pd.DataFrame) -> tuple[np.ndarray, ...]:
-    columns = numbers("risk", "time", "event")(table, {})
-    assert columns is not None  # read_results refuses such tables
-    return columns
+    yield from KINDS[results.kind].rows(results, seed)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
-from typing import Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import torch
 from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
@@ -20,6 +20,9 @@ from cinema_lightning.tasks.base import Batch, Task
 from cinema_lightning.tasks.optim import Optimisation
 from cinema_lightning.weights.sources import load_weights
 from cinema_lightning.weights.transfer import LoadReport, freeze_backbone, layer_decay_groups
+
+if TYPE_CHECKING:
+    from cinema_lightning.weights.published import PublishedFile
 
 
 @dataclass
@@ -169,6 +172,24 @@ class Downstream(Task):
 
     def facts(self) -> dict[str, Any]:
         """What a reader of the results has to know: classes, regions, target, unit."""
+        return {}
+
+    @classmethod
+    def published(cls, file: PublishedFile) -> dict[str, Any]:
+        """What the outputs of a published network are, as ``spec`` says it; by default one, of no target.
+
+        Args:
+            file: The file.
+
+        Returns:
+            Classes, target, landmarks, mean and SD, by kind.
+
+        Raises:
+            CinemaError: If the file is for something else.
+        """
+        file.check_outputs(1, f"{cls.kind} has one")
+        if target := file.facts.get("target"):
+            raise CinemaError(f"{file.path} holds a network for {target}, but the configuration is for {cls.kind}.")
         return {}
 
     def test_step(self, batch: Batch, batch_idx: int) -> dict[str, list[dict[str, Any]]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,6 @@ PUBLISHED = ".safetensors"
 """Ending of published weights."""
 GIVEN = ("views", "input_size", "channels", "classes", "outputs")
 """Arguments of a network that a task gives it."""
-_LANDMARKS = ["hinge_1", "hinge_2", "apex"]
 
 
 def published_network(path: Path, config: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -103,7 +103,7 @@ def _published_finetuned(path: Path, config: dict[str, Any]) -> tuple[dict[str, 
         "dataset": trained_on(path, config_path) or str(data.get("dataset") or "phantom"),
         "spacing_known": True,
         "spacing": _spacing(config_path, network.views),
-        **_target(task.kind, path, facts, data),
+        **task.published(PublishedFile(path, facts, data, facts_of(data.get("dataset")))),
     }
     arguments = network_arguments(config_path, read_shapes(path), facts)
     kind = BACKBONES[facts["network"]]
@@ -123,85 +123,63 @@ def _spacing(config: Path | None, views: Iterable[str]) -> dict[str, list[float]
     return {view: size for view, size in config_spacing(config).items() if view in set(views)}
 
 
-def _target(kind: str, path: Path, facts: dict[str, Any], data: dict[str, Any]) -> dict[str, Any]:
-    """What the outputs are, from the file's own facts or the dataset's."""
-    dataset, outputs = facts_of(data.get("dataset")), int(facts["outputs"])
-    if kind == "segmentation":
-        labels = _labels(path, facts, dataset)
-        return {
-            "classes": list(labels.values()),
-            "label_codes": list(labels),
-            "frames": data.get("frames") or "ed_es",
-        }
-    if kind == "classification":
-        target = str(data.get("target") or "pathology")
-        if facts.get("target", target) != target:
+@dataclass(frozen=True)
+class PublishedFile:
+    """A published file, as the tasks read what its outputs are: from its own facts, or from the dataset's.
+
+    Attributes:
+        path: The safetensors file.
+        facts: What is known of its network: network, outputs, and what its configuration says of classes, target,
+            landmarks, mean and SD.
+        options: Options of the command's data.
+        dataset: Facts of the dataset in use.
+    """
+
+    path: Path
+    facts: dict[str, Any]
+    options: dict[str, Any]
+    dataset: Facts
+
+    def option(self, name: str, default: str) -> str:
+        """An option of the command's data."""
+        return str(self.options.get(name) or default)
+
+    def labels(self) -> dict[int, str]:
+        """Code -> class of the label maps, in the order of the outputs: the file's classes in the dataset's codes."""
+        outputs, own = int(self.facts["outputs"]), {name: code for code, name in self.dataset.labels.items()}
+        names = self.facts.get("class_names")
+        if names is None:
+            source = self._source()
+            labels = source.labels or CINE_LABELS  # those of the published networks
+            names = [labels[code] for code in sorted(labels)]
+            self.check_outputs(len(names), f"{source.display} has {len(source.labels) or 'no'} classes of voxels")
+            self._say_assumed(names)
+        if own.keys() == set(names):
+            return {own[name]: name for name in names}
+        return dict(zip(self.facts.get("label_codes") or range(outputs), names, strict=True))
+
+    def class_names(self, target: str) -> list[str]:
+        """The file's own classes, or those that the dataset declares for a column."""
+        if names := self.facts.get("class_names"):
+            return list(names)
+        classes = self._source().classes
+        if target not in classes:
+            raise CinemaError(f"{self.path} does not say its classes; put its config.yaml beside it.")
+        self._say_assumed(classes[target])
+        return list(classes[target])
+
+    def check_outputs(self, wanted: int, why: str) -> None:
+        """Refuses a file with another number of outputs."""
+        if (outputs := int(self.facts["outputs"])) != wanted:
             raise CinemaError(
-                f"{path} holds a network for {facts['target']}, but data.target is {target}: give the configuration of "
-                "the task that it was trained for."
+                f"{self.path} has {outputs} outputs, but {why}: give the configuration of the task and dataset that it "
+                "was trained for."
             )
-        classes = list(facts.get("class_names") or _declared(path, dataset, target))
-        _check(path, outputs, len(classes), f"{target} has {len(classes)} classes")
-        return {"target": target, "classes": classes}
-    if kind == "regression":
-        if "mean" not in facts:
-            raise CinemaError(f"{path} does not say the mean and SD of its target; put its config.yaml beside it.")
-        _check(path, outputs, 1, "a regression has one")
-        target, own = str(data.get("target") or "lv_ef"), str(facts["target"])
-        if own not in (target, target.removeprefix("lv_")):  # the published column of the ejection fraction is ef
-            raise CinemaError(
-                f"{path} holds a network for {own}, but data.target is {target}: give the configuration of the task "
-                "that it was trained for."
-            )
-        # what that column held is not known (the figures are too low for LVEF), so it is nobody's lv_ef
-        return {"target": own if own == "ef" else target, "mean": facts["mean"], "std": facts["std"]}
-    if kind == "landmarks":
-        names = list(facts.get("landmarks") or data.get("landmarks") or _LANDMARKS)
-        wanted = len(names) * (1 if facts["network"] == "ConvUNetR" else 2)
-        _check(path, outputs, wanted, f"{len(names)} landmarks need {wanted} outputs")
-        return {"landmarks": names, "frames": data.get("frames") or "ed_es", "spacing_known": False}
-    _check(path, outputs, 1, f"{kind} has one")
-    if "target" in facts:
-        raise CinemaError(f"{path} holds a network for {facts['target']}, but the configuration is for {kind}.")
-    return {}
 
+    def _source(self) -> Facts:
+        """Facts of the dataset that it was trained on; where it does not say, of the one in use."""
+        name = trained_on(self.path, locate(self.path)[1])
+        return facts_of(name) if name in DATASETS else self.dataset
 
-def _labels(path: Path, facts: dict[str, Any], dataset: Facts) -> dict[int, str]:
-    """Code -> class of the label maps, in the order of the outputs: the file's own classes in the dataset's codes."""
-    outputs, own = int(facts["outputs"]), {name: code for code, name in dataset.labels.items()}
-    names = facts.get("class_names")
-    if names is None:
-        source = _source(path, dataset)
-        labels = source.labels or CINE_LABELS  # those of the published networks
-        names = [labels[code] for code in sorted(labels)]
-        _check(path, outputs, len(names), f"{source.display} has {len(source.labels) or 'no'} classes of voxels")
-        _say_assumed(path, names)
-    if own.keys() == set(names):
-        return {own[name]: name for name in names}
-    return dict(zip(facts.get("label_codes") or range(outputs), names, strict=True))
-
-
-def _declared(path: Path, dataset: Facts, target: str) -> tuple[str, ...]:
-    source = _source(path, dataset)
-    if target not in source.classes:
-        raise CinemaError(f"{path} does not say its classes; put its config.yaml beside it.")
-    _say_assumed(path, source.classes[target])
-    return source.classes[target]
-
-
-def _source(path: Path, dataset: Facts) -> Facts:
-    """Facts of the dataset that a file was trained on; where it does not say, of the one in use."""
-    name = trained_on(path, locate(path)[1])
-    return facts_of(name) if name in DATASETS else dataset
-
-
-def _say_assumed(path: Path, names: Sequence[str]) -> None:
-    rank_zero_warn(f"{path} does not say its classes; they are taken to be {', '.join(names)}, in this order.")
-
-
-def _check(path: Path, outputs: int, wanted: int, why: str) -> None:
-    if outputs != wanted:
-        raise CinemaError(
-            f"{path} has {outputs} outputs, but {why}: give the configuration of the task and dataset that it was "
-            "trained for."
-        )
+    def _say_assumed(self, names: Sequence[str]) -> None:
+        rank_zero_warn(f"{self.path} does not say its classes; they are taken to be {', '.join(names)}, in this order.")

@@ -42,12 +42,11 @@ def disease_detection(study: Study) -> Section:
     def chosen(group: Group) -> list[Headline]:
         return [headline for name in DETECTION if (headline := study.headline(group, name)) is not None]
 
-    groups = [group for group in study.groups if group.kind == "classification"]
     text = "A case counts as diseased where its most probable class is a disease, as in the published figures."
     return _section(
         study,
         Section("detection", "Disease detection"),
-        groups,
+        study.groups,
         chosen,
         text,
         "No task tells diseases from normal hearts.",

@@ -13,13 +13,12 @@ from cinema_lightning.benchmark.report.estimate import Sample
 from cinema_lightning.benchmark.report.index import Entry, Index
 from cinema_lightning.columns import CASE, factors
 from cinema_lightning.errors import CinemaError
-from cinema_lightning.results.folder import Results, read_results
-from cinema_lightning.results.headline import Headline, headlines
+from cinema_lightning.results.folder import read_results
+from cinema_lightning.results.headline import Headline
+from cinema_lightning.results.kind import Results, headlines
 
 if TYPE_CHECKING:
     import pandas as pd
-
-REPEATABILITY = "lv_ef_variation"
 
 
 @dataclass(frozen=True)
@@ -182,7 +181,7 @@ def seed_samples(headline: Headline, arm: Arm, facts: Mapping[str, Any]) -> Iter
         if columns is not None:
             sample = make_sample(table, columns, f"{arm.name}, seed {seed}")
             # Only one row of a person can hold both visits; the others are not missing.
-            yield seed, sample.take(sample.mask) if headline.name == REPEATABILITY else sample
+            yield seed, sample.take(sample.mask) if headline.per_person else sample
 
 
 def make_sample(table: pd.DataFrame, columns: Sequence[Any], name: str) -> Sample:

@@ -22,7 +22,8 @@ class Published:
         unit: Its unit.
         ours: Value, low, high of CineMA.
         baseline: The same of the CNN.
-        applies: Whether it belongs to a task of this kind, tested on this dataset, trained on that one.
+        kind: Kind of task that it was measured in.
+        where: Whether it belongs to a test on this dataset of a model trained on that one.
     """
 
     figure: str
@@ -30,35 +31,53 @@ class Published:
     unit: str
     ours: tuple[float, float, float]
     baseline: tuple[float, float, float]
-    applies: Callable[[str, str, str], bool]
+    kind: str
+    where: Callable[[str, str], bool]
+
+    def applies(self, kind: str, dataset: str, trained_on: str) -> bool:
+        """Whether it belongs to a task of this kind, tested on this dataset, trained on that one."""
+        return kind == self.kind and self.where(dataset, trained_on)
 
 
-def _own(kind: str, dataset: str, trained_on: str) -> bool:
-    return kind == "segmentation" and dataset == trained_on and dataset != "rescan"
+def _same(dataset: str, trained_on: str) -> bool:
+    return dataset == trained_on
 
 
-def _unseen(kind: str, dataset: str, trained_on: str) -> bool:
-    return kind == "segmentation" and dataset == "kaggle" and trained_on != "kaggle"
+def _own(dataset: str, trained_on: str) -> bool:
+    return dataset == trained_on and dataset != "rescan"
 
 
-def _rescan(kind: str, dataset: str, trained_on: str) -> bool:
-    return kind == "segmentation" and dataset == trained_on == "rescan"
+def _unseen(dataset: str, trained_on: str) -> bool:
+    return dataset == "kaggle" and trained_on != "kaggle"
 
 
-def _detection(kind: str, dataset: str, trained_on: str) -> bool:
-    return kind == "classification" and dataset == trained_on
+def _rescan(dataset: str, trained_on: str) -> bool:
+    return dataset == trained_on == "rescan"
 
 
 PUBLISHED = (
-    Published("lv_ef_mae", "LVEF MAE from segmentation", "%", (3.33, 2.88, 3.82), (3.63, 2.99, 4.24), _own),
-    Published("rv_ef_mae", "RVEF MAE from segmentation", "%", (5.49, 4.74, 6.55), (6.28, 5.33, 7.48), _own),
-    Published("lv_ef_mae", "LVEF MAE on data never trained on", "%", (4.83, 4.58, 5.21), (5.59, 5.23, 6.01), _unseen),
+    Published(
+        "lv_ef_mae", "LVEF MAE from segmentation", "%", (3.33, 2.88, 3.82), (3.63, 2.99, 4.24), "segmentation", _own
+    ),
+    Published(
+        "rv_ef_mae", "RVEF MAE from segmentation", "%", (5.49, 4.74, 6.55), (6.28, 5.33, 7.48), "segmentation", _own
+    ),
+    Published(
+        "lv_ef_mae",
+        "LVEF MAE on data never trained on",
+        "%",
+        (4.83, 4.58, 5.21),
+        (5.59, 5.23, 6.01),
+        "segmentation",
+        _unseen,
+    ),
     Published(
         "lv_ef_variation",
         "Scan-rescan coefficient of variation",
         "%",
         (8.45, 7.43, 9.30),
         (12.02, 10.73, 13.19),
+        "segmentation",
         _rescan,
     ),
     Published(
@@ -67,7 +86,8 @@ PUBLISHED = (
         "%",
         (60.06, 52.23, 68.73),
         (31.55, 22.92, 39.98),
-        _detection,
+        "classification",
+        _same,
     ),
     Published(
         "disease_sensitivity",
@@ -75,7 +95,8 @@ PUBLISHED = (
         "%",
         (90.20, 85.77, 93.64),
         (86.84, 83.85, 89.44),
-        _detection,
+        "classification",
+        _same,
     ),
 )
 

@@ -21,13 +21,14 @@ from cinema_lightning.benchmark.report.blocks import (
     tidy,
 )
 from cinema_lightning.benchmark.report.charts import bland_altman
-from cinema_lightning.benchmark.report.gather import REPEATABILITY as FIGURE
 from cinema_lightning.benchmark.report.gather import Group
 from cinema_lightning.benchmark.report.study import Study
 from cinema_lightning.benchmark.report.tasks import slug
 from cinema_lightning.metrics.agreement import bias, limits_of_agreement
 from cinema_lightning.metrics.bootstrap import bootstrap
-from cinema_lightning.results.headline import scan_pairs
+from cinema_lightning.tasks.segmentation.rescan import scan_pairs
+
+FIGURE = "lv_ef_variation"
 
 
 @dataclass(frozen=True)

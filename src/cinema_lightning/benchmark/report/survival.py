@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
@@ -25,16 +25,15 @@ from cinema_lightning.benchmark.report.charts import DAYS_PER_YEAR, kaplan_meier
 from cinema_lightning.benchmark.report.gather import Group
 from cinema_lightning.benchmark.report.study import Study
 from cinema_lightning.benchmark.report.tasks import slug
-from cinema_lightning.columns import COVARIATES
 from cinema_lightning.errors import CinemaError
 from cinema_lightning.metrics import survival as metrics
-from cinema_lightning.metrics.weighted import complete
-from cinema_lightning.results.folder import Results
+from cinema_lightning.results.figures import Missing
+from cinema_lightning.results.kind import KINDS, Results
+from cinema_lightning.tasks.survival.cox import fit_cox
+from cinema_lightning.tasks.survival.risk import NAMES, grouped
 
-if TYPE_CHECKING:
-    import pandas as pd
-
-GROUPS = ("low risk", "high risk")
+MODELS = {"clinical": "Clinical", "image": "Image", "clinical and image": "Clinical + image"}
+OUTCOME = {"risk", "time", "event"}
 
 
 @dataclass(frozen=True)
@@ -54,7 +53,7 @@ class _Run:
 def survival(study: Study) -> Section:
     """Curves by risk group and Cox models of every survival task, one seed per arm."""
     section = Section("survival", "Survival")
-    groups = [group for group in study.groups if group.kind == "survival"]
+    groups = [group for group in study.groups if set(KINDS[group.kind].columns(group.facts)) >= OUTCOME]
     if not groups:
         section.blocks.append(Paragraph("There are no results of survival tasks."))
         return section
@@ -84,15 +83,13 @@ def _add_curves(study: Study, group: Group, runs: list[_Run], section: Section) 
     pictures: list[Picture] = []
     rows: list[list[Cell | str]] = []
     for run in runs:
-        names, cut, own = _risk_groups(run.results)
-        table = run.results.cases
-        known = names != ""
-        if not known.any():
+        try:
+            found = grouped(run.results)
+        except Missing:
             continue
-        time, event = (_numbers(table, name)[known] for name in ("time", "event"))
-        found = metrics.kaplan_meier(time, event, names[known])
-        p = metrics.log_rank(time, event, names[known])
-        ordered = {name: found[name] for name in GROUPS if name in found}
+        time, p = found.time, found.p
+        curves = metrics.kaplan_meier(time, found.event, found.groups)
+        ordered = {name: curves[key] for key, name in NAMES.items() if key in curves}
         title = study.arm_name(run.arm)
         pictures.append(
             Picture(
@@ -101,12 +98,14 @@ def _add_curves(study: Study, group: Group, runs: list[_Run], section: Section) 
                 f"Kaplan-Meier curves of the risk groups of {title}; the numbers are in the table.",
             )
         )
-        where = "median of its own test scores" if own else "median of the validation scores"
+        where = "median of its own test scores" if found.from_test else "median of the validation scores"
         for name, curve in ordered.items():
-            rows.append([title, name, str(curve.n), str(curve.events), p_value(p), f"{number(cut)} ({where})"])
+            rows.append([title, name, str(curve.n), str(curve.events), p_value(p), f"{number(found.cut)} ({where})"])
             counts = {"group": name, "n": curve.n, "events": curve.events}
             section.records.append(
-                run.identity | counts | {"cut": tidy(cut), "cut_from_test": own, "p_log_rank": tidy(p)}
+                run.identity
+                | counts
+                | {"cut": tidy(found.cut), "cut_from_test": found.from_test, "p_log_rank": tidy(p)}
             )
     if not pictures:
         section.blocks.append(Paragraph(f"{study.title(group)}: no case has a risk score, a time and an event."))
@@ -117,34 +116,14 @@ def _add_curves(study: Study, group: Group, runs: list[_Run], section: Section) 
     section.blocks += [Pictures(pictures), table_block]
 
 
-def _risk_groups(results: Results) -> tuple[np.ndarray, float, bool]:
-    """Name of each test case's group (empty where not known), the cut, and whether it is the test's own."""
-    table = results.cases
-    risk = _numbers(table, "risk")
-    usable = complete(risk, _numbers(table, "time"), _numbers(table, "event"))
-    own = results.validation is None or not np.isfinite(_numbers(results.validation, "risk")).any()
-    if own and not usable.any():
-        return np.full(len(table), ""), math.nan, True
-    source = risk[usable] if own else _numbers(results.validation, "risk")
-    cuts = metrics.risk_groups(source)[1]
-    numbers = metrics.risk_groups(risk, cuts=cuts)[0]
-    names = np.where(usable, np.array([*GROUPS, ""])[numbers], "")
-    return names, cuts[0], own
-
-
-def _numbers(table: pd.DataFrame | None, name: str) -> np.ndarray:
-    import pandas as pd
-
-    assert table is not None
-    return pd.to_numeric(table[name], errors="coerce").to_numpy(dtype=np.float64)
-
-
 # ---------------------------------------------------------------------- Cox
 def _add_cox(study: Study, group: Group, runs: list[_Run], section: Section) -> None:
     rows: list[list[Cell | str]] = []
     for run in runs:
+        if run.results.validation is None:
+            continue
         try:
-            models = _cox(run.results, study.estimator.seed)
+            models = [replace(model, name=MODELS[model.name]) for model in fit_cox(run.results, study.estimator.seed)]
         except CinemaError as error:
             study.warnings.append(f"{study.title(group)}, {study.arm_name(run.arm)}: no Cox models. {error}")
             continue
@@ -164,29 +143,15 @@ def _add_cox(study: Study, group: Group, runs: list[_Run], section: Section) -> 
     section.blocks.append(Table(f"cox-{slug(group)}", caption, header, rows, left=2))
 
 
-def _cox(results: Results, seed: int) -> list[metrics.CoxModel]:
-    train, test = results.validation, results.cases
-    if train is None:
-        return []
-    clinical = [
-        name
-        for name in COVARIATES
-        if all(name in table.columns and table[name].notna().any() for table in (train, test))
-    ]
-    models = (
-        {"Clinical": clinical, "Image": ["risk"], "Clinical + image": [*clinical, "risk"]}
-        if clinical
-        else {"Image": ["risk"]}
-    )
-    subject = "subject" if "subject" in test.columns else None
-    return metrics.cox_models(train, test, models, subject=subject, seed=seed)
-
-
 def _cox_rows(arm: str, model: metrics.CoxModel) -> list[list[Cell | str]]:
     if model.problem:
         return [[arm, model.name, Cell(model.problem, muted=True), NOTHING, NOTHING, NOTHING, str(model.n_train)]]
     figure = model.concordance
-    first: list[Cell | str] = [arm, model.name, interval(tidy(figure.value), tidy(figure.low), tidy(figure.high))]
+    first: list[Cell | str] = [
+        arm,
+        model.name,
+        interval(tidy(figure.value), tidy(figure.low), tidy(figure.high)),
+    ]
     rows: list[list[Cell | str]] = []
     for covariate, (ratio, low, high, p) in model.hazard_ratios.items():
         text = interval(tidy(ratio), tidy(low), tidy(high), "ratio")

@@ -1,5 +1,5 @@
 """Classification: one class for each study."""
 
-from cinema_lightning.tasks.classification.task import Classification
+from cinema_lightning.registry import lazy
 
-__all__ = ["Classification"]
+__getattr__ = lazy(f"{__name__}.task", "Classification")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 from lightning.pytorch.utilities import rank_zero_warn
@@ -21,6 +21,9 @@ from cinema_lightning.tasks import TASKS
 from cinema_lightning.tasks.base import Batch
 from cinema_lightning.tasks.downstream import real
 from cinema_lightning.tasks.pooled import Pooled
+
+if TYPE_CHECKING:
+    from cinema_lightning.weights.published import PublishedFile
 
 REPEAT = -1
 """Label of a sample that is in no figure, since it only fills the last distributed batch."""
@@ -152,6 +155,19 @@ class Classification(Pooled):
     def facts(self) -> dict[str, Any]:
         """Target and classes."""
         return {"target": self.spec["target"], "classes": list(self.spec["classes"])}
+
+    @classmethod
+    def published(cls, file: PublishedFile) -> dict[str, Any]:
+        """See :meth:`Downstream.published`."""
+        target = file.option("target", "pathology")
+        if file.facts.get("target", target) != target:
+            raise CinemaError(
+                f"{file.path} holds a network for {file.facts['target']}, but data.target is {target}: give the "
+                "configuration of the task that it was trained for."
+            )
+        classes = file.class_names(target)
+        file.check_outputs(len(classes), f"{target} has {len(classes)} classes")
+        return {"target": target, "classes": classes}
 
 
 def _weights(given: str | list[float], spec: dict[str, Any]) -> Tensor | None:

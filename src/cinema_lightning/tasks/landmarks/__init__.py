@@ -1,5 +1,5 @@
 """Landmarks: points, as heatmaps or coordinates."""
 
-from cinema_lightning.tasks.landmarks.task import LandmarkCoordinate, LandmarkHeatmap
+from cinema_lightning.registry import lazy
 
-__all__ = ["LandmarkCoordinate", "LandmarkHeatmap"]
+__getattr__ = lazy(f"{__name__}.task", "LandmarkCoordinate", "LandmarkHeatmap")

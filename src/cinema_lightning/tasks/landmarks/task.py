@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -19,6 +19,12 @@ from cinema_lightning.tasks import TASKS
 from cinema_lightning.tasks.base import Batch, Marked, Panels, once_per_batch
 from cinema_lightning.tasks.downstream import Downstream, cropped, mean_over_views, real
 from cinema_lightning.tasks.segmentation.task import dense_probabilities
+
+if TYPE_CHECKING:
+    from cinema_lightning.weights.published import PublishedFile
+
+PUBLISHED = ["hinge_1", "hinge_2", "apex"]
+"""Landmarks of the published networks."""
 
 
 class Landmarks(Downstream):
@@ -121,6 +127,14 @@ class Landmarks(Downstream):
     def facts(self) -> dict[str, Any]:
         """Landmarks in the order of the outputs."""
         return {"landmarks": self.names, "unit": "mm" if self.spacing_known else "px"}
+
+    @classmethod
+    def published(cls, file: PublishedFile) -> dict[str, Any]:
+        """See :meth:`Downstream.published`."""
+        names = list(file.facts.get("landmarks") or file.options.get("landmarks") or PUBLISHED)
+        wanted = len(names) * (1 if file.facts["network"] == "ConvUNetR" else 2)
+        file.check_outputs(wanted, f"{len(names)} landmarks need {wanted} outputs")
+        return {"landmarks": names, "frames": file.option("frames", "ed_es"), "spacing_known": False}
 
 
 @TASKS.register

@@ -1,5 +1,5 @@
 """Regression: one number for each study."""
 
-from cinema_lightning.tasks.regression.task import Regression
+from cinema_lightning.registry import lazy
 
-__all__ = ["Regression"]
+__getattr__ = lazy(f"{__name__}.task", "Regression")

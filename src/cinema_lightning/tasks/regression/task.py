@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 from torch.nn import functional as F
 from torchmetrics import MeanAbsoluteError
 
 from cinema_lightning.columns import look_up
+from cinema_lightning.errors import CinemaError
 from cinema_lightning.models.backbone import PooledBackbone
 from cinema_lightning.models.convvit import ConvViT
 from cinema_lightning.tasks import TASKS
 from cinema_lightning.tasks.base import Batch
 from cinema_lightning.tasks.downstream import real
 from cinema_lightning.tasks.pooled import Pooled
+
+if TYPE_CHECKING:
+    from cinema_lightning.weights.published import PublishedFile
 
 
 @TASKS.register
@@ -81,3 +85,19 @@ class Regression(Pooled):
             "mean": self.spec["mean"],
             "std": self.spec["std"],
         }
+
+    @classmethod
+    def published(cls, file: PublishedFile) -> dict[str, Any]:
+        """See :meth:`Downstream.published`."""
+        facts = file.facts
+        if "mean" not in facts:
+            raise CinemaError(f"{file.path} does not say the mean and SD of its target; put its config.yaml beside it.")
+        file.check_outputs(1, "a regression has one")
+        target, own = file.option("target", "lv_ef"), str(facts["target"])
+        if own not in (target, target.removeprefix("lv_")):  # the published column of the ejection fraction is ef
+            raise CinemaError(
+                f"{file.path} holds a network for {own}, but data.target is {target}: give the configuration of the "
+                "task that it was trained for."
+            )
+        # what that column held is not known (the figures are too low for LVEF), so it is nobody's lv_ef
+        return {"target": own if own == "ef" else target, "mean": facts["mean"], "std": facts["std"]}

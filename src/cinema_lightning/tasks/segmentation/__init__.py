@@ -1,5 +1,5 @@
 """Segmentation: a class for each voxel."""
 
-from cinema_lightning.tasks.segmentation.task import Segmentation
+from cinema_lightning.registry import lazy
 
-__all__ = ["Segmentation"]
+__getattr__ = lazy(f"{__name__}.task", "Segmentation")

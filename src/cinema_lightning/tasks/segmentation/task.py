@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import torch
@@ -22,6 +22,9 @@ from cinema_lightning.tasks import TASKS
 from cinema_lightning.tasks.base import Batch, Panels, Volume, once_per_batch
 from cinema_lightning.tasks.downstream import Downstream, by_own_size, cropped, inside, mean_over_views, real
 from cinema_lightning.views import get_view
+
+if TYPE_CHECKING:
+    from cinema_lightning.weights.published import PublishedFile
 
 PLANE_MULTIPLE = 32
 """In-plane sizes that every dense backbone takes are multiples of this."""
@@ -261,6 +264,12 @@ class Segmentation(Downstream):
             "classes": list(self.spec["classes"]),
             "regions": {name: list(codes) for name, codes in self.regions.labels.items()},
         }
+
+    @classmethod
+    def published(cls, file: PublishedFile) -> dict[str, Any]:
+        """See :meth:`Downstream.published`."""
+        labels = file.labels()
+        return {"classes": list(labels.values()), "label_codes": list(labels), "frames": file.option("frames", "ed_es")}
 
 
 def _ignored(labels: Tensor) -> Tensor:

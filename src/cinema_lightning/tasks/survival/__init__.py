@@ -1,5 +1,5 @@
 """Survival: the risk of an event."""
 
-from cinema_lightning.tasks.survival.task import Survival
+from cinema_lightning.registry import lazy
 
-__all__ = ["Survival"]
+__getattr__ = lazy(f"{__name__}.task", "Survival")

@@ -11,7 +11,7 @@ import pandas as pd
 from cinema_lightning.files import replacing
 from cinema_lightning.metrics.survival import log_rank, risk_groups
 from cinema_lightning.results.figures import Missing, numeric
-from cinema_lightning.results.folder import Results
+from cinema_lightning.results.kind import Results
 
 NAMES = {0: "low risk", 1: "high risk"}
 
@@ -27,7 +27,7 @@ class Grouped:
         people: (N,) subjects.
         groups: (N,) 0 for low and 1 for high risk.
         cut: Risk above which it is high.
-        source: Whose median the cut is.
+        from_test: Whether the cut is the test subjects' own median, there being no validation subjects.
     """
 
     risk: np.ndarray
@@ -36,7 +36,12 @@ class Grouped:
     people: np.ndarray
     groups: np.ndarray
     cut: float
-    source: str
+    from_test: bool
+
+    @property
+    def source(self) -> str:
+        """Whose median the cut is."""
+        return "the test subjects'" if self.from_test else "the validation subjects'"
 
     @property
     def p(self) -> float:
@@ -61,26 +66,28 @@ def grouped(results: Results) -> Grouped:
     known = np.isfinite(risk) & np.isfinite(time) & np.isfinite(event)
     if not known.any():
         raise Missing("no case has a risk and an outcome")
-    cuts, source = None, "the test subjects'"
+    cuts = None
     if results.validation is not None:
         scores = numeric(results.validation, "risk")
         if np.isfinite(scores).any():
-            cuts, source = [float(np.nanmedian(scores))], "the validation subjects'"
+            cuts = [float(np.nanmedian(scores))]
     groups, used = risk_groups(risk[known], 2, cuts)
     people = cases["subject"].to_numpy()[known]
-    return Grouped(risk[known], time[known], event[known], people, groups, float(used[0]), source)
+    return Grouped(risk[known], time[known], event[known], people, groups, float(used[0]), cuts is None)
 
 
-def write_risk_groups(results: Results, path: Path) -> str | None:
+def write_risk_groups(results: Results, path: Path, seed: int = 0) -> str | None:
     """Writes one row per group: subjects, events, person-years, the cut and the log-rank test's p.
 
     Args:
         results: The tables.
         path: The CSV file to write.
+        seed: Not needed: there are no intervals.
 
     Returns:
         Why there is no such table, or None.
     """
+    del seed
     try:
         found = grouped(results)
     except Missing as missing:

@@ -11,14 +11,35 @@ from cinema_lightning.columns import COVARIATES
 from cinema_lightning.errors import CinemaError
 from cinema_lightning.files import replacing
 from cinema_lightning.metrics.survival import CoxModel, cox_models
-from cinema_lightning.results.folder import Results
+from cinema_lightning.results.kind import Results
 
 LEAST_KNOWN = 0.5
 """All models are on the subjects with every covariate, so one that most lack is left out."""
 
 
-def write_cox(results: Results, path: Path, seed: int = 0) -> str | None:
+def fit_cox(results: Results, seed: int = 0) -> list[CoxModel]:
     """Fits the models on the validation subjects and judges them on the test subjects.
+
+    Args:
+        results: The tables.
+        seed: Seed of the intervals.
+
+    Returns:
+        The models called clinical, image, and clinical and image; only the second where no covariate is known.
+
+    Raises:
+        CinemaError: If there are no validation subjects, or nothing can be fitted.
+    """
+    train, test = results.validation, results.cases
+    if train is None:
+        raise CinemaError("there is no validation.csv to fit on")
+    clinical = [name for name in COVARIATES if min(_known(train, name), _known(test, name)) >= LEAST_KNOWN]
+    models = {"clinical": clinical, "image": ["risk"], "clinical and image": [*clinical, "risk"]}
+    return cox_models(train, test, models if clinical else {"image": ["risk"]}, subject="subject", seed=seed)
+
+
+def write_cox(results: Results, path: Path, seed: int = 0) -> str | None:
+    """Writes what :func:`fit_cox` gives.
 
     Args:
         results: The tables.
@@ -29,16 +50,8 @@ def write_cox(results: Results, path: Path, seed: int = 0) -> str | None:
     Returns:
         Why there is no such table, or None.
     """
-    train, test = results.validation, results.cases
-    if train is None:
-        path.unlink(missing_ok=True)
-        return "there is no validation.csv to fit on"
-    clinical = [name for name in COVARIATES if min(_known(train, name), _known(test, name)) >= LEAST_KNOWN]
-    models = {"clinical": clinical, "image": ["risk"], "clinical and image": [*clinical, "risk"]}
-    if not clinical:
-        models = {"image": ["risk"]}
     try:
-        found = cox_models(train, test, models, subject="subject", seed=seed)
+        found = fit_cox(results, seed)
     except CinemaError as error:
         path.unlink(missing_ok=True)
         return str(error)

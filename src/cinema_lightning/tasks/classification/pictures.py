@@ -1,4 +1,4 @@
-"""Pictures of per-case metrics: overlap, distances, classes, probabilities."""
+"""Pictures of a classification: confusion matrix, ROC curves, calibration."""
 
 from __future__ import annotations
 
@@ -10,101 +10,12 @@ import numpy as np
 from cinema_lightning.metrics import classification
 from cinema_lightning.metrics.bootstrap import bootstrap
 from cinema_lightning.metrics.weighted import answer, case_weights
-from cinema_lightning.results.figures import BLUE, GREY, LINES, ORANGE, Missing, new_figure, numeric
-from cinema_lightning.results.folder import Results
-from cinema_lightning.results.headline import probabilities
-from cinema_lightning.results.summary import groups_of
+from cinema_lightning.results.figures import BLUE, GREY, LINES, Missing, new_figure
+from cinema_lightning.results.kind import Results
+from cinema_lightning.tasks.classification.figures import probabilities
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
-
-
-def overlap(results: Results, seed: int) -> Iterator[tuple[str, Figure]]:
-    """Dice and HD95 per region, ED and ES side by side, every case a point."""
-    drawn = False
-    for name, display in (("dice", "Dice"), ("hd95", "HD95 (mm)")):
-        regions = [str(n).removesuffix(f"_{name}") for n in results.cases if str(n).endswith(f"_{name}")]
-        # The mean over regions comes last, or alone where a table has no more.
-        regions = sorted(regions, key=lambda region: region == "mean")
-        known = [n for n in regions if np.isfinite(numeric(results.cases, f"{n}_{name}")).any()]
-        if known:
-            drawn = True
-            yield name, _boxes(results, [f"{n}_{name}" for n in known], display, seed)
-    if not drawn:
-        raise Missing("no case has a Dice or HD95")
-
-
-def _boxes(results: Results, names: list[str], display: str, seed: int) -> Figure:
-    groups = {group: part for group, part in groups_of(results.cases) if group in ("ED", "ES")}
-    groups = groups or {"all": results.cases}
-    figure, axes = new_figure(1, 1, max(4.2, 0.9 + 1.05 * len(names) * len(groups)), 4.0)
-    axis, scatter = axes[0][0], np.random.default_rng(seed)
-    ticks: list[float] = []
-    labels: list[str] = []
-    every: list[float] = []
-    lines: dict[str, Any] = {"medianprops": {"color": "black", "linewidth": 1.8}, "showfliers": False, "zorder": 2}
-    for place, name in enumerate(names):
-        for number, (group, part) in enumerate(groups.items()):
-            values = numeric(part, name)
-            values = values[np.isfinite(values)]
-            x = place * (len(groups) + 0.6) + number
-            ticks.append(x)
-            phase = "" if group == "all" else f"{group}, "
-            labels.append(f"{_region(name)}\n{phase}n = {len(values)}")
-            if not len(values):
-                continue
-            every += [float(values.min()), float(values.max())]
-            spread = scatter.uniform(-0.22, 0.22, len(values))
-            axis.scatter(x + spread, values, s=10, color=(BLUE, ORANGE)[number], alpha=0.5, linewidths=0, zorder=1)
-            axis.boxplot(values, positions=[x], widths=0.6, **lines)
-    axis.set_xticks(ticks, labels, fontsize=8)
-    axis.set_ylabel(display)
-    if display == "Dice":
-        axis.set_ylim(max(0.0, np.floor(10 * min(every)) / 10) - 0.02, 1.02)
-    else:
-        axis.set_ylim(0, 1.05 * max(every) if max(every) > 0 else 1)
-    axis.set_title(f"{display.split(' ')[0]}, {len(results.cases)} cases", fontsize=11)
-    axis.grid(axis="y", color=GREY, alpha=0.2)
-    return figure
-
-
-def _region(column: str) -> str:
-    name = column.rsplit("_", 1)[0].replace("_", " ")
-    return name.upper() if name in ("lv", "rv") else name
-
-
-def distances(results: Results, seed: int) -> Iterator[tuple[str, Figure]]:
-    """Share of the cases whose landmark lies within a distance, and the distances of each landmark."""
-    unit = "mm" if results.facts.get("spacing_known", True) else "px"
-    end = f"_distance_{unit}"
-    columns = [str(name) for name in results.cases if str(name).endswith(end) and not str(name).startswith("mean")]
-    columns = columns or [str(name) for name in results.cases if str(name) == f"mean{end}"]
-    found = {name.removesuffix(end).replace("_", " "): numeric(results.cases, name) for name in columns}
-    found = {name: np.sort(v[np.isfinite(v)]) for name, v in found.items() if np.isfinite(v).any()}
-    if not found:
-        raise Missing(f"no case has a distance in {unit}")
-    figure, axes = new_figure(1, 2, 4.8, 4.0)
-    left, right = axes[0]
-    scatter = np.random.default_rng(seed)
-    furthest = max(float(values[-1]) for values in found.values())
-    for place, ((name, values), colour) in enumerate(zip(found.items(), LINES * 4, strict=False)):
-        share = np.arange(len(values) + 1) / len(values)
-        label = f"{name} (median {np.median(values):.1f} {unit})"
-        left.step(np.r_[0, values, 1.05 * furthest], np.r_[share, 1], where="post", color=colour, label=label)
-        spread = place + scatter.uniform(-0.2, 0.2, len(values))
-        right.scatter(spread, values, s=10, color=colour, alpha=0.5, linewidths=0, zorder=1)
-        lines: dict[str, Any] = {"medianprops": {"color": "black", "linewidth": 1.8}, "showfliers": False, "zorder": 2}
-        right.boxplot(values, positions=[place], widths=0.55, **lines)
-    reach = 1.05 * furthest if furthest > 0 else 1.0
-    left.set(xlabel=f"Distance ({unit})", ylabel="Share of cases within it", ylim=(0, 1.02), xlim=(0, reach))
-    left.legend(fontsize=8, loc="lower right")
-    labels = [f"{name.replace(' ', chr(10), 1)}\nn = {len(values)}" for name, values in found.items()]
-    right.set_xticks(range(len(found)), labels, fontsize=8)
-    right.set(ylabel=f"Distance ({unit})", ylim=(0, reach))
-    for axis in (left, right):
-        axis.grid(color=GREY, alpha=0.2)
-    figure.suptitle(f"Distance from the true place, {len(results.cases)} cases")
-    yield "distances", figure
 
 
 def _scores(results: Results) -> tuple[np.ndarray, np.ndarray, list[str], np.ndarray]:

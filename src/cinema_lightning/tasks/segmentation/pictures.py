@@ -1,4 +1,4 @@
-"""Agreement of prediction and truth: volumes, ejection fraction, regression, scan and rescan, volume curves."""
+"""Pictures of a segmentation: overlap, volume curves, scan and rescan."""
 
 from __future__ import annotations
 
@@ -8,19 +8,18 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from cinema_lightning.columns import look_up, quantities
 from cinema_lightning.results.figures import (
     BLUE,
     GREY,
     ORANGE,
     Missing,
     bland_altman,
-    correlation,
     new_figure,
     numeric,
 )
-from cinema_lightning.results.folder import Results
-from cinema_lightning.results.headline import percent_variation, scan_pairs
+from cinema_lightning.results.kind import Results
+from cinema_lightning.results.summary import groups_of
+from cinema_lightning.tasks.segmentation.rescan import percent_variation, scan_pairs
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -28,49 +27,6 @@ if TYPE_CHECKING:
 
 CURVES = 6
 """Studies whose volume curves are drawn."""
-
-
-def function(results: Results, seed: int) -> Iterator[tuple[str, Figure]]:
-    """One picture per quantity: correlation and Bland-Altman."""
-    del seed
-    table = results.function
-    if table is None:
-        raise Missing("there is no function.csv")
-    drawn = False
-    for quantity in quantities():
-        name = quantity.name
-        if {f"{name}_pred", f"{name}_true"} <= set(table.columns):
-            pair = _complete(numeric(table, f"{name}_pred"), numeric(table, f"{name}_true"))
-            if len(pair[0]):
-                drawn = True
-                yield name, _pair_figure(*pair, quantity.display, quantity.unit)
-    if not drawn:
-        raise Missing("no study has both a prediction and a truth of a volume")
-
-
-def target(results: Results, seed: int) -> Iterator[tuple[str, Figure]]:
-    """Correlation and Bland-Altman of a regression."""
-    del seed
-    name = str(results.facts.get("target", "target"))
-    column = look_up(name)
-    unit = str(results.facts.get("unit") or column.unit)
-    pair = _complete(numeric(results.cases, "predicted"), numeric(results.cases, "true"))
-    if not len(pair[0]):
-        raise Missing("no case has both a prediction and a truth")
-    yield name, _pair_figure(*pair, column.display, unit)
-
-
-def _complete(first: np.ndarray, second: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    both = np.isfinite(first) & np.isfinite(second)
-    return first[both], second[both]
-
-
-def _pair_figure(predicted: np.ndarray, true: np.ndarray, name: str, unit: str) -> Figure:
-    figure, axes = new_figure(1, 2)
-    correlation(axes[0][0], predicted, true, name, unit)
-    bland_altman(axes[0][1], predicted, true, name, unit, "Predicted - true")
-    figure.suptitle(f"{name[:1].upper()}{name[1:]}, n = {len(true)}")
-    return figure
 
 
 def scan_rescan(results: Results, seed: int) -> Iterator[tuple[str, Figure]]:
@@ -181,3 +137,57 @@ def _chosen(names: list[str], table: pd.DataFrame | None) -> dict[str, str]:
         places = list(range(last))
     rank = {last - 1: "worst, ", middle: "median, ", 0: "best, "} if last > 2 else {}
     return {str(order.index[i]): f" ({rank.get(i, '')}LVEF error {order.iloc[i].round(1) + 0.0:+.1f}%)" for i in places}
+
+
+def overlap(results: Results, seed: int) -> Iterator[tuple[str, Figure]]:
+    """Dice and HD95 per region, ED and ES side by side, every case a point."""
+    drawn = False
+    for name, display in (("dice", "Dice"), ("hd95", "HD95 (mm)")):
+        regions = [str(n).removesuffix(f"_{name}") for n in results.cases if str(n).endswith(f"_{name}")]
+        # The mean over regions comes last, or alone where a table has no more.
+        regions = sorted(regions, key=lambda region: region == "mean")
+        known = [n for n in regions if np.isfinite(numeric(results.cases, f"{n}_{name}")).any()]
+        if known:
+            drawn = True
+            yield name, _boxes(results, [f"{n}_{name}" for n in known], display, seed)
+    if not drawn:
+        raise Missing("no case has a Dice or HD95")
+
+
+def _boxes(results: Results, names: list[str], display: str, seed: int) -> Figure:
+    groups = {group: part for group, part in groups_of(results.cases) if group in ("ED", "ES")}
+    groups = groups or {"all": results.cases}
+    figure, axes = new_figure(1, 1, max(4.2, 0.9 + 1.05 * len(names) * len(groups)), 4.0)
+    axis, scatter = axes[0][0], np.random.default_rng(seed)
+    ticks: list[float] = []
+    labels: list[str] = []
+    every: list[float] = []
+    lines: dict[str, Any] = {"medianprops": {"color": "black", "linewidth": 1.8}, "showfliers": False, "zorder": 2}
+    for place, name in enumerate(names):
+        for number, (group, part) in enumerate(groups.items()):
+            values = numeric(part, name)
+            values = values[np.isfinite(values)]
+            x = place * (len(groups) + 0.6) + number
+            ticks.append(x)
+            phase = "" if group == "all" else f"{group}, "
+            labels.append(f"{_region(name)}\n{phase}n = {len(values)}")
+            if not len(values):
+                continue
+            every += [float(values.min()), float(values.max())]
+            spread = scatter.uniform(-0.22, 0.22, len(values))
+            axis.scatter(x + spread, values, s=10, color=(BLUE, ORANGE)[number], alpha=0.5, linewidths=0, zorder=1)
+            axis.boxplot(values, positions=[x], widths=0.6, **lines)
+    axis.set_xticks(ticks, labels, fontsize=8)
+    axis.set_ylabel(display)
+    if display == "Dice":
+        axis.set_ylim(max(0.0, np.floor(10 * min(every)) / 10) - 0.02, 1.02)
+    else:
+        axis.set_ylim(0, 1.05 * max(every) if max(every) > 0 else 1)
+    axis.set_title(f"{display.split(' ')[0]}, {len(results.cases)} cases", fontsize=11)
+    axis.grid(axis="y", color=GREY, alpha=0.2)
+    return figure
+
+
+def _region(column: str) -> str:
+    name = column.rsplit("_", 1)[0].replace("_", " ")
+    return name.upper() if name in ("lv", "rv") else name
