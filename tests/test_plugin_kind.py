@@ -69,7 +69,7 @@ def tested(installed, phantom_cohort, tmp_path_factory):
         str(folder / "runs"),
     ]
     assert main(["fit", *options]) == 0
-    assert main(["test", *options, "--output.folder", str(folder / "out")]) == 0
+    assert main(["test", *options, "--output.folder", str(folder / "out"), "--output.overlays", "1"]) == 0
     return folder / "out"
 
 

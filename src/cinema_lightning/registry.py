@@ -12,7 +12,7 @@ import importlib
 import pkgutil
 from collections.abc import Callable, Iterator
 from importlib.metadata import entry_points
-from typing import Any, Generic, TypeVar
+from typing import Generic, TypeVar
 
 from cinema_lightning.errors import CinemaError
 
@@ -83,17 +83,3 @@ class Registry(Generic[T]):
 def named(registry: Registry[T], name: str) -> Callable[[T], T]:
     """Decorator form of :meth:`Registry.add` for things that are not classes."""
     return lambda item: registry.add(name, item)
-
-
-def lazy(module: str, *names: str) -> Callable[[str], Any]:
-    """A package's ``__getattr__`` that takes names from a heavy module, imported when the first one is asked for.
-
-    So what is light in the package, such as how results of a kind are read, needs no torch.
-    """
-
-    def attribute(name: str) -> Any:
-        if name not in names:
-            raise AttributeError(f"module {module.rpartition('.')[0]!r} has no attribute {name!r}")
-        return getattr(importlib.import_module(module), name)
-
-    return attribute

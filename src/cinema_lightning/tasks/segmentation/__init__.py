@@ -1,5 +1,1 @@
 """Segmentation: a class for each voxel."""
-
-from cinema_lightning.registry import lazy
-
-__getattr__ = lazy(f"{__name__}.task", "Segmentation")
