@@ -7,8 +7,8 @@ import torch
 import yaml
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from cinema_lightning.callbacks.checkpoint import load_checkpoint
 from cinema_lightning.cli import main
+from cinema_lightning.weights.files import load_checkpoint
 
 TINY = [
     "--model.network.conv_channels=[4,8]",

@@ -27,7 +27,7 @@ from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.utilities.model_helpers import is_overridden
 
-from cinema_lightning import launch, record, runs
+from cinema_lightning import launch, runs
 from cinema_lightning.callbacks.checkpoint import (
     STOPPED_EXIT_CODE,
     AtomicCheckpointIO,
@@ -35,7 +35,6 @@ from cinema_lightning.callbacks.checkpoint import (
     CleanStop,
     RunStopped,
     keep_apart,
-    load_checkpoint,
 )
 from cinema_lightning.callbacks.early_stop import EarlyStop
 from cinema_lightning.callbacks.pictures import Pictures
@@ -56,7 +55,7 @@ from cinema_lightning.tasks import TASKS
 from cinema_lightning.tasks.base import Task
 from cinema_lightning.trainer_options import refuse_unsupported
 from cinema_lightning.weights.compatibility import check_fits, refuse_foreign_classes
-from cinema_lightning.weights.files import locate
+from cinema_lightning.weights.files import load_checkpoint, locate
 from cinema_lightning.weights.foreign import unfit
 from cinema_lightning.weights.published import PUBLISHED, published_network
 
@@ -176,8 +175,8 @@ class CinemaCLI(LightningCLI):
         self._resolve_weights(config, root)
         if self._verb == "fit":
             if self.checkpoint and resumed:
-                record.keep_weights(resumed, config)
-                record.check_same_experiment(resumed, self._plain_config(), bool(config.allow_changes))
+                runs.keep_weights(resumed, config)
+                runs.check_same_experiment(resumed, self._plain_config(), bool(config.allow_changes))
             self._trial = bool(config.trainer.fast_dev_run)
             self.run_dir = (None if self._trial else resumed) or self._new_run(root, name)
         else:
@@ -220,7 +219,7 @@ class CinemaCLI(LightningCLI):
         if self.checkpoint.suffix == PUBLISHED:
             self._hparams, self._published = published_network(self.checkpoint, self._plain_config())
         else:
-            self._hparams = dict(load_checkpoint(self.checkpoint, mmap=True).get("hyper_parameters") or {})
+            self._hparams = dict(load_checkpoint(self.checkpoint, mmap=True)["hyper_parameters"])
         if "_class_path" not in self._hparams or "spec" not in self._hparams:
             raise unfit(self.checkpoint)
         refuse_foreign_classes(self._hparams, self.checkpoint)
@@ -324,7 +323,7 @@ class CinemaCLI(LightningCLI):
         if subcommand == "fit" and not self._trial and self.trainer.is_global_zero:
             assert self.run_dir is not None
             text = self._parser(self._verb).dump(self.config[self._verb], skip_none=False, skip_link_targets=True)
-            record.write(self.run_dir, text)
+            runs.write_record(self.run_dir, text)
         if subcommand == "test" and not is_overridden("test_step", self.model):
             raise CinemaError(
                 f"{type(self.model).__name__} has nothing to test: `cinema validate` computes its validation loss."
@@ -362,7 +361,7 @@ class CinemaCLI(LightningCLI):
         assert self.checkpoint is not None
         assert self.run_dir is not None
         data = self.config[self._verb].data.init_args.as_dict()
-        options = {key: value for key, value in data.items() if f"data.{key}" not in record.FREE_KEYS}
+        options = {key: value for key, value in data.items() if f"data.{key}" not in runs.FREE_KEYS}
         options["root"] = str(Path(data["root"]).resolve())
         facts = getattr(self.datamodule, "facts", None)
         folder = Path("predictions") if self._verb == "predict" else Path("test") / (facts.name if facts else "")

@@ -13,18 +13,11 @@ from cinema_lightning.models.convunetr import ConvUNetR
 from cinema_lightning.models.convvit import ConvViT
 from cinema_lightning.models.lora import add_lora, merge_lora, merge_lora_state, trainable_state
 from cinema_lightning.models.mae import MaskedAutoencoder
+from cinema_lightning.tasks.optim import freeze_backbone, layer_decay_groups, layer_scales
 from cinema_lightning.views import VIEWS
 from cinema_lightning.weights.files import save_published
 from cinema_lightning.weights.layout import published_slots, to_published
-from cinema_lightning.weights.sources import load_weights
-from cinema_lightning.weights.transfer import (
-    freeze_backbone,
-    init_from_pretrained,
-    layer_decay_groups,
-    layer_scales,
-    state_source,
-    transfer,
-)
+from cinema_lightning.weights.transfer import init_from_pretrained, load_weights, state_source, transfer
 
 GOLDEN = Path(os.environ.get("CINEMA_GOLDEN", Path(__file__).parents[1] / "golden"))
 STEM = {"size": "tiny", "conv_channels": [4, 8], "conv_blocks": 1, "enc_depth": 2}

@@ -1,27 +1,14 @@
-"""Whether a checkpoint, a configuration and a network belong together, said in one sentence where they do not."""
+"""Whether a checkpoint and a network belong together, said in one sentence where they do not."""
 
 from __future__ import annotations
 
 from pathlib import Path
 from typing import Any
 
-from cinema_lightning.callbacks.checkpoint import load_checkpoint
-from cinema_lightning.data import DATA
 from cinema_lightning.errors import CinemaError
-from cinema_lightning.models import BACKBONES
 from cinema_lightning.models.mae import MaskedAutoencoder
-from cinema_lightning.tasks import TASKS
-
-
-def differences(a: Any, b: Any, key: str) -> list[str]:
-    """Keys under which two configurations differ; keys that one of them lacks come from another version."""
-    if isinstance(a, dict) and isinstance(b, dict):
-        return [
-            found
-            for name in sorted(a.keys() & b.keys())
-            for found in differences(a[name], b[name], key if name == "init_args" else f"{key}.{name}")
-        ]
-    return [] if a == b else [key]
+from cinema_lightning.registry import BACKBONES, DATA, TASKS, class_path
+from cinema_lightning.weights.files import load_checkpoint
 
 
 def refuse_foreign_classes(hparams: Any, path: Path | None) -> None:
@@ -30,11 +17,8 @@ def refuse_foreign_classes(hparams: Any, path: Path | None) -> None:
     Raises:
         CinemaError: If it names another.
     """
-    allowed = {
-        f"{cls.__module__}.{cls.__qualname__}"
-        for registry in (TASKS, DATA, BACKBONES)
-        for cls in map(registry.__getitem__, registry)
-    } | {f"{MaskedAutoencoder.__module__}.{MaskedAutoencoder.__qualname__}"}
+    registered = (cls for registry in (TASKS, DATA, BACKBONES) for cls in map(registry.__getitem__, registry))
+    allowed = {class_path(cls) for cls in (MaskedAutoencoder, *registered)}
     for name in _class_paths(hparams):
         if name not in allowed:
             raise CinemaError(
