@@ -117,7 +117,7 @@ def _train_with_scaler(cohort, scale: float, monkeypatch, runs: Path) -> dict:
         return instantiate(self, **kwargs)
 
     monkeypatch.setattr(LightningCLI, "instantiate_trainer", scaled)
-    monkeypatch.setattr("cinema_lightning.training.CinemaCLI._choose_precision", lambda self, trainer: None)
+    monkeypatch.setattr("cinema_lightning.training.choose_precision", lambda trainer, training: None)
     assert fit(cohort, runs, "--trainer.max_epochs=3", "--model.optim.max_skipped=2") == 0
     return load_checkpoint(run_of(runs) / "checkpoints" / "last.ckpt")
 

@@ -86,6 +86,20 @@ def newest_with(root: Path, name: str, which: str) -> Path | None:
     return None
 
 
+def best_of(roots: list[Path], name: str) -> Path | None:
+    """Best checkpoint of the newest run of a name, in the first folder of runs that has one; last where none is."""
+    found = (checkpoint_path(run, w) for p in roots for w in ("best", "last") if (run := newest_with(p, name, w)))
+    return next(found, None)
+
+
+def own_checkpoint(given: str | None, configs: list[Path]) -> str | None:
+    """Turns ``best`` (or None) and ``last`` into those of the very run whose saved configuration is given."""
+    saved = [path for path in configs if is_saved(path)]
+    if not saved or given not in (None, "best", "last"):
+        return given
+    return str(checkpoint_path(saved[-1].resolve().parent, given or "best"))
+
+
 def resolve_checkpoint(given: str | None, root: Path, name: str, verb: str) -> tuple[Path | None, Path | None]:
     """Turns ``--ckpt_path`` into a checkpoint and, when resuming, the run folder to go on in.
 
@@ -175,7 +189,7 @@ def check_same_experiment(run: Path, ours: dict[str, Any], allowed: bool) -> Non
     """
     from lightning.pytorch.utilities import rank_zero_info
 
-    before = saved(run)
+    before, ours = saved(run), up_to_date(ours)
     if before is None:
         return
     changed = [

@@ -13,6 +13,7 @@ from cinema_lightning.configs import unfold_arguments
 from cinema_lightning.errors import CinemaError
 from cinema_lightning.models.convunetr import ConvUNetR
 from cinema_lightning.registry import BACKBONES, DATA, TASKS, class_path, up_to_date
+from cinema_lightning.runs import check_same_experiment
 from cinema_lightning.weights.compatibility import refuse_foreign_classes
 from cinema_lightning.weights.files import load_checkpoint
 from cinema_lightning.weights.transfer import load_weights
@@ -71,6 +72,17 @@ def test_it_is_resumed_as_the_same_experiment(cinema, runs):
     assert (before["epoch"], after["epoch"]) == (1, 2)
     assert after["global_step"] == before["global_step"] * 3 // 2
     assert after["hyper_parameters"]["_class_path"] == class_path(TASKS["Segmentation"])
+
+
+def test_a_class_is_the_same_by_whichever_path_it_is_named(runs):
+    run = runs / NAME / "0"
+    here = yaml.safe_load((run / "config.yaml").read_text())
+    for path in ("cinema_lightning.tasks.segmentation.Segmentation", class_path(TASKS["Segmentation"])):
+        here["model"]["class_path"] = path
+        check_same_experiment(run, here, allowed=False)
+    here["model"]["class_path"] = class_path(TASKS["Survival"])
+    with pytest.raises(CinemaError, match=r"differs .* in model\.class_path"):
+        check_same_experiment(run, here, allowed=False)
 
 
 def test_another_experiment_is_still_told_apart(cinema, capsys):

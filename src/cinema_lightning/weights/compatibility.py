@@ -9,6 +9,7 @@ from cinema_lightning.errors import CinemaError
 from cinema_lightning.models.mae import MaskedAutoencoder
 from cinema_lightning.registry import BACKBONES, DATA, TASKS, class_path
 from cinema_lightning.weights.files import load_checkpoint
+from cinema_lightning.weights.foreign import unfit
 
 
 def refuse_foreign_classes(hparams: Any, path: Path | None) -> None:
@@ -24,6 +25,26 @@ def refuse_foreign_classes(hparams: Any, path: Path | None) -> None:
             raise CinemaError(
                 f"{path} asks for the class {name}, which is not part of this package or an installed plug-in; refused."
             )
+
+
+def buildable(hparams: dict[str, Any], path: Path) -> dict[str, Any]:
+    """Hyperparameters from which the task of a checkpoint is built again.
+
+    Args:
+        hparams: What the checkpoint holds.
+        path: Where it is, for messages.
+
+    Returns:
+        Them without what only its making needed: who built it, and other weights that it started from.
+
+    Raises:
+        CinemaError: If they are of no task, or name foreign classes.
+    """
+    if "_class_path" not in hparams or "spec" not in hparams:
+        raise unfit(path)
+    refuse_foreign_classes(hparams, path)
+    kept = {key: value for key, value in hparams.items() if key != "_instantiator"}
+    return kept | ({"weights": None} if "weights" in kept else {})
 
 
 def check_fits(model: Any, path: Path) -> None:
