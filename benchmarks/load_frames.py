@@ -19,11 +19,12 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import nibabel as nib
 import numpy as np
 import SimpleITK as sitk  # noqa: N813
 from scipy.ndimage import gaussian_filter, zoom
 
-from cinema_lightning.data.store import export_nifti, open_series, series_path, write_series
+from cinema_lightning.data.store import open_series, series_path, write_series
 from cinema_lightning.views import VIEWS
 
 N_FRAMES = 50
@@ -70,10 +71,12 @@ def make_subject(root: Path, name: str, real: Path | None, rng: np.random.Genera
         pool = real_images(real, view.name) if real else []
         image = pool[int(rng.integers(len(pool)))] if pool else synthetic_image(shape, rng)
         path = series_path(root, name, view.name)
-        write_series(
-            path, make_frames(image, shape, rng), affine=np.diag([-1.0, -1.0, 10.0 if view.dims == 3 else 1, 1])
+        frames, affine = make_frames(image, shape, rng), np.diag([-1.0, -1.0, 10.0 if view.dims == 3 else 1, 1])
+        write_series(path, frames, affine=affine)
+        nib.save(
+            nib.Nifti1Image(frames.reshape(N_FRAMES, *shape[:2], -1).transpose(1, 2, 3, 0), affine),
+            path.with_suffix(".nii.gz"),
         )
-        export_nifti(path, path.with_suffix(".nii.gz"))
 
 
 def read_store(folder: Path, frame: int) -> list[np.ndarray]:

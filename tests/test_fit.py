@@ -10,8 +10,9 @@ import pytest
 import torch
 import yaml
 
-from cinema_lightning.callbacks.checkpoint import CleanStop, load_checkpoint
+from cinema_lightning.callbacks.checkpoint import CleanStop
 from cinema_lightning.cli import main
+from cinema_lightning.weights.files import load_checkpoint
 
 TINY = [
     "--model.network.conv_channels=[4,8]",

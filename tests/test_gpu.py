@@ -12,8 +12,8 @@ import pandas as pd
 import pytest
 import torch
 
-from cinema_lightning.callbacks.checkpoint import load_checkpoint
 from cinema_lightning.cli import main
+from cinema_lightning.weights.files import load_checkpoint
 
 pytestmark = pytest.mark.gpu
 

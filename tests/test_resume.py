@@ -11,11 +11,12 @@ import torch
 import yaml
 from lightning.pytorch.callbacks import Timer
 
-from cinema_lightning.callbacks.checkpoint import CleanStop, load_checkpoint
+from cinema_lightning.callbacks.checkpoint import CleanStop
 from cinema_lightning.cli import main
 from cinema_lightning.data.resume import Layout
 from cinema_lightning.errors import CinemaError
 from cinema_lightning.tasks.base import Task
+from cinema_lightning.weights.files import load_checkpoint
 
 TINY = [
     "--model.network.conv_channels=[4,8]",

@@ -7,8 +7,8 @@ import torch
 import yaml
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from cinema_lightning.callbacks.checkpoint import load_checkpoint
 from cinema_lightning.cli import main
+from cinema_lightning.weights.files import load_checkpoint
 
 TINY = [
     "--model.network.conv_channels=[4,8]",
@@ -164,7 +164,7 @@ def _train_with_scaler(cohort, scale: float, monkeypatch, runs: Path) -> dict:
         return instantiate(self, **kwargs)
 
     monkeypatch.setattr(LightningCLI, "instantiate_trainer", scaled)
-    monkeypatch.setattr("cinema_lightning.training.CinemaCLI._choose_precision", lambda self, trainer: None)
+    monkeypatch.setattr("cinema_lightning.training.choose_precision", lambda trainer, training: None)
     assert fit(cohort, runs, "--trainer.max_epochs=3", "--model.optim.max_skipped=2") == 0
     return load_checkpoint(run_of(runs) / "checkpoints" / "last.ckpt")
 

@@ -145,9 +145,10 @@ def _dispatch(verb: str, rest: list[str]) -> int:
     from cinema_lightning.configs import unfold_arguments
 
     arguments, configs = unfold_arguments(rest)  # before torch is imported: a misspelt name is answered at once
+    from cinema_lightning.phantom import overlay
     from cinema_lightning.training import run
 
-    return run(verb, arguments, configs)
+    return run(verb, arguments, configs, source=overlay)
 
 
 def _plain(verb: str, rest: list[str]) -> int:

@@ -14,6 +14,7 @@ from typing import Any
 
 from cinema_lightning.errors import CinemaError
 from cinema_lightning.paths import expanded
+from cinema_lightning.registry import up_to_date
 
 
 def packaged_folder() -> Path:
@@ -136,8 +137,8 @@ def unfold_arguments(argv: list[str]) -> tuple[list[str], list[Path]]:
         argv: Arguments after the verb.
 
     Returns:
-        The arguments with paths, or text where there are bases, in place of names; and the configurations as the user
-        named them (without bases).
+        The arguments with paths, or text where there are bases or names of classes, in place of names; and the
+        configurations as the user named them (without bases). Classes are named by the paths of today.
     """
     arguments: list[str] = []
     named: list[Path] = []
@@ -157,16 +158,16 @@ def unfold_arguments(argv: list[str]) -> tuple[list[str], list[Path]]:
         before = len(done)
         unfold(path, done)
         arguments += ["--config", _as_one(done[before:], path)]
-    return arguments, named
+    return [up_to_date(argument) for argument in arguments], named
 
 
 def _as_one(files: list[Path], path: Path) -> str:
     """What to give to the parser for a file and its bases: the path, or the text of all of them merged."""
     import yaml
 
-    if files in ([], [path]) and not read_bases(path):
-        return str(path)
     content: dict[str, Any] = {}
-    for file in files:
+    for file in files or [path]:
         content = merged(content, {key: value for key, value in read_config(file).items() if key != "base"})
-    return str(yaml.safe_dump(content, sort_keys=False))
+    text = str(yaml.safe_dump(content, sort_keys=False))
+    plain = files in ([], [path]) and not read_bases(path) and "cinema_lightning." not in text
+    return str(path) if plain else text

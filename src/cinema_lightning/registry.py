@@ -10,9 +10,10 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
+import re
 from collections.abc import Callable, Iterator
 from importlib.metadata import entry_points
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 from cinema_lightning.errors import CinemaError
 
@@ -78,6 +79,48 @@ class Registry(Generic[T]):
     def __contains__(self, name: object) -> bool:
         self.load()
         return name in self._items
+
+
+TASKS: Registry[type] = Registry("task", "cinema_lightning.tasks")
+"""Tasks by class name."""
+DATA: Registry[Any] = Registry("data module", "cinema_lightning.data")
+"""Data modules by class name."""
+BACKBONES: Registry[type] = Registry("backbone", "cinema_lightning.models")
+"""What downstream tasks can be built on, by class name."""
+_OURS = re.compile(r"\bcinema_lightning(?:\.\w+)*\.(\w+)\b")
+
+
+def class_path(cls: type) -> str:
+    """The path by which checkpoints and configurations name a class."""
+    return f"{cls.__module__}.{cls.__qualname__}"
+
+
+def up_to_date(value: T) -> T:
+    """Brings the class paths of earlier versions to where the classes are now.
+
+    Checkpoints and configurations name classes by their path. The name at its end is registered once, and so finds its
+    class in whichever module it is today; other names stay as they are.
+
+    Args:
+        value: Text, or mappings and lists of plain values.
+
+    Returns:
+        The same with other paths.
+    """
+    out: Any = value
+    if isinstance(value, str):
+        out = _OURS.sub(_as_registered, value)
+    elif isinstance(value, dict):
+        out = {key: up_to_date(item) for key, item in value.items()}
+    elif isinstance(value, list | tuple):
+        out = type(value)(up_to_date(item) for item in value)
+    result: T = out
+    return result
+
+
+def _as_registered(match: re.Match[str]) -> str:
+    registries: tuple[Registry[Any], ...] = (TASKS, DATA, BACKBONES)
+    return next((class_path(registry[match[1]]) for registry in registries if match[1] in registry), match[0])
 
 
 def named(registry: Registry[T], name: str) -> Callable[[T], T]:

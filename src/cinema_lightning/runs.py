@@ -7,13 +7,31 @@ checkpoint.
 
 from __future__ import annotations
 
+import json
 import sys
+from itertools import count, takewhile
 from pathlib import Path
+from typing import Any
 
+from cinema_lightning.configs import read_config
 from cinema_lightning.errors import CinemaError
+from cinema_lightning.files import replacing
+from cinema_lightning.registry import up_to_date
 
 RUN_DIR_VARIABLE = "CINEMA_RUN_DIR"
 """Set by the first process for those that it launches, so that all ranks share one folder."""
+FREE_KEYS = (
+    "data.root",
+    "data.num_workers",
+    "data.prefetch_factor",
+    "data.pin_memory",
+    "data.batch_size",
+    "data.val_batch_size",
+)
+"""Data options that may change between a run and its resumption; they do not change what is learnt.
+
+The batch size is what one device can take at once: a resumed run makes the steps it began with.
+"""
 
 
 def run_name(configs: list[Path]) -> str:
@@ -68,6 +86,20 @@ def newest_with(root: Path, name: str, which: str) -> Path | None:
     return None
 
 
+def best_of(roots: list[Path], name: str) -> Path | None:
+    """Best checkpoint of the newest run of a name, in the first folder of runs that has one; last where none is."""
+    found = (checkpoint_path(run, w) for p in roots for w in ("best", "last") if (run := newest_with(p, name, w)))
+    return next(found, None)
+
+
+def own_checkpoint(given: str | None, configs: list[Path]) -> str | None:
+    """Turns ``best`` (or None) and ``last`` into those of the very run whose saved configuration is given."""
+    saved = [path for path in configs if is_saved(path)]
+    if not saved or given not in (None, "best", "last"):
+        return given
+    return str(checkpoint_path(saved[-1].resolve().parent, given or "best"))
+
+
 def resolve_checkpoint(given: str | None, root: Path, name: str, verb: str) -> tuple[Path | None, Path | None]:
     """Turns ``--ckpt_path`` into a checkpoint and, when resuming, the run folder to go on in.
 
@@ -118,3 +150,94 @@ def software_versions() -> dict[str, str]:
         except PackageNotFoundError:  # run from a source tree that was never installed
             found[package] = "not installed"
     return found
+
+
+def saved(run: Path) -> dict[str, Any] | None:
+    """The configuration that a run was last trained with; None where it keeps none."""
+    *_, file = run / "config.yaml", *_resumed(run)
+    return up_to_date(read_config(file)) if file.is_file() else None
+
+
+def _resumed(run: Path) -> list[Path]:
+    """Configurations with which the run was resumed, oldest first."""
+    names = (run / f"config.resumed_{number}.yaml" for number in count(1))
+    return list(takewhile(Path.is_file, names))
+
+
+def keep_weights(run: Path, config: Any) -> None:
+    """A resumed run goes on with the weights it started from, though a run's name may mean a newer one by now.
+
+    Args:
+        run: Folder of the run.
+        config: The configuration; changed in place.
+    """
+    options = ((saved(run) or {}).get("model") or {}).get("init_args") or {}
+    if options.get("weights") is not None and config.model.init_args.get("weights") is not None:
+        config.model.init_args.weights = options["weights"]
+
+
+def check_same_experiment(run: Path, ours: dict[str, Any], allowed: bool) -> None:
+    """Resuming continues an experiment; another one has no business in its folder, unless it was asked for.
+
+    Args:
+        run: Folder of the run that is to be resumed.
+        ours: The configuration given now, plain values.
+        allowed: Changes were asked for: they are said.
+
+    Raises:
+        CinemaError: If it differs in what decides the numbers.
+    """
+    from lightning.pytorch.utilities import rank_zero_info
+
+    before, ours = saved(run), up_to_date(ours)
+    if before is None:
+        return
+    changed = [
+        key
+        for part in ("seed_everything", "model", "data")
+        for key in _differences(before.get(part), ours.get(part), part)
+        if key not in FREE_KEYS
+    ]
+    if "model.optim.global_batch" in changed:
+        raise CinemaError(
+            "key 'model.optim.global_batch': a resumed run goes on with the steps that it began with; leave it as it "
+            f"was in {run}, or start a new run without --ckpt_path."
+        )
+    if changed and allowed:
+        rank_zero_info(f"The run {run} goes on with other options: {', '.join(changed)}.")
+    elif changed:
+        raise CinemaError(
+            f"The configuration differs from the run {run} that is to be resumed in {', '.join(changed[:5])}; "
+            "give the same --config options (they are kept in its config.yaml), start a new run without --ckpt_path, "
+            "or go on with the changes in that run's folder: --allow_changes true."
+        )
+
+
+def _differences(a: Any, b: Any, key: str) -> list[str]:
+    """Keys under which two configurations differ; keys that one of them lacks come from another version."""
+    if isinstance(a, dict) and isinstance(b, dict):
+        return [
+            found
+            for name in sorted(a.keys() & b.keys())
+            for found in _differences(a[name], b[name], key if name == "init_args" else f"{key}.{name}")
+        ]
+    return [] if a == b else [key]
+
+
+def write_record(run: Path, text: str) -> None:
+    """Writes the full configuration and the versions; a resumed run keeps its first configuration beside.
+
+    Args:
+        run: Folder of the run.
+        text: The configuration as YAML.
+    """
+    target = run / "config.yaml"
+    if target.exists():
+        resumed = _resumed(run)
+        latest = resumed[-1] if resumed else target
+        same = latest.read_text(encoding="utf-8") == text
+        target = latest if same else run / f"config.resumed_{len(resumed) + 1}.yaml"
+    versions = json.dumps(software_versions(), indent=2) + "\n"
+    for path, content in ((target, text), (run / "versions.json", versions)):
+        with replacing(path) as temporary:
+            temporary.write_text(content, encoding="utf-8")

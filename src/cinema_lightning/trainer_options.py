@@ -1,10 +1,14 @@
-"""Options of Lightning's Trainer that this framework cannot honour: refused in a sentence before a run begins."""
+"""Options of Lightning's Trainer: those that cannot be honoured are refused, the arithmetic suits the device."""
 
 from __future__ import annotations
 
 from typing import Any
 
+import torch
+from lightning.pytorch.utilities import rank_zero_warn
+
 from cinema_lightning.errors import CinemaError
+from cinema_lightning.models.precision import has_fast_bf16, instead_of_bf16
 
 PRECISIONS = ("32-true", "bf16-mixed", "16-mixed")
 _SPELT = {"32": "32-true", "bf16": "bf16-mixed", "16": "16-mixed"}
@@ -59,3 +63,25 @@ def _precision(trainer: Any) -> None:
             f"key 'trainer.precision': {given} is not to be had: images, metrics and volumes are float32, and weights "
             f"in 16 bits lose most steps of AdamW to rounding; take {', '.join(PRECISIONS)}."
         )
+
+
+def choose_precision(trainer: Any, training: bool) -> None:
+    """Takes another precision where bf16 would be emulated, and the fastest convolutions for a training's sizes.
+
+    Args:
+        trainer: The options, as a namespace; changed in place.
+        training: Whether a network is about to be trained.
+    """
+    cuda = torch.cuda.is_available() and trainer.accelerator in ("auto", "gpu", "cuda")
+    device = torch.device("cuda" if cuda else "cpu")
+    # where there is no CUDA device Lightning would take bf16 instead of float16, without a word
+    asked = ("bf16-mixed", "bf16") if cuda else ("bf16-mixed", "bf16", "16-mixed", "16")
+    if str(trainer.precision) in asked and not has_fast_bf16(device):
+        instead = instead_of_bf16(device)
+        rank_zero_warn(
+            f"This {'GPU' if cuda else 'CPU'} has no bf16 arithmetic and would emulate it many times slower: "
+            f"training in {instead} instead of {trainer.precision}."
+        )
+        trainer.precision = instead
+    if cuda and training and trainer.benchmark is None and not trainer.deterministic:
+        trainer.benchmark = True  # batches are of one size for each set of views; those of a test are of many

@@ -13,9 +13,8 @@ import tempfile
 from argparse import ArgumentError
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
-import torch
 import yaml
 from jsonargparse import Namespace
 from lightning import Callback, Trainer
@@ -23,11 +22,11 @@ from lightning.fabric.plugins.environments import ClusterEnvironment
 from lightning.pytorch.callbacks import BatchSizeFinder, LearningRateFinder, LearningRateMonitor
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import TensorBoardLogger
-from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
+from lightning.pytorch.utilities import rank_zero_info
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.utilities.model_helpers import is_overridden
 
-from cinema_lightning import launch, record, runs
+from cinema_lightning import launch, runs
 from cinema_lightning.callbacks.checkpoint import (
     STOPPED_EXIT_CODE,
     AtomicCheckpointIO,
@@ -35,10 +34,10 @@ from cinema_lightning.callbacks.checkpoint import (
     CleanStop,
     RunStopped,
     keep_apart,
-    load_checkpoint,
 )
 from cinema_lightning.callbacks.early_stop import EarlyStop
 from cinema_lightning.callbacks.pictures import Pictures
+from cinema_lightning.callbacks.record import RecordWhenItGoesOn
 from cinema_lightning.callbacks.throughput import Throughput
 from cinema_lightning.data import DATA
 from cinema_lightning.data.datamodule import CineDataModule
@@ -46,18 +45,15 @@ from cinema_lightning.data.sending import explained
 from cinema_lightning.errors import CinemaError
 from cinema_lightning.messages import quieten, translate, understand_null
 from cinema_lightning.models import BACKBONES
-from cinema_lightning.models.precision import has_fast_bf16, instead_of_bf16
 from cinema_lightning.output.predict import PredictionWriter
 from cinema_lightning.output.rows import RowWriter
 from cinema_lightning.output.test import CaseWriter
 from cinema_lightning.paths import expand_all
-from cinema_lightning.phantom.overlay import PhantomCohort, data_folder
 from cinema_lightning.tasks import TASKS
 from cinema_lightning.tasks.base import Task
-from cinema_lightning.trainer_options import refuse_unsupported
-from cinema_lightning.weights.compatibility import check_fits, refuse_foreign_classes
-from cinema_lightning.weights.files import locate
-from cinema_lightning.weights.foreign import unfit
+from cinema_lightning.trainer_options import choose_precision, refuse_unsupported
+from cinema_lightning.weights.compatibility import buildable, check_fits
+from cinema_lightning.weights.files import load_checkpoint, locate
 from cinema_lightning.weights.published import PUBLISHED, published_network
 
 
@@ -68,6 +64,16 @@ class RunLogger(TensorBoardLogger):
         """Nothing: see above."""
 
 
+class DataSource(Protocol):
+    """Makes data where a configuration names none."""
+
+    def add_options(self, parser: LightningArgumentParser) -> None:
+        """Adds its options to a verb's."""
+
+    def settle(self, config: Namespace) -> None:
+        """Makes what is missing, and points data.root at it."""
+
+
 class CinemaCLI(LightningCLI):
     """One verb of LightningCLI.
 
@@ -75,10 +81,12 @@ class CinemaCLI(LightningCLI):
         verb: ``fit``, ``validate``, ``test`` or ``predict``.
         arguments: Its arguments, bases unfolded.
         configs: Configurations as the user named them; they name the run.
+        source: What makes data where none is named.
     """
 
-    def __init__(self, verb: str, arguments: list[str], configs: list[Path]) -> None:
+    def __init__(self, verb: str, arguments: list[str], configs: list[Path], source: DataSource | None = None) -> None:
         self._configs = configs
+        self._source = source
         self._verb = verb
         self.checkpoint: Path | None = None
         self._published: dict[str, Any] | None = None
@@ -121,9 +129,8 @@ class CinemaCLI(LightningCLI):
                 "--allow_changes", type=bool, default=False, help="Resume with other options than the run had."
             )
         parser.add_argument("--name", type=str | None, default=None, help="Run name; made of the overlays otherwise.")
-        parser.add_argument(
-            "--phantom", type=PhantomCohort | None, default=None, help="Cohort to make where no data is named."
-        )
+        if self._source is not None:
+            self._source.add_options(parser)
         parser.add_lightning_class_args(Checkpoints, "checkpoint")
         parser.add_lightning_class_args(CleanStop, "stop")
         parser.add_lightning_class_args(Pictures, "pictures")
@@ -162,10 +169,7 @@ class CinemaCLI(LightningCLI):
         if config.get("shard") is None:  # shards are processes of their own
             launch.check(config.trainer)
         root, name = Path(config.runs), config.name or runs.run_name(self._configs)
-        given = config.ckpt_path
-        saved = [path for path in self._configs if runs.is_saved(path)]
-        if self._verb != "fit" and saved and given in (None, "best", "last"):  # that very run, not the newest
-            given = str(runs.checkpoint_path(saved[-1].resolve().parent, given or "best"))
+        given = config.ckpt_path if self._verb == "fit" else runs.own_checkpoint(config.ckpt_path, self._configs)
         if given is not None and given.endswith(PUBLISHED):
             if self._verb == "fit":
                 raise CinemaError(f"--ckpt_path {given}: weights are no state to resume; give a .ckpt file of a run.")
@@ -176,18 +180,17 @@ class CinemaCLI(LightningCLI):
         self._resolve_weights(config, root)
         if self._verb == "fit":
             if self.checkpoint and resumed:
-                record.keep_weights(resumed, config)
-                record.check_same_experiment(resumed, self._plain_config(), bool(config.allow_changes))
+                runs.keep_weights(resumed, config)
+                runs.check_same_experiment(resumed, self._plain_config(), bool(config.allow_changes))
             self._trial = bool(config.trainer.fast_dev_run)
             self.run_dir = (None if self._trial else resumed) or self._new_run(root, name)
         else:
             self.run_dir = resumed or root / name
             self._follow_checkpoint()
             config = self.config[self._verb]
-        self._choose_precision(config.trainer)
-        if config.phantom is not None and config.data is not None:
-            options = config.data.init_args
-            options.root = str(data_folder(options.root, config.phantom, options.get("dataset")))
+        choose_precision(config.trainer, self._verb == "fit")
+        if self._source is not None and config.data is not None:
+            self._source.settle(config)
 
     def _resolve_weights(self, config: Namespace, root: Path) -> None:
         """A run's name among the weights stands for its best checkpoint."""
@@ -195,11 +198,8 @@ class CinemaCLI(LightningCLI):
         named = options.get("weights")
         if named is None or self._verb != "fit" or Path(named).exists() or Path(named).suffix in (".ckpt", PUBLISHED):
             return
-        places = dict.fromkeys((root, Path("runs")))  # a benchmark's cell has a folder of its own
-        found = next((r for p in places for w in ("best", "last") if (r := runs.newest_with(p, named, w))), None)
-        if found is not None:
-            best = runs.checkpoint_path(found, "best")
-            options.weights = str(best if best.is_file() else runs.checkpoint_path(found, "last"))
+        # a benchmark's cell has a folder of its own
+        options.weights = str(runs.best_of([root, Path("runs")], named) or named)
 
     def _plain_config(self) -> dict[str, Any]:
         plain: dict[str, Any] = yaml.safe_load(self.parser.dump(self.config, skip_link_targets=True))[self._verb]
@@ -218,16 +218,11 @@ class CinemaCLI(LightningCLI):
         config = self.config[self._verb]
         assert self.checkpoint is not None
         if self.checkpoint.suffix == PUBLISHED:
-            self._hparams, self._published = published_network(self.checkpoint, self._plain_config())
+            found, self._published = published_network(self.checkpoint, self._plain_config())
         else:
-            self._hparams = dict(load_checkpoint(self.checkpoint, mmap=True).get("hyper_parameters") or {})
-        if "_class_path" not in self._hparams or "spec" not in self._hparams:
-            raise unfit(self.checkpoint)
-        refuse_foreign_classes(self._hparams, self.checkpoint)
-        hidden = ("_class_path", "_instantiator", "spec")
-        arguments = {key: value for key, value in self._hparams.items() if key not in hidden}
-        if "weights" in arguments:
-            arguments["weights"] = None  # the checkpoint holds them all
+            found = load_checkpoint(self.checkpoint, mmap=True)["hyper_parameters"]
+        self._hparams = buildable(found, self.checkpoint)
+        arguments = {key: value for key, value in self._hparams.items() if key not in ("_class_path", "spec")}
         model = {"class_path": self._hparams["_class_path"], "init_args": arguments}
         config.model = None
         try:
@@ -243,22 +238,6 @@ class CinemaCLI(LightningCLI):
             return data.spec
         data.follow(self._hparams["spec"], self._verb)
         return self._hparams["spec"]
-
-    def _choose_precision(self, trainer: Namespace) -> None:
-        """Takes another precision where bf16 would be emulated, and the fastest convolutions for a training's sizes."""
-        cuda = torch.cuda.is_available() and trainer.accelerator in ("auto", "gpu", "cuda")
-        device = torch.device("cuda" if cuda else "cpu")
-        # where there is no CUDA device Lightning would take bf16 instead of float16, without a word
-        asked = ("bf16-mixed", "bf16") if cuda else ("bf16-mixed", "bf16", "16-mixed", "16")
-        if str(trainer.precision) in asked and not has_fast_bf16(device):
-            instead = instead_of_bf16(device)
-            rank_zero_warn(
-                f"This {'GPU' if cuda else 'CPU'} has no bf16 arithmetic and would emulate it many times slower: "
-                f"training in {instead} instead of {trainer.precision}."
-            )
-            trainer.precision = instead
-        if cuda and self._verb == "fit" and trainer.benchmark is None and not trainer.deterministic:
-            trainer.benchmark = True  # batches are of one size for each set of views; those of a test are of many
 
     # ------------------------------------------------------------------ building
     def instantiate_classes(self) -> None:
@@ -330,9 +309,9 @@ class CinemaCLI(LightningCLI):
             assert self.run_dir is not None
             text = self._parser(self._verb).dump(self.config[self._verb], skip_none=False, skip_link_targets=True)
             if self.checkpoint is None:
-                record.write(self.run_dir, text)
+                runs.write_record(self.run_dir, text)
             else:
-                self.trainer.callbacks.append(record.WhenItGoesOn(self.run_dir, text))  # type: ignore[attr-defined]
+                self.trainer.callbacks.append(RecordWhenItGoesOn(self.run_dir, text))  # type: ignore[attr-defined]
         if subcommand == "test" and not is_overridden("test_step", self.model):
             raise CinemaError(
                 f"{type(self.model).__name__} has nothing to test: `cinema validate` computes its validation loss."
@@ -370,7 +349,7 @@ class CinemaCLI(LightningCLI):
         assert self.checkpoint is not None
         assert self.run_dir is not None
         data = self.config[self._verb].data.init_args.as_dict()
-        options = {key: value for key, value in data.items() if f"data.{key}" not in record.FREE_KEYS}
+        options = {key: value for key, value in data.items() if f"data.{key}" not in runs.FREE_KEYS}
         options["root"] = str(Path(data["root"]).resolve())
         facts = getattr(self.datamodule, "facts", None)
         folder = Path("predictions") if self._verb == "predict" else Path("test") / (facts.name if facts else "")
@@ -389,13 +368,14 @@ def _as_list(value: Any) -> list[Any]:
     return value if isinstance(value, list) else [] if value is None else [value]
 
 
-def run(verb: str, arguments: list[str], configs: list[Path]) -> int:
+def run(verb: str, arguments: list[str], configs: list[Path], source: DataSource | None = None) -> int:
     """Runs one verb of LightningCLI.
 
     Args:
         verb: ``fit``, ``validate``, ``test`` or ``predict``.
         arguments: Its arguments, the bases of configurations unfolded.
         configs: Configurations as the user named them.
+        source: What makes data where none is named.
 
     Returns:
         Exit code, see :func:`cinema_lightning.cli.main`.
@@ -406,7 +386,7 @@ def run(verb: str, arguments: list[str], configs: list[Path]) -> int:
     understand_null()
     before = os.environ.get(runs.RUN_DIR_VARIABLE)
     try:
-        CinemaCLI(verb, arguments, configs)
+        CinemaCLI(verb, arguments, configs, source)
     except RunStopped as stop:
         rank_zero_info(str(stop))
         # a launched rank that ends with another code than 0 would have its siblings killed while they still save

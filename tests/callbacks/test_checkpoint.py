@@ -9,10 +9,11 @@ import lightning
 import pytest
 import torch
 
-from cinema_lightning.callbacks.checkpoint import AtomicCheckpointIO, Checkpoints, load_checkpoint
+from cinema_lightning.callbacks.checkpoint import AtomicCheckpointIO, Checkpoints
 from cinema_lightning.callbacks.early_stop import EarlyStop
 from cinema_lightning.callbacks.monitor import deciding_metric
 from cinema_lightning.errors import CinemaError
+from cinema_lightning.weights.files import load_checkpoint
 
 
 def test_a_full_disk_leaves_the_previous_checkpoint(tmp_path):

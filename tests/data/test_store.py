@@ -9,7 +9,6 @@ import subprocess
 import sys
 import textwrap
 
-import nibabel as nib
 import numpy as np
 import pytest
 
@@ -275,29 +274,3 @@ def test_a_file_gets_the_usual_permissions(sax):
     umask = os.umask(0)
     os.umask(umask)
     assert sax.stat().st_mode & 0o777 == 0o666 & ~umask
-
-
-@pytest.mark.parametrize(
-    ("shape", "wanted"), [((6, 20, 24, 5), (20, 24, 5, 6)), ((4, 12, 10), (12, 10, 1, 4)), ((1, 12, 10), (12, 10, 1))]
-)
-def test_export(tmp_path, shape, wanted):
-    array = frames(*shape)
-    store.write_series(tmp_path / "s.b2nd", array, affine=AFFINE)
-    store.export_nifti(tmp_path / "s.b2nd", tmp_path / "out" / "s.nii.gz")
-    image = nib.load(tmp_path / "out" / "s.nii.gz")
-    assert image.shape == wanted
-    assert np.allclose(image.affine, AFFINE)
-    voxels = np.asarray(image.dataobj)
-    assert voxels.dtype == np.uint8
-    if len(wanted) == 4:
-        assert np.array_equal(np.moveaxis(voxels, -1, 0).reshape(shape), array)
-    else:
-        assert np.array_equal(voxels.reshape(shape), array)
-    assert [path.name for path in (tmp_path / "out").iterdir()] == ["s.nii.gz"]
-
-
-def test_export_of_chosen_frames_and_a_wrong_name(sax, tmp_path):
-    store.export_nifti(sax, tmp_path / "x.nii", frames=[2])
-    assert np.array_equal(np.asarray(nib.load(tmp_path / "x.nii").dataobj), frames(6, 20, 24, 5)[2])
-    with pytest.raises(CinemaError, match=r"ends in \.nii or"):
-        store.export_nifti(sax, tmp_path / "x.png")

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from cinema_lightning.errors import CinemaError
-from cinema_lightning.imaging.nifti import open_nifti, read_frame, read_nifti, read_series, read_volume
+from cinema_lightning.imaging.nifti import open_nifti, read_nifti, read_series, read_volume
 
 PIXDIM, UNITS, QFORM_CODE, SFORM = 76, 123, 252, 280
 
@@ -18,8 +18,8 @@ def test_integers_stay_integers_and_time_comes_first(tmp_path):
     assert frames.dtype == np.int16
     np.testing.assert_array_equal(frames, np.moveaxis(array, -1, 0))
     np.testing.assert_array_equal(affine, np.diag([-1, -1, 10, 1]))
-    frame, _ = read_frame(nib_save(tmp_path, array[..., :1]))
-    assert frame.shape == (1, 2, 3, 4)
+    frame, _ = read_nifti(nib_save(tmp_path, array[..., :1]), dims=3)
+    assert frame.shape == (2, 3, 4)
 
 
 def nib_save(folder, array, affine=None):

@@ -7,7 +7,7 @@ from scipy import stats
 from cinema_lightning.errors import CinemaError
 from cinema_lightning.metrics import bootstrap as bs
 from cinema_lightning.metrics.agreement import mae, rmse
-from cinema_lightning.metrics.weighted import by_rows, deviation, mean, median
+from cinema_lightning.metrics.weighted import deviation, mean, median
 
 
 @pytest.fixture
@@ -24,7 +24,6 @@ def test_statistics_of_weighted_cases_are_those_of_repeats(rng, statistic, plain
     weights = rng.integers(0, 3, size=(50, 12))
     repeated = [plain(np.repeat(values[:11], row[:11])) for row in weights]
     np.testing.assert_allclose(statistic(values, weights=weights), repeated)
-    np.testing.assert_allclose(by_rows(plain)(values, weights=weights), repeated)
     assert statistic(values) == pytest.approx(plain(values[:11]))
 
 

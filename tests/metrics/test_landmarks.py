@@ -13,14 +13,12 @@ from cinema_lightning.metrics.landmarks import (
     long_axis_shortening,
     plane_excursion,
     refined_points,
-    soft_argmax_points,
 )
 
 
 def test_argmax_golden(golden):
     numbers = load_file(golden / "misc/tensors.safetensors")
     assert torch.equal(argmax_points(numbers["heatmap.target"]).flatten(1), numbers["heatmap.argmax"])
-    assert torch.equal(soft_argmax_points(numbers["heatmap.target"]).flatten(1), numbers["heatmap.soft_argmax"])
 
 
 @pytest.fixture

@@ -9,12 +9,17 @@ from cinema_lightning.errors import CinemaError
 from cinema_lightning.metrics.agreement import mae
 from cinema_lightning.metrics.bootstrap import bootstrap
 from cinema_lightning.metrics.classification import auroc
-from cinema_lightning.metrics.subgroups import band, mean_by_group, subgroups
+from cinema_lightning.metrics.subgroups import band, subgroups
+from cinema_lightning.metrics.weighted import mean
 
 
 @pytest.fixture
 def rng():
     return np.random.default_rng(0)
+
+
+def by_group(values, groups, **options):
+    return subgroups(mean, np.asarray(values), groups=groups, **options)
 
 
 def test_bands():
@@ -26,7 +31,7 @@ def test_bands():
 def test_a_real_gap_is_found(rng):
     sex = np.repeat(["F", "M"], [60, 90])
     dice = rng.normal(0.9, 0.03, 150) - 0.03 * (sex == "F")
-    found = mean_by_group(dice, sex)
+    found = by_group(dice, sex)
     assert list(found.groups) == ["F", "M"]
     assert found.groups["F"].value == pytest.approx(dice[sex == "F"].mean())
     assert found.gap_between == ("M", "F")
@@ -43,7 +48,7 @@ def test_permutation_p_is_uniform_without_a_difference(rng):
     p = []
     for seed in range(150):
         vendor = rng.permutation(np.repeat(["A", "B", "C", "D"], 15))
-        p.append(mean_by_group(rng.normal(0, 1, 60), vendor, draws=200, seed=seed).p)
+        p.append(by_group(rng.normal(0, 1, 60), vendor, draws=200, seed=seed).p)
     assert 0.01 <= np.mean(np.array(p) < 0.05) <= 0.1
     assert np.mean(p) == pytest.approx(0.5, abs=0.08)
 
@@ -53,16 +58,16 @@ def test_cases_of_a_subject_stay_together_in_the_permutation(rng):
     values = np.repeat(person, 20)
     subjects, groups = np.repeat(np.arange(12), 20), np.repeat(np.repeat(["A", "B"], 6), 20)
     # 240 cases, but only 12 persons: chance differences between their means are no finding.
-    assert mean_by_group(values, groups, subjects=subjects).p > 0.05 or abs(person[:6].mean() - person[6:].mean()) > 1
-    single = mean_by_group(person, np.repeat(["A", "B"], 6), seed=0)
-    assert mean_by_group(values, groups, subjects=subjects).p == pytest.approx(single.p, abs=0.04)
+    assert by_group(values, groups, subjects=subjects).p > 0.05 or abs(person[:6].mean() - person[6:].mean()) > 1
+    single = by_group(person, np.repeat(["A", "B"], 6), seed=0)
+    assert by_group(values, groups, subjects=subjects).p == pytest.approx(single.p, abs=0.04)
 
 
 def test_unknown_small_and_undefined_groups(rng):
     groups = np.array(["A"] * 30 + ["B"] * 5 + [None, np.nan, ""] + ["C"] * 2, dtype=object)
     values = rng.normal(0, 1, 40)
     values[-2:] = np.nan
-    found = mean_by_group(values, groups)
+    found = by_group(values, groups)
     assert found.n_unknown == 3
     assert found.groups["A"].n == 30
     assert len(found.warnings) == 2
@@ -70,7 +75,7 @@ def test_unknown_small_and_undefined_groups(rng):
     assert "'C' has no case" in found.warnings[1]
     assert found.gap_between is not None
     assert "C" not in found.gap_between
-    only = mean_by_group(values, np.repeat("A", 40))
+    only = by_group(values, np.repeat("A", 40))
     assert only.gap is None
     assert np.isnan(only.p)
     assert len(only.rows()) == 1
@@ -93,4 +98,4 @@ def test_any_statistic_by_group(rng):
 
 def test_groups_of_another_length():
     with pytest.raises(CinemaError, match="groups' names"):
-        mean_by_group([1.0, 2.0], ["A"])
+        by_group([1.0, 2.0], ["A"])

@@ -135,11 +135,6 @@ def test_horizon_figures_have_intervals_and_refuse_what_nobody_reached():
     last = time == time.max()
     with pytest.raises(CinemaError, match="earlier horizon"):
         ce.auc_at(risk, time, np.where(last, 0, event), time.max() + 1)
-    horizons = [2.0, 4.0, 8.0]
-    table = np.full((len(time), 3), 0.5)
-    scores = [ce.brier_at(table[:, 0], time, event, horizon) for horizon in horizons]
-    expected = (2 * (scores[0] + scores[1]) / 2 + 4 * (scores[1] + scores[2]) / 2) / 6
-    assert ce.integrated_brier(table, time, event, horizons) == pytest.approx(expected)
 
 
 def test_baseline_is_lifelines_breslow():

@@ -12,7 +12,7 @@ import pandas as pd
 import pytest
 import torch
 
-from cinema_lightning.callbacks.checkpoint import load_checkpoint
+from cinema_lightning.weights.files import load_checkpoint
 
 pytestmark = pytest.mark.slow
 

@@ -18,7 +18,7 @@ from cinema_lightning.models.mae import MaskedAutoencoder
 from cinema_lightning.models.precision import choose_float32
 from cinema_lightning.tasks.classification.task import Classification
 from cinema_lightning.tasks.pretrain import Pretrain
-from cinema_lightning.training import CinemaCLI
+from cinema_lightning.trainer_options import choose_precision
 
 SIZES = {"sax": [32, 32, 4], "lax_2c": [64, 64], "lax_3c": [64, 64], "lax_4c": [64, 64]}
 
@@ -92,10 +92,8 @@ def test_a_gpu_gets_what_it_is_good_at(
 ):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: capability)
-    cli = CinemaCLI.__new__(CinemaCLI)
-    cli._verb = verb
     trainer = Namespace(accelerator="auto", precision=asked, benchmark=None, deterministic=deterministic)
-    cli._choose_precision(trainer)
+    choose_precision(trainer, verb == "fit")
     assert (trainer.precision, trainer.benchmark) == (precision, benchmark)
     told = [str(one.message) for one in recwarn]
     assert any("This GPU has no bf16 arithmetic" in text and "training in 16-mixed" in text for text in told) == (

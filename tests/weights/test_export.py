@@ -23,7 +23,7 @@ from cinema_lightning.weights.finetuned import load_finetuned, trained_on
 from cinema_lightning.weights.layout import published_slots
 from cinema_lightning.weights.published import published_network
 from cinema_lightning.weights.published_config import published_config
-from cinema_lightning.weights.sources import load_weights
+from cinema_lightning.weights.transfer import load_weights
 
 SIZES = {"sax": [32, 32, 4], "lax_4c": [64, 64]}
 VOXELS = {"sax": [3.0, 3.0, 10.0], "lax_4c": [4.0, 4.0]}

@@ -15,7 +15,7 @@ from cinema_lightning.models.convunetr import ConvUNetR
 from cinema_lightning.models.convvit import ConvViT
 from cinema_lightning.weights.finetuned import finetuned_facts, load_finetuned, network_arguments
 from cinema_lightning.weights.layout import published_slots
-from cinema_lightning.weights.sources import load_weights
+from cinema_lightning.weights.transfer import load_weights
 
 GOLDEN = Path(os.environ.get("CINEMA_GOLDEN", Path(__file__).parents[1] / "golden"))
 GOLDEN_SIZE = {"sax": [64, 64, 4], "lax_4c": [64, 64]}

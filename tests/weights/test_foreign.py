@@ -8,12 +8,12 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from cinema_lightning.callbacks.checkpoint import load_checkpoint
 from cinema_lightning.errors import CinemaError
 from cinema_lightning.models.baselines import UNet
 from cinema_lightning.models.convvit import ConvViT
+from cinema_lightning.weights.files import load_checkpoint
 from cinema_lightning.weights.foreign import what_it_is
-from cinema_lightning.weights.sources import load_weights
+from cinema_lightning.weights.transfer import load_weights
 
 ONE = torch.ones(2)
 VIT = {"cls_token": ONE, "patch_embed.proj.weight": ONE, "blocks.0.attn.qkv.weight": ONE}

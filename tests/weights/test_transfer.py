@@ -11,20 +11,13 @@ from cinema_lightning.errors import CinemaError
 from cinema_lightning.models.baselines import DynUNet, ResNet50, UNet
 from cinema_lightning.models.convunetr import ConvUNetR
 from cinema_lightning.models.convvit import ConvViT
-from cinema_lightning.models.lora import add_lora, merge_lora, merge_lora_state, trainable_state
+from cinema_lightning.models.lora import add_lora, merge_lora, merge_lora_state
 from cinema_lightning.models.mae import MaskedAutoencoder
+from cinema_lightning.tasks.optim import freeze_backbone, layer_decay_groups, layer_scales
 from cinema_lightning.views import VIEWS
 from cinema_lightning.weights.files import save_published
 from cinema_lightning.weights.layout import published_slots, to_published
-from cinema_lightning.weights.sources import load_weights
-from cinema_lightning.weights.transfer import (
-    freeze_backbone,
-    init_from_pretrained,
-    layer_decay_groups,
-    layer_scales,
-    state_source,
-    transfer,
-)
+from cinema_lightning.weights.transfer import init_from_pretrained, load_weights, state_source, transfer
 
 GOLDEN = Path(os.environ.get("CINEMA_GOLDEN", Path(__file__).parents[1] / "golden"))
 STEM = {"size": "tiny", "conv_channels": [4, 8], "conv_blocks": 1, "enc_depth": 2}
@@ -308,7 +301,7 @@ def test_adapters_start_as_nothing_and_merge_back():
     assert all(torch.allclose(network.state_dict()[key], state[key]) for key in keys)
 
 
-def test_adapter_checkpoints_are_small_and_restore(tmp_path):
+def test_a_checkpoint_with_adapters_loads_into_a_network_without(tmp_path):
     network = unetr().eval()
     add_lora(network, rank=2)
     network(image())["sax"].square().mean().backward()
@@ -317,13 +310,6 @@ def test_adapter_checkpoints_are_small_and_restore(tmp_path):
         for parameter in network.parameters():
             if parameter.requires_grad:
                 parameter.add_(0.1)
-    small = trainable_state(network)
-    assert not any(key.startswith("encoder.") and ".lora_" not in key for key in small)
-    again = unetr().eval()
-    add_lora(again, rank=2)
-    assert not again.load_state_dict(small, strict=False).unexpected_keys
-    assert torch.equal(again(image())["sax"], network(image())["sax"])
-    # a whole checkpoint with adapters loads into a network without
     plain = unetr().eval()
     assert load_weights(checkpoint(network, tmp_path / "lora.ckpt"), plain).complete
     torch.testing.assert_close(plain(image())["sax"], network(image())["sax"])

@@ -26,7 +26,7 @@ from cinema_lightning.data.resume import ended_early, position, rescaled, unfini
 from cinema_lightning.errors import CinemaError
 from cinema_lightning.runs import checkpoint_path
 from cinema_lightning.tasks.base import Task
-from cinema_lightning.weights.foreign import broken_checkpoint, unfit
+from cinema_lightning.weights.files import load_checkpoint
 
 STOPPED_EXIT_CODE = 75
 """Exit code of a run that a signal stopped after it saved (EX_TEMPFAIL): a batch script may requeue on it."""
@@ -62,31 +62,6 @@ class AtomicCheckpointIO(TorchCheckpointIO):
             CinemaError: If the file is missing, truncated, or holds more than that.
         """
         return load_checkpoint(path)
-
-
-def load_checkpoint(path: str | Path, mmap: bool = False) -> dict[str, Any]:
-    """Reads a Lightning checkpoint on the CPU, tensors and plain values only.
-
-    Args:
-        path: The ``.ckpt`` file.
-        mmap: Leave the tensors on disk, for a look at names and shapes.
-
-    Returns:
-        Its content.
-
-    Raises:
-        CinemaError: If the file is missing, truncated, not a checkpoint, or holds objects that could run code.
-    """
-    path = Path(path)
-    if not path.is_file():
-        raise CinemaError(f"There is no checkpoint {path}; check the path.")
-    try:
-        content = torch.load(path, map_location="cpu", weights_only=True, mmap=mmap)
-    except Exception as error:
-        raise broken_checkpoint(path, error) from error
-    if not isinstance(content, dict) or "state_dict" not in content:
-        raise unfit(path)
-    return content
 
 
 def _why(error: BaseException, path: Path) -> str:

@@ -258,34 +258,6 @@ def open_series(path: Path) -> Series:
     return Series(path)
 
 
-def export_nifti(series_path: Path, out: Path, frames: Sequence[int] | slice | None = None) -> None:
-    """Writes a series of the store as NIfTI, uint8, with its affine and spacing.
-
-    Args:
-        series_path: The series.
-        out: A .nii or .nii.gz file; (X, Y, Z, T), or (X, Y, Z) for a single frame, with Z = 1 for long axis.
-        frames: Which frames; None for all.
-
-    Raises:
-        CinemaError: If the series cannot be read or the file cannot be written.
-    """
-    import nibabel as nib
-
-    if not str(out).endswith((".nii", ".nii.gz")):
-        raise CinemaError(f"{out}: a NIfTI file's name ends in .nii or .nii.gz; give it such a name.")
-    series = open_series(series_path)
-    voxels = np.moveaxis(series.read(frames), 0, -1)
-    if len(series.shape) == 2:
-        voxels = voxels[:, :, None]
-    if voxels.shape[-1] == 1:
-        voxels = voxels[..., 0]
-    image = nib.Nifti1Image(np.asfortranarray(voxels), series.info.affine)
-    image.header.set_zooms((*series.info.spacing, *((1.0,) if voxels.ndim == 4 else ())))
-    image.header.set_xyzt_units("mm")
-    with replacing(out) as temporary:
-        nib.save(image, temporary)
-
-
 def _opened(path: Path) -> FrameFile:
     """Opens a file; refuses what is missing, cut short or another kind of file before Blosc2 trusts its header."""
     try:

@@ -149,12 +149,6 @@ def read_nifti(path: Path, *, dims: int, geometry: Geometry = "refuse") -> tuple
     return volume.voxels, volume.affine
 
 
-def read_frame(path: Path, *, geometry: Geometry = "refuse") -> tuple[np.ndarray, np.ndarray]:
-    """Reads one frame as a series of one: (1, X, Y, Z) and its affine."""
-    array, affine = read_nifti(path, dims=3, geometry=geometry)
-    return array[None], affine
-
-
 def read_series(path: Path, *, geometry: Geometry = "refuse") -> tuple[np.ndarray, np.ndarray]:
     """Reads a 4D file time first: (T, X, Y, Z) and its affine."""
     array, affine = read_nifti(path, dims=4, geometry=geometry)

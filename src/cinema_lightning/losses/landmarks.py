@@ -36,21 +36,6 @@ def gaussian_heatmaps(points: Tensor, size: Sequence[int], sigma: float = 3.0) -
     return x[..., :, None] * y[..., None, :]
 
 
-def in_image(points: Tensor, size: Sequence[int]) -> Tensor:
-    """Which landmarks lie within the image (its outermost pixels' centres included) and are known.
-
-    Args:
-        points: (B, L, 2) pixels; NaN where not marked.
-        size: (X, Y), or (B, 2) true sizes of padded images.
-
-    Returns:
-        (B, L) bool.
-    """
-    limit = torch.as_tensor(size, device=points.device, dtype=points.dtype) - 1
-    limit = limit[:, None] if limit.ndim == 2 else limit
-    return ((points >= 0) & (points <= limit)).all(dim=-1)
-
-
 def _masked_mean(values: Tensor, valid: Tensor | None) -> Tensor:
     """Mean over the valid entries, 0 (with a gradient of 0) without any."""
     if valid is None:

@@ -79,34 +79,6 @@ def intraclass_correlation(first: Any, second: Any, *, weights: Any = None) -> A
     return answer(divide(rows - error, rows + error + divide(2 * (columns - error), count)), weights)
 
 
-def agreement(predicted: Any, true: Any) -> dict[str, float]:
-    """All of them at once.
-
-    Args:
-        predicted: (N,) numbers; NaN where missing.
-        true: (N,) numbers in the same unit.
-
-    Returns:
-        ``n``, ``n_missing``, ``mae``, ``rmse``, ``bias``, ``sd``, ``loa_low``, ``loa_high``, ``pearson``, ``ccc``,
-        ``icc``.
-    """
-    both = complete(column(predicted), column(true))
-    low, high = limits_of_agreement(predicted, true)
-    return {
-        "n": int(both.sum()),
-        "n_missing": int((~both).sum()),
-        "mae": mae(predicted, true),
-        "rmse": rmse(predicted, true),
-        "bias": bias(predicted, true),
-        "sd": difference_sd(predicted, true),
-        "loa_low": low,
-        "loa_high": high,
-        "pearson": pearson(predicted, true),
-        "ccc": concordance_correlation(predicted, true),
-        "icc": intraclass_correlation(predicted, true),
-    }
-
-
 def _root(value: Any, weights: Any) -> Any:
     return np.sqrt(value) if weights is not None and np.ndim(weights) == 2 else float(np.sqrt(value))
 

@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from scipy.integrate import trapezoid
 
 from cinema_lightning.errors import CinemaError
 from cinema_lightning.metrics.classification import area_under_curve
@@ -138,32 +137,6 @@ def brier_at(
     had, free, weight = _at_horizon(column(time)[mask], column(event)[mask], horizon, censoring)
     error = weight * np.where(had, chance[mask] ** 2, np.where(free, (1 - chance[mask]) ** 2, 0.0))
     return answer(divide(table @ error, table.sum(axis=1)), weights)
-
-
-def integrated_brier(
-    survival: Any, time: Any, event: Any, horizons: Sequence[float], *, censoring: StepFunction | None = None
-) -> float:
-    """Mean of the Brier score over a span of time, by trapezoids.
-
-    Args:
-        survival: (N, H) predicted probability of no event until each horizon.
-        time: (N,) times.
-        event: (N,) 0 or 1.
-        horizons: (H,) rising times, two or more.
-        censoring: G; estimated on these subjects where it is not given.
-
-    Returns:
-        The mean over the span.
-    """
-    table = np.asarray(survival, dtype=np.float64)
-    if table.shape[1] != len(horizons) or len(horizons) < 2:
-        raise CinemaError(
-            f"Survival at {len(horizons)} horizons needs as many columns (two or more), not {table.shape}."
-        )
-    scores = [
-        brier_at(table[:, place], time, event, horizon, censoring=censoring) for place, horizon in enumerate(horizons)
-    ]
-    return float(trapezoid(scores, horizons) / (horizons[-1] - horizons[0]))
 
 
 def baseline_hazard(log_risk: Any, time: Any, event: Any) -> StepFunction:

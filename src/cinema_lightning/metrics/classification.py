@@ -6,7 +6,6 @@ say NaN instead of 0 for what a class that is absent leaves undefined.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -215,29 +214,3 @@ def brier(probabilities: Any, true: Any, *, weights: Any = None) -> Any:
 
 STATISTICS = {"accuracy": accuracy, "auroc": auroc, "f1_macro": f1_macro, "f1_micro": f1_micro, "mcc": mcc}
 """What every classification reports; each takes (probabilities, true, weights=None)."""
-
-
-def classification_metrics(probabilities: Any, true: Any, classes: Sequence[str]) -> dict[str, float]:
-    """Figures of a classification.
-
-    Args:
-        probabilities: (N, C).
-        true: (N,) class numbers, below 0 where unknown.
-        classes: C names; where one of more than two is ``NOR``, disease detection is added.
-
-    Returns:
-        ``n``, those of ``STATISTICS``, ``brier``, ``ece``; for two classes ``sensitivity`` and ``specificity``; with a
-        normal class ``disease_sensitivity`` and ``disease_specificity``. NaN where not defined.
-    """
-    scores, _, mask = _checked(probabilities, true)
-    if scores.shape[1] != len(classes):
-        raise CinemaError(f"There are probabilities of {scores.shape[1]} classes, but the names are {list(classes)}.")
-    out: dict[str, float] = {"n": int(mask.sum())}
-    out |= {name: statistic(probabilities, true) for name, statistic in STATISTICS.items()}
-    out |= {"brier": brier(probabilities, true), "ece": reliability(probabilities, true).ece}
-    if len(classes) == 2:
-        out |= {"sensitivity": sensitivity(probabilities, true), "specificity": specificity(probabilities, true)}
-    elif "NOR" in classes:
-        pair = detection(probabilities, true, list(classes).index("NOR"))
-        out |= {"disease_sensitivity": sensitivity(*pair), "disease_specificity": specificity(*pair)}
-    return out

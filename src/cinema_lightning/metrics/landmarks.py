@@ -48,24 +48,6 @@ def argmax_points(heatmaps: Tensor) -> Tensor:
     return torch.stack([place // height, place % height], dim=2)
 
 
-def soft_argmax_points(probabilities: Tensor, beta: float = 1000.0) -> Tensor:
-    """Mean place under softmax(beta * probability), cut to whole pixels as the published code does; for parity only.
-
-    Args:
-        probabilities: (B, L, X, Y) in [0, 1].
-        beta: Sharpness; at 1000 this is the argmax for all but flat maps.
-
-    Returns:
-        (B, L, 2) int64.
-    """
-    batch, count, width, height = probabilities.shape
-    weight = (probabilities.double() * beta).flatten(2).softmax(dim=2).view(batch, count, width, height)
-    x = (weight.sum(dim=3) * torch.arange(width, device=weight.device)).sum(dim=2)
-    y = (weight.sum(dim=2) * torch.arange(height, device=weight.device)).sum(dim=2)
-    # The sums of weights that add to 1 may miss a whole number by rounding; truncation must not cost a pixel there.
-    return (torch.stack([x, y], dim=2) + 1e-6).long()
-
-
 def refined_points(probabilities: Tensor, radius: int = 3) -> Tensor:
     """Sub-pixel place of each map's peak: a quadratic fitted to the logarithm around the largest pixel.
 

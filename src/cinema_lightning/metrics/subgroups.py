@@ -19,7 +19,7 @@ from cinema_lightning.metrics.bootstrap import (
     percentile_interval,
     subject_codes,
 )
-from cinema_lightning.metrics.weighted import Statistic, column, complete, mean, to_numpy
+from cinema_lightning.metrics.weighted import Statistic, column, complete, to_numpy
 
 SMALL_GROUP = 20
 
@@ -200,8 +200,3 @@ def _warnings(figures: dict[str, Interval], small: int) -> tuple[str, ...]:
         elif figure.n_subjects < small:
             out.append(f"Group '{name}' has only {figure.n_subjects} subjects; its figure says little.")
     return tuple(out)
-
-
-def mean_by_group(values: Any, groups: Any, **options: Any) -> Subgroups:
-    """The commonest case: the mean of a per-case metric by group (see :func:`subgroups`)."""
-    return subgroups(mean, column(values), groups=groups, **options)

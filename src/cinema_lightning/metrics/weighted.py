@@ -135,23 +135,3 @@ def median(values: Any, *, weights: Any = None) -> Any:
     low = data[order][np.argmax(until > np.floor((total - 1) / 2), axis=1)]
     high = data[order][np.argmax(until > np.floor(total / 2), axis=1)]
     return answer(np.where(total[:, 0] > 0, (low + high) / 2, np.nan), weights)
-
-
-def by_rows(function: Callable[..., float]) -> Statistic:
-    """Makes a statistic of any function of plain columns, by repeating rows: slow, one call per draw.
-
-    Args:
-        function: Takes the columns of the cases that count, repeats included, and returns a number.
-
-    Returns:
-        The statistic.
-    """
-
-    def statistic(*columns: Any, weights: Any = None) -> Any:
-        arrays = [to_numpy(values) for values in columns]
-        mask = complete(*arrays)
-        table = case_weights(weights, mask)
-        places = [np.repeat(np.flatnonzero(mask), row.astype(int)) for row in table]
-        return answer(np.array([function(*(array[place] for array in arrays)) for place in places]), weights)
-
-    return statistic

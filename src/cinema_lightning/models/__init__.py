@@ -4,6 +4,6 @@
 row of outputs per sample), see :mod:`cinema_lightning.models.backbone`.
 """
 
-from cinema_lightning.registry import Registry
+from cinema_lightning.registry import BACKBONES
 
-BACKBONES: Registry[type] = Registry("backbone", "cinema_lightning.models")
+__all__ = ["BACKBONES"]

@@ -83,7 +83,7 @@ class _Backbone(nn.Module):
     def train(self, mode: bool = True) -> Self:
         """Sets training or evaluation mode; a frozen backbone stays in evaluation mode, without dropout and the like.
 
-        See :func:`~cinema_lightning.weights.transfer.freeze_backbone`.
+        See :func:`~cinema_lightning.tasks.optim.freeze_backbone`.
         """
         super().train(mode)
         if mode and self.backbone_frozen:

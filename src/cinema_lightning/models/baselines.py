@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -33,12 +34,27 @@ class _PerView(DenseBackbone):
     """A dense baseline that keeps one network per view.
 
     Subclasses fill ``networks`` and ``multiples`` (what each padded axis is a multiple of) in their constructors.
+
+    Args:
+        views: Views to build weights for.
+        input_size: View -> image size in voxels; accepted as by every backbone, any size works.
+        channels: Input channels.
+        classes: Classes per voxel, the background included.
+        size: tiny, mini, base, large or huge: the width (32 for base).
+        width: Channels at full size, a multiple of 8; doubled at each level.
     """
 
     def __init__(
-        self, views: Sequence[str], input_size: Mapping[str, Sequence[int]] | None, channels: int, classes: int
+        self,
+        views: Sequence[str],
+        input_size: Mapping[str, Sequence[int]] | None = None,
+        channels: int = 1,
+        classes: int = 4,
+        size: str = "base",
+        width: int | None = None,
     ) -> None:
         super().__init__(views, input_size, channels, classes)
+        self.width = cnn_width(size, width)
         self.networks = nn.ModuleDict()
         self.multiples: dict[str, tuple[int, ...]] = {}
 
@@ -70,34 +86,28 @@ class UNet(_PerView):
 
     Args:
         views: Views to build weights for.
-        input_size: View -> image size in voxels; accepted as by every backbone, any size works.
-        channels: Input channels.
-        classes: Classes per voxel, the background included.
-        size: tiny, mini, base, large or huge: the width (32 for base).
-        width: Channels at full size, a multiple of 8; doubled at each level.
+        input_size: View -> image size in voxels; any size works.
         levels: Resolutions; depth is never scaled.
         dropout: Rate of dropout in the blocks.
+        **shared: Options of every CNN here: ``channels``, ``classes``, ``size``, ``width``.
     """
 
     def __init__(
         self,
         views: Sequence[str],
         input_size: Mapping[str, Sequence[int]] | None = None,
-        channels: int = 1,
-        classes: int = 4,
-        size: str = "base",
-        width: int | None = None,
+        *,
         levels: int = LEVELS,
         dropout: float = 0.1,
+        **shared: Any,
     ) -> None:
-        super().__init__(views, input_size, channels, classes)
+        super().__init__(views, input_size, **shared)
         if levels < 2:
             raise CinemaError(f"levels is {levels}; give at least 2.")
-        first = cnn_width(size, width)
-        widths = [first * 2**i for i in range(levels)]
+        widths = [self.width * 2**i for i in range(levels)]
         for view, image_size in self.input_size.items():
             scale = SCALE[: len(image_size)]
-            self.networks[view] = ResidualUNet(channels, classes, widths, scale, dropout)
+            self.networks[view] = ResidualUNet(self.channels, self.classes, widths, scale, dropout)
             self.multiples[view] = tuple(s ** (levels - 1) for s in scale)
             _check_coarsest("UNet", view, image_size, self.multiples[view])
 
@@ -138,35 +148,31 @@ def nnunet_plan(size: Sequence[int], spacing: Sequence[float]) -> tuple[list[lis
 class DynUNet(_PerView):
     """nnU-Net's network (monai's DynUNet), planned from each view's input size and voxel size.
 
+    Channels are doubled at each level up to 10 (3D) or 16 times (2D) the width.
+
     In training mode with deep supervision each view's output is a list: full resolution first, coarser ones after it,
     all brought to the image's size.
 
     Args:
         views: Views to build weights for.
         input_size: View -> image size in voxels that the levels are planned for; views left out take their own size.
-        channels: Input channels.
-        classes: Classes per voxel, the background included.
-        size: tiny, mini, base, large or huge: the width (32 for base).
-        width: Channels at full size, a multiple of 8; doubled at each level up to 10 (3D) or 16 times (2D).
         deep_supervision: Give outputs of up to three coarser levels in training.
         residual: Residual blocks in the encoder.
+        **shared: Options of every CNN here: ``channels``, ``classes``, ``size``, ``width``.
     """
 
     def __init__(
         self,
         views: Sequence[str],
         input_size: Mapping[str, Sequence[int]] | None = None,
-        channels: int = 1,
-        classes: int = 4,
-        size: str = "base",
-        width: int | None = None,
+        *,
         deep_supervision: bool = True,
         residual: bool = False,
+        **shared: Any,
     ) -> None:
         from monai.networks.nets.dynunet import DynUNet as MonaiDynUNet
 
-        super().__init__(views, input_size, channels, classes)
-        first = cnn_width(size, width)
+        super().__init__(views, input_size, **shared)
         for view, image_size in self.input_size.items():
             kernels, strides = nnunet_plan(image_size, get_view(view).spacing)
             n_ups = len(strides) - 1
@@ -176,16 +182,16 @@ class DynUNet(_PerView):
                     "give a larger one or take another network."
                 )
             dims = len(image_size)
-            widest = first * (16 if dims == 2 else 10)
+            widest = self.width * (16 if dims == 2 else 10)
             n_extra = min(3, n_ups - 1)
             self.networks[view] = MonaiDynUNet(
                 spatial_dims=dims,
-                in_channels=channels,
-                out_channels=classes,
+                in_channels=self.channels,
+                out_channels=self.classes,
                 kernel_size=kernels,
                 strides=strides,
                 upsample_kernel_size=strides[1:],
-                filters=[min(first * 2**i, widest) for i in range(len(strides))],
+                filters=[min(self.width * 2**i, widest) for i in range(len(strides))],
                 deep_supervision=deep_supervision,
                 deep_supr_num=n_extra,
                 res_block=residual,
@@ -207,34 +213,28 @@ class SegResNet(_PerView):
 
     Args:
         views: Views to build weights for.
-        input_size: View -> image size in voxels; accepted as by every backbone, any size works.
-        channels: Input channels.
-        classes: Classes per voxel, the background included.
-        size: tiny, mini, base, large or huge: the width (32 for base).
-        width: Channels at full size, a multiple of 8; doubled at each level.
+        input_size: View -> image size in voxels; any size works.
         dropout: Rate of dropout after the first convolution.
+        **shared: Options of every CNN here: ``channels``, ``classes``, ``size``, ``width``.
     """
 
     def __init__(
         self,
         views: Sequence[str],
         input_size: Mapping[str, Sequence[int]] | None = None,
-        channels: int = 1,
-        classes: int = 4,
-        size: str = "base",
-        width: int | None = None,
+        *,
         dropout: float = 0.1,
+        **shared: Any,
     ) -> None:
         from monai.networks.nets.segresnet import SegResNet as MonaiSegResNet
 
-        super().__init__(views, input_size, channels, classes)
-        first = cnn_width(size, width)
+        super().__init__(views, input_size, **shared)
         for view, image_size in self.input_size.items():
             self.networks[view] = MonaiSegResNet(
                 spatial_dims=len(image_size),
-                init_filters=first,
-                in_channels=channels,
-                out_channels=classes,
+                init_filters=self.width,
+                in_channels=self.channels,
+                out_channels=self.classes,
                 dropout_prob=dropout or None,
                 upsample_mode="deconv",  # the interpolating modes have no deterministic gradient on GPUs
             )
@@ -247,41 +247,38 @@ class SegResNet(_PerView):
 
 @BACKBONES.register
 class SwinUNETR(_PerView):
-    """monai's SwinUNETR. Every axis is padded to a multiple of 32, so a short-axis stack of 16 slices to 32.
+    """monai's SwinUNETR, with features of 1.5 times the width (48 for base).
+
+    Every axis is padded to a multiple of 32, so a short-axis stack of 16 slices to 32.
 
     Args:
         views: Views to build weights for.
-        input_size: View -> image size in voxels; accepted as by every backbone, any size works.
-        channels: Input channels.
-        classes: Classes per voxel, the background included.
-        size: tiny, mini, base, large or huge: the width (32 for base, which gives the usual 48 features).
-        width: Two thirds of the features after the patch embedding, a multiple of 8.
+        input_size: View -> image size in voxels; any size works.
         drop_path: Rate of stochastic depth in the last block (linear from 0 in the first).
         dropout: Rate of dropout in the transformer.
         checkpointing: Compute activations again in the backward pass instead of keeping them.
+        **shared: Options of every CNN here: ``channels``, ``classes``, ``size``, ``width``.
     """
 
     def __init__(
         self,
         views: Sequence[str],
         input_size: Mapping[str, Sequence[int]] | None = None,
-        channels: int = 1,
-        classes: int = 4,
-        size: str = "base",
-        width: int | None = None,
+        *,
         drop_path: float = 0.1,
         dropout: float = 0.0,
         checkpointing: bool = False,
+        **shared: Any,
     ) -> None:
         from monai.networks.nets.swin_unetr import SwinUNETR as MonaiSwinUNETR
 
-        super().__init__(views, input_size, channels, classes)
-        features = cnn_width(size, width) * 3 // 2
+        super().__init__(views, input_size, **shared)
+        features = self.width * 3 // 2
         for view, image_size in self.input_size.items():
             self.networks[view] = MonaiSwinUNETR(
                 spatial_dims=len(image_size),
-                in_channels=channels,
-                out_channels=classes,
+                in_channels=self.channels,
+                out_channels=self.classes,
                 feature_size=features,
                 drop_rate=dropout,
                 dropout_path_rate=drop_path,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from torch import Tensor, nn
 
@@ -11,15 +12,8 @@ from cinema_lightning.models import BACKBONES
 from cinema_lightning.models.backbone import DenseBackbone, DenseOutput
 from cinema_lightning.models.blocks import PointwiseConv
 from cinema_lightning.models.dense_decoder import ViewDecoder
-from cinema_lightning.models.encoder import MultiViewEncoder
-from cinema_lightning.models.sizes import (
-    CONV_BLOCKS,
-    ViewGeometry,
-    decoder_channels,
-    resolve_size,
-    stem_channels,
-    view_geometry,
-)
+from cinema_lightning.models.encoder import EncoderOptions, MultiViewEncoder
+from cinema_lightning.models.sizes import ViewGeometry, decoder_channels
 
 
 @BACKBONES.register
@@ -37,16 +31,10 @@ class ConvUNetR(DenseBackbone):
         drop_path: Rate of stochastic depth in the transformer blocks.
         dropout: Rate of dropout in the decoder's skips.
         checkpointing: Compute activations again in the backward pass instead of keeping them.
-        patch_size: Kernel of the first convolution stage, a power of ``scale``; by default such that a token spans
-            the view's patch.
-        scale: Kernel of the later convolution stages and of the patch embedding, 2 x 2 x 1 by default.
-        conv_channels: Channels of the convolution stages, by default the size's.
-        conv_blocks: Masked convolution blocks per stage, 2 by default.
-        enc_dim: Encoder width; like the next two it is taken from the size table unless given.
-        enc_depth: Encoder blocks.
-        enc_heads: Encoder heads.
         dec_channels: Channels of the decoder's levels, fine to coarse, by default the size's (32, 64, 128, 256, 512
             for base).
+        **encoder: Options of the encoder, see :class:`~cinema_lightning.models.encoder.EncoderOptions`; ``patch_size``
+            has to be a power of ``scale``.
 
     Raises:
         CinemaError: For arguments that do not fit together.
@@ -62,40 +50,34 @@ class ConvUNetR(DenseBackbone):
         drop_path: float = 0.1,
         dropout: float = 0.1,
         checkpointing: bool = False,
-        patch_size: Sequence[int] | None = None,
-        scale: Sequence[int] | None = None,
-        conv_channels: Sequence[int] | None = None,
-        conv_blocks: int | None = None,
-        enc_dim: int | None = None,
-        enc_depth: int | None = None,
-        enc_heads: int | None = None,
         dec_channels: Sequence[int] | None = None,
+        **encoder: Any,
     ) -> None:
         super().__init__(views, input_size, channels, classes)
-        table = resolve_size(size, enc_dim=enc_dim, enc_depth=enc_depth, enc_heads=enc_heads)
-        widths = stem_channels(size, conv_channels)
+        options = EncoderOptions(**encoder)
+        self.encoder = MultiViewEncoder(self.input_size, channels, size, options, drop_path, checkpointing)
         decoder_widths = decoder_channels(size, dec_channels)
-        n_blocks = CONV_BLOCKS if conv_blocks is None else conv_blocks
-        geometries = [view_geometry(view, self.input_size[view], patch_size, scale, len(widths)) for view in self.views]
-        for geometry in geometries:
+        geometries = self.encoder.geometries
+        for geometry in geometries.values():
             _check_grid(geometry, geometry.input_size)
-        self.encoder = MultiViewEncoder(geometries, channels, widths, n_blocks, table, drop_path, checkpointing)
         self.decoders = nn.ModuleDict(
             {
-                g.view: ViewDecoder(
+                view: ViewDecoder(
                     channels,
-                    widths,
-                    table.enc_dim,
+                    self.encoder.conv_channels,
+                    self.encoder.dim,
                     decoder_widths,
                     g.kernels[-1],
                     _first_level(g, decoder_widths),
                     dropout,
                     checkpointing,
                 )
-                for g in geometries
+                for view, g in geometries.items()
             }
         )
-        self.heads = nn.ModuleDict({g.view: PointwiseConv(decoder_widths[0], classes, g.dims) for g in geometries})
+        self.heads = nn.ModuleDict(
+            {view: PointwiseConv(decoder_widths[0], classes, g.dims) for view, g in geometries.items()}
+        )
 
     def head_modules(self) -> list[nn.Module]:
         """Decoders and heads: all but the stems and the transformer."""

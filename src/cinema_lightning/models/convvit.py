@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor, nn
@@ -11,8 +11,7 @@ from torch import Tensor, nn
 from cinema_lightning.errors import CinemaError
 from cinema_lightning.models import BACKBONES
 from cinema_lightning.models.backbone import Float32Linear, PooledBackbone
-from cinema_lightning.models.encoder import MultiScaleFusion, MultiViewEncoder
-from cinema_lightning.models.sizes import CONV_BLOCKS, resolve_size, stem_channels, view_geometry
+from cinema_lightning.models.encoder import EncoderOptions, MultiScaleFusion, MultiViewEncoder
 
 Variant = Literal["all", "patch", "cls"]
 
@@ -34,13 +33,7 @@ class ConvViT(PooledBackbone):
             variant does not reach are not trained.
         drop_path: Rate of stochastic depth in the transformer blocks.
         checkpointing: Compute activations again in the backward pass instead of keeping them.
-        patch_size: Kernel of the first convolution stage; by default such that a token spans the view's patch.
-        scale: Kernel of the later convolution stages and of the patch embedding, 2 x 2 x 1 by default.
-        conv_channels: Channels of the convolution stages, by default the size's.
-        conv_blocks: Masked convolution blocks per stage, 2 by default.
-        enc_dim: Encoder width; like the next two it is taken from the size table unless given.
-        enc_depth: Encoder blocks.
-        enc_heads: Encoder heads.
+        **encoder: Options of the encoder, see :class:`~cinema_lightning.models.encoder.EncoderOptions`.
 
     Raises:
         CinemaError: For arguments that do not fit together.
@@ -56,25 +49,18 @@ class ConvViT(PooledBackbone):
         variant: Variant = "all",
         drop_path: float = 0.1,
         checkpointing: bool = False,
-        patch_size: Sequence[int] | None = None,
-        scale: Sequence[int] | None = None,
-        conv_channels: Sequence[int] | None = None,
-        conv_blocks: int | None = None,
-        enc_dim: int | None = None,
-        enc_depth: int | None = None,
-        enc_heads: int | None = None,
+        **encoder: Any,
     ) -> None:
         super().__init__(views, input_size, channels, outputs)
         if variant not in get_args(Variant):
             raise CinemaError(f"There is no variant '{variant}'; choose all, patch or cls.")
-        table = resolve_size(size, enc_dim=enc_dim, enc_depth=enc_depth, enc_heads=enc_heads)
-        widths = stem_channels(size, conv_channels)
-        n_blocks = CONV_BLOCKS if conv_blocks is None else conv_blocks
-        geometries = [view_geometry(view, self.input_size[view], patch_size, scale, len(widths)) for view in self.views]
         self.variant: Variant = variant
-        self.encoder = MultiViewEncoder(geometries, channels, widths, n_blocks, table, drop_path, checkpointing)
-        self.fusion = nn.ModuleDict({g.view: MultiScaleFusion(g, widths, table.enc_dim) for g in geometries})
-        self.heads = nn.ModuleDict({name: Float32Linear(table.enc_dim, outputs) for name in (*self.views, "cls")})
+        options = EncoderOptions(**encoder)
+        self.encoder = MultiViewEncoder(self.input_size, channels, size, options, drop_path, checkpointing)
+        widths, dim = self.encoder.conv_channels, self.encoder.dim
+        geometries = self.encoder.geometries
+        self.fusion = nn.ModuleDict({view: MultiScaleFusion(g, widths, dim) for view, g in geometries.items()})
+        self.heads = nn.ModuleDict({name: Float32Linear(dim, outputs) for name in (*self.views, "cls")})
         self._freeze_unreached()
 
     def head_modules(self) -> list[nn.Module]:

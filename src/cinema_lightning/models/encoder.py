@@ -13,7 +13,14 @@ from cinema_lightning.errors import CinemaError
 from cinema_lightning.models.blocks import PatchConv
 from cinema_lightning.models.inputs import ordered_images
 from cinema_lightning.models.patches import Selection, nested_patches, select, take
-from cinema_lightning.models.sizes import Size, ViewGeometry, product
+from cinema_lightning.models.sizes import (
+    CONV_BLOCKS,
+    ViewGeometry,
+    product,
+    resolve_size,
+    stem_channels,
+    view_geometry,
+)
 from cinema_lightning.models.stem import StemOutput, ViewStem
 from cinema_lightning.models.transformer import Transformer, init_linear
 
@@ -33,46 +40,75 @@ class EncoderOutput:
     stems: dict[str, StemOutput]
 
 
+@dataclass(frozen=True)
+class EncoderOptions:
+    """What an encoder of a size can be made of instead; every network that has one takes these as its own options.
+
+    Args:
+        patch_size: Kernel of the first convolution stage; by default such that a token spans the view's patch.
+        scale: Kernel of the later convolution stages and of the patch embedding, 2 x 2 x 1 by default.
+        conv_channels: Channels of the convolution stages, by default the size's.
+        conv_blocks: Masked convolution blocks per stage, 2 by default.
+        enc_dim: Encoder width; like the next two it is taken from the size table unless given.
+        enc_depth: Encoder blocks.
+        enc_heads: Encoder heads.
+    """
+
+    patch_size: Sequence[int] | None = None
+    scale: Sequence[int] | None = None
+    conv_channels: Sequence[int] | None = None
+    conv_blocks: int | None = None
+    enc_dim: int | None = None
+    enc_depth: int | None = None
+    enc_heads: int | None = None
+
+
 class MultiViewEncoder(nn.Module):
     """Stems, class token and a transformer over the tokens of all views present.
 
     Args:
-        geometries: One per view; their order is the order of the tokens.
+        input_size: View -> image size in voxels, None for the view's own; their order is the order of the tokens.
         channels: Input channels of each view.
-        conv_channels: Channels of each convolution stage.
-        conv_blocks: Masked convolution blocks per stage.
-        size: Widths, depth and heads.
+        size: Name of a size in :data:`~cinema_lightning.models.sizes.SIZES`.
+        options: What else it is made of.
         drop_path: Rate of stochastic depth.
         checkpointing: Compute activations again in the backward pass instead of keeping them.
         visible_only: With masks, skip the masked positions in the stems.
+
+    Raises:
+        CinemaError: For arguments that do not fit together.
     """
 
     def __init__(
         self,
-        geometries: Sequence[ViewGeometry],
+        input_size: Mapping[str, Sequence[int] | None],
         channels: int,
-        conv_channels: Sequence[int],
-        conv_blocks: int,
-        size: Size,
+        size: str,
+        options: EncoderOptions,
         drop_path: float = 0.0,
         checkpointing: bool = False,
         visible_only: bool = True,
     ) -> None:
         super().__init__()
+        table = resolve_size(size, enc_dim=options.enc_dim, enc_depth=options.enc_depth, enc_heads=options.enc_heads)
+        self.dim = table.enc_dim
         self.channels = channels
-        self.conv_channels = tuple(conv_channels)
-        self.conv_blocks = conv_blocks
+        self.conv_channels = stem_channels(size, options.conv_channels)
+        self.conv_blocks = CONV_BLOCKS if options.conv_blocks is None else options.conv_blocks
         self.visible_only = visible_only
-        self.geometries = {geometry.view: geometry for geometry in geometries}
+        self.geometries = {
+            view: view_geometry(view, image_size, options.patch_size, options.scale, len(self.conv_channels))
+            for view, image_size in input_size.items()
+        }
         self.stems = nn.ModuleDict(
             {
-                geometry.view: ViewStem(geometry, channels, conv_channels, conv_blocks, size.enc_dim, checkpointing)
-                for geometry in geometries
+                view: ViewStem(geometry, channels, self.conv_channels, self.conv_blocks, self.dim, checkpointing)
+                for view, geometry in self.geometries.items()
             }
         )
-        self.cls_token = nn.Parameter(torch.zeros(1, 1, size.enc_dim))
+        self.cls_token = nn.Parameter(torch.zeros(1, 1, self.dim))
         self.transformer = Transformer(
-            size.enc_dim, size.enc_depth, size.enc_heads, drop_path, checkpointing=checkpointing
+            self.dim, table.enc_depth, table.enc_heads, drop_path, checkpointing=checkpointing
         )
         init_linear(self)
         nn.init.normal_(self.cls_token, std=0.02)

@@ -122,23 +122,6 @@ def merge_lora_state(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return plain
 
 
-def trainable_state(network: nn.Module) -> dict[str, Tensor]:
-    """What training changes: trained parameters, adapters' scales and the running statistics of norms.
-
-    For a probe or LoRA this is a small part of the network; load it over the same starting weights with
-    ``load_state_dict(..., strict=False)``.
-
-    Args:
-        network: The network.
-
-    Returns:
-        Part of its state dict.
-    """
-    fixed = {name for name, parameter in network.named_parameters() if not parameter.requires_grad}
-    state = network.state_dict()
-    return {key: value for key, value in state.items() if key not in fixed and not key.endswith(".position.table")}
-
-
 def _projections(network: nn.Module) -> Iterator[tuple[nn.Module, str, nn.Linear]]:
     for module in network.modules():
         if isinstance(module, SelfAttention | CrossAttention):

@@ -11,10 +11,10 @@ import torch
 from torch import Tensor, nn
 
 from cinema_lightning.errors import CinemaError
-from cinema_lightning.models.encoder import MultiScaleFusion, MultiViewEncoder
+from cinema_lightning.models.encoder import EncoderOptions, MultiScaleFusion, MultiViewEncoder
 from cinema_lightning.models.patches import Selection, patchify, take, unpatchify
 from cinema_lightning.models.position import PositionTable
-from cinema_lightning.models.sizes import CONV_BLOCKS, ViewGeometry, resolve_size, stem_channels, view_geometry
+from cinema_lightning.models.sizes import ViewGeometry, resolve_size
 from cinema_lightning.models.transformer import Transformer, init_linear
 
 DecoderKind = Literal["cross", "self"]
@@ -82,16 +82,10 @@ class MaskedAutoencoder(nn.Module):
         drop_path: Rate of stochastic depth in the transformer blocks.
         sparse_stem: Skip masked positions in the stems; gives the same numbers in less time.
         checkpointing: Compute activations again in the backward pass instead of keeping them.
-        patch_size: Kernel of the first convolution stage; by default such that a token spans the view's patch.
-        scale: Kernel of the later convolution stages and of the patch embedding, 2 x 2 x 1 by default.
-        conv_channels: Channels of the convolution stages, (64, 128) by default, (16, 32) for size mini.
-        conv_blocks: Masked convolution blocks per stage, 2 by default.
-        enc_dim: Encoder width; like the next five it is taken from the size table unless given.
-        enc_depth: Encoder blocks.
-        enc_heads: Encoder heads.
-        dec_dim: Decoder width.
+        dec_dim: Decoder width; like the next two it is taken from the size table unless given.
         dec_depth: Decoder blocks.
         dec_heads: Decoder heads.
+        **encoder: Options of the encoder, see :class:`~cinema_lightning.models.encoder.EncoderOptions`.
 
     Raises:
         CinemaError: For arguments that do not fit together.
@@ -109,42 +103,25 @@ class MaskedAutoencoder(nn.Module):
         drop_path: float = 0.0,
         sparse_stem: bool = True,
         checkpointing: bool = False,
-        patch_size: Sequence[int] | None = None,
-        scale: Sequence[int] | None = None,
-        conv_channels: Sequence[int] | None = None,
-        conv_blocks: int | None = None,
-        enc_dim: int | None = None,
-        enc_depth: int | None = None,
-        enc_heads: int | None = None,
         dec_dim: int | None = None,
         dec_depth: int | None = None,
         dec_heads: int | None = None,
+        **encoder: Any,
     ) -> None:
         super().__init__()
-        arguments = dict(locals())
-        self._config = {key: _plain(value) for key, value in arguments.items() if key not in ("self", "__class__")}
+        arguments, options = dict(locals()), EncoderOptions(**encoder)
+        own = {key: value for key, value in arguments.items() if key not in ("self", "__class__", "encoder")}
+        self._config = {key: _plain(value) for key, value in (own | vars(options)).items()}
         _check(views, input_size, channels, mask_ratio, decoder, drop_path)
-        table = resolve_size(
-            size,
-            enc_dim=enc_dim,
-            enc_depth=enc_depth,
-            enc_heads=enc_heads,
-            dec_dim=dec_dim,
-            dec_depth=dec_depth,
-            dec_heads=dec_heads,
-        )
-        widths = stem_channels(size, conv_channels)
-        n_blocks = CONV_BLOCKS if conv_blocks is None else conv_blocks
-        sizes = input_size or {}
-        geometries = [view_geometry(view, sizes.get(view), patch_size, scale, len(widths)) for view in views]
+        table = resolve_size(size, dec_dim=dec_dim, dec_depth=dec_depth, dec_heads=dec_heads)
         self.mask_ratio = mask_ratio
         self.norm_target = norm_target
         self.cross = decoder == "cross"
-        self.encoder = MultiViewEncoder(
-            geometries, channels, widths, n_blocks, table, drop_path, checkpointing, visible_only=sparse_stem
-        )
-        self.fusion = nn.ModuleDict({g.view: MultiScaleFusion(g, widths, table.enc_dim) for g in geometries})
-        self.decoder_embed = nn.Linear(table.enc_dim, table.dec_dim)
+        sizes = {view: (input_size or {}).get(view) for view in views}
+        self.encoder = MultiViewEncoder(sizes, channels, size, options, drop_path, checkpointing, sparse_stem)
+        geometries, dim = list(self.encoder.geometries.values()), self.encoder.dim
+        self.fusion = nn.ModuleDict({g.view: MultiScaleFusion(g, self.encoder.conv_channels, dim) for g in geometries})
+        self.decoder_embed = nn.Linear(dim, table.dec_dim)
         self.queries = nn.ModuleDict({g.view: ViewQueries(g, table.dec_dim) for g in geometries})
         self.decoder = Transformer(
             table.dec_dim, table.dec_depth, table.dec_heads, drop_path, self.cross, checkpointing

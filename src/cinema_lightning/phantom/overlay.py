@@ -15,6 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from jsonargparse import Namespace
+from lightning.pytorch.cli import LightningArgumentParser
 from lightning.pytorch.utilities import rank_zero_info
 
 from cinema_lightning.data.nifti import is_series
@@ -49,6 +51,20 @@ class PhantomCohort:
     frames: int | None = None
     seed: int = 0
     workers: int = 2
+
+
+def add_options(parser: LightningArgumentParser) -> None:
+    """Adds ``--phantom`` to a verb."""
+    parser.add_argument(
+        "--phantom", type=PhantomCohort | None, default=None, help="Cohort to make where no data is named."
+    )
+
+
+def settle(config: Namespace) -> None:
+    """Points a configuration's data.root at phantoms, made where they are missing, where it asks for them."""
+    if config.phantom is not None:
+        options = config.data.init_args
+        options.root = str(data_folder(options.root, config.phantom, options.get("dataset")))
 
 
 def data_folder(named: str, cohort: PhantomCohort, dataset: str | None = None) -> Path:

@@ -1,5 +1,5 @@
 """Lightning modules: one base and one file per task."""
 
-from cinema_lightning.registry import Registry
+from cinema_lightning.registry import TASKS
 
-TASKS: Registry[type] = Registry("task", "cinema_lightning.tasks")
+__all__ = ["TASKS"]

@@ -17,9 +17,8 @@ from cinema_lightning.data.spacing import unlike
 from cinema_lightning.errors import CinemaError
 from cinema_lightning.models.lora import add_lora
 from cinema_lightning.tasks.base import Batch, Task
-from cinema_lightning.tasks.optim import Optimisation
-from cinema_lightning.weights.sources import load_weights
-from cinema_lightning.weights.transfer import LoadReport, freeze_backbone, layer_decay_groups
+from cinema_lightning.tasks.optim import Optimisation, freeze_backbone, layer_decay_groups
+from cinema_lightning.weights.transfer import LoadReport, load_weights
 
 if TYPE_CHECKING:
     from cinema_lightning.weights.published import PublishedFile

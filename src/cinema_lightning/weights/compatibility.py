@@ -1,4 +1,4 @@
-"""Whether a checkpoint, a configuration and a network belong together, said in one sentence where they do not."""
+"""Whether a checkpoint and a network belong together, said in one sentence where they do not."""
 
 from __future__ import annotations
 
@@ -6,23 +6,11 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from cinema_lightning.callbacks.checkpoint import load_checkpoint
-from cinema_lightning.data import DATA
 from cinema_lightning.errors import CinemaError
-from cinema_lightning.models import BACKBONES
 from cinema_lightning.models.mae import MaskedAutoencoder
-from cinema_lightning.tasks import TASKS
-
-
-def differences(a: Any, b: Any, key: str) -> list[str]:
-    """Keys under which two configurations differ; keys that one of them lacks come from another version."""
-    if isinstance(a, dict) and isinstance(b, dict):
-        return [
-            found
-            for name in sorted(a.keys() & b.keys())
-            for found in differences(a[name], b[name], key if name == "init_args" else f"{key}.{name}")
-        ]
-    return [] if a == b else [key]
+from cinema_lightning.registry import BACKBONES, DATA, TASKS
+from cinema_lightning.weights.files import load_checkpoint
+from cinema_lightning.weights.foreign import unfit
 
 
 def refuse_foreign_classes(hparams: Any, path: Path | None) -> None:
@@ -38,6 +26,26 @@ def refuse_foreign_classes(hparams: Any, path: Path | None) -> None:
             raise CinemaError(
                 f"{path} asks for the class {name}, which is not part of this package or an installed plug-in; refused."
             )
+
+
+def buildable(hparams: dict[str, Any], path: Path) -> dict[str, Any]:
+    """Hyperparameters from which the task of a checkpoint is built again.
+
+    Args:
+        hparams: What the checkpoint holds.
+        path: Where it is, for messages.
+
+    Returns:
+        Them without what only its making needed: who built it, and other weights that it started from.
+
+    Raises:
+        CinemaError: If they are of no task, or name foreign classes.
+    """
+    if "_class_path" not in hparams or "spec" not in hparams:
+        raise unfit(path)
+    refuse_foreign_classes(hparams, path)
+    kept = {key: value for key, value in hparams.items() if key != "_instantiator"}
+    return kept | ({"weights": None} if "weights" in kept else {})
 
 
 def check_fits(model: Any, path: Path) -> None:

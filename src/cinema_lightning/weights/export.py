@@ -41,25 +41,16 @@ def _trained(checkpoint: Path) -> tuple[Any, dict[str, Any]]:
 
     from lightning.pytorch.cli import instantiate_module
 
-    from cinema_lightning.callbacks.checkpoint import load_checkpoint
     from cinema_lightning.errors import CinemaError
     from cinema_lightning.messages import translate
-    from cinema_lightning.tasks import TASKS
-    from cinema_lightning.tasks.base import Task
-    from cinema_lightning.weights.compatibility import check_fits, refuse_foreign_classes
-    from cinema_lightning.weights.foreign import unfit
+    from cinema_lightning.registry import TASKS
+    from cinema_lightning.weights.compatibility import buildable, check_fits
+    from cinema_lightning.weights.files import load_checkpoint
 
-    TASKS.load()
     content = load_checkpoint(checkpoint)
-    hparams = dict(content.get("hyper_parameters") or {})
-    if "_class_path" not in hparams or "spec" not in hparams:
-        raise unfit(checkpoint)
-    refuse_foreign_classes(hparams, checkpoint)
-    hparams.pop("_instantiator", None)
-    if "weights" in hparams:
-        hparams["weights"] = None  # the checkpoint holds them all
+    hparams = buildable(content["hyper_parameters"], checkpoint)
     try:
-        task = instantiate_module(Task, hparams)
+        task: Any = instantiate_module(TASKS[hparams["_class_path"].rsplit(".", 1)[-1]], hparams)
     except ArgumentError as error:
         raise CinemaError(f"{checkpoint} describes a network that cannot be built: {translate(str(error))}") from error
     _refuse(task.network, checkpoint)

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from cinema_lightning.errors import CinemaError
 from cinema_lightning.files import replacing
 from cinema_lightning.models.mae import MaskedAutoencoder
+from cinema_lightning.registry import up_to_date
 from cinema_lightning.views import VIEWS
 from cinema_lightning.weights.foreign import GIVE, broken_checkpoint, broken_safetensors, unfit, whose_is
 from cinema_lightning.weights.layout import check_layout, first_keys, published_slots, to_published
@@ -293,8 +294,33 @@ def block_of(config: dict[str, Any], key: str, path: Path) -> dict[str, Any]:
     return value
 
 
+def load_checkpoint(path: str | Path, mmap: bool = False) -> dict[str, Any]:
+    """Reads a Lightning checkpoint on the CPU, tensors and plain values only.
+
+    Args:
+        path: The ``.ckpt`` file.
+        mmap: Leave the tensors on disk, for a look at names and shapes.
+
+    Returns:
+        Its content; hyperparameters name classes by the paths of today.
+
+    Raises:
+        CinemaError: If the file is missing, truncated, not a checkpoint, or holds objects that could run code.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise CinemaError(f"There is no checkpoint {path}; check the path.")
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True, mmap=mmap)
+    except Exception as error:  # torch raises many unrelated kinds
+        raise broken_checkpoint(path, error) from error
+    if not isinstance(content, dict) or "state_dict" not in content:
+        raise unfit(path)
+    return content | {"hyper_parameters": up_to_date(content.get("hyper_parameters") or {})}
+
+
 def read_checkpoint(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """Reads the network out of a Lightning checkpoint of this package, tensors and plain values only.
+    """Reads the network out of a checkpoint, see :func:`load_checkpoint`.
 
     Args:
         path: The ``.ckpt`` file.
@@ -303,20 +329,14 @@ def read_checkpoint(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
         The network's state dict (tensors stay on disk until they are used), and the facts of its data (``spec``).
 
     Raises:
-        CinemaError: If the file is missing, truncated, holds objects that could run code, or is no such checkpoint.
+        CinemaError: If it is no checkpoint of this package.
     """
-    if not path.is_file():
-        raise CinemaError(f"There is no checkpoint {path}; check the path.")
-    try:
-        content = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
-    except Exception as error:  # torch raises many unrelated kinds
-        raise broken_checkpoint(path, error) from error
-    state = content.get("state_dict") if isinstance(content, dict) else None
+    content = load_checkpoint(path, mmap=True)
     prefix = "network."
-    network = {key[len(prefix) :]: value for key, value in (state or {}).items() if key.startswith(prefix)}
+    network = {key[len(prefix) :]: value for key, value in content["state_dict"].items() if key.startswith(prefix)}
     if not network:
         raise unfit(path)
-    facts = (content.get("hyper_parameters") or {}).get("spec")
+    facts = content["hyper_parameters"].get("spec")
     return network, dict(facts) if isinstance(facts, dict) else {}
 
 

@@ -12,10 +12,8 @@ from lightning.pytorch.utilities import rank_zero_warn
 from cinema_lightning.data.facts import Facts, facts_of
 from cinema_lightning.datasets.base import CINE_LABELS, DATASETS
 from cinema_lightning.errors import CinemaError
-from cinema_lightning.models import BACKBONES
 from cinema_lightning.models.mae import MaskedAutoencoder
-from cinema_lightning.tasks import TASKS
-from cinema_lightning.tasks.pretrain import Pretrain
+from cinema_lightning.registry import BACKBONES, TASKS, class_path
 from cinema_lightning.views import get_view
 from cinema_lightning.weights.files import config_spacing, load_published_mae, locate, read_note, read_shapes
 from cinema_lightning.weights.finetuned import is_finetuned, load_finetuned, network_arguments, trained_on
@@ -56,11 +54,10 @@ def _published_mae(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
         "channels": network.config["channels"],
         "spacing": _spacing(locate(path)[1], network.views),
     }
-    kind = f"{MaskedAutoencoder.__module__}.{MaskedAutoencoder.__qualname__}"
     hparams = {
-        "_class_path": f"{Pretrain.__module__}.{Pretrain.__qualname__}",
+        "_class_path": class_path(TASKS["Pretrain"]),
         "spec": spec,
-        "network": {"class_path": kind, "init_args": options},
+        "network": {"class_path": class_path(MaskedAutoencoder), "init_args": options},
     }
     return hparams, network.state_dict()
 
@@ -71,10 +68,10 @@ def _exported(path: Path, note: dict[str, Any]) -> tuple[dict[str, Any], dict[st
     task, kind = TASKS[str(note["task"])], BACKBONES[type(network).__name__]
     hparams = {
         **(note.get("options") or {}),
-        "_class_path": f"{task.__module__}.{task.__qualname__}",
+        "_class_path": class_path(task),
         "spec": note["spec"],
         "network": {
-            "class_path": f"{kind.__module__}.{kind.__qualname__}",
+            "class_path": class_path(kind),
             "init_args": {key: value for key, value in note["network"]["arguments"].items() if key not in GIVEN},
         },
     }
@@ -108,10 +105,10 @@ def _published_finetuned(path: Path, config: dict[str, Any]) -> tuple[dict[str, 
     arguments = network_arguments(config_path, read_shapes(path), facts)
     kind = BACKBONES[facts["network"]]
     hparams = {
-        "_class_path": f"{task.__module__}.{task.__qualname__}",
+        "_class_path": class_path(task),
         "spec": spec,
         "network": {
-            "class_path": f"{kind.__module__}.{kind.__qualname__}",
+            "class_path": class_path(kind),
             "init_args": {key: value for key, value in arguments.items() if key not in GIVEN},
         },
     }

@@ -1,11 +1,13 @@
-"""Fine-tuning from other weights: what is taken, what is frozen, and which part learns how fast."""
+"""Starting from other weights: where a ``weights:`` entry of a configuration leads, and what is taken from there."""
 
 from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -15,6 +17,8 @@ from cinema_lightning.errors import CinemaError
 from cinema_lightning.models.backbone import DenseBackbone, PooledBackbone
 from cinema_lightning.models.lora import merge_lora_state
 from cinema_lightning.models.mae import MaskedAutoencoder
+from cinema_lightning.weights.files import config_spacing, locate, opened, read_checkpoint, read_note, read_shapes
+from cinema_lightning.weights.finetuned import finetuned_facts, is_finetuned
 from cinema_lightning.weights.foreign import GIVE, family
 from cinema_lightning.weights.layout import Slot, first_keys, published_name, published_slots
 
@@ -285,84 +289,64 @@ def _why(key: str, place: tuple[str, str], mine: Mapping[str, Shape], views: set
     return f"{part} of other shapes"
 
 
-def layer_scales(network: nn.Module, weight_decay: float, rate: float) -> dict[str, tuple[float, float]]:
-    """Learning-rate scale and weight decay of every trained parameter.
+def load_weights(
+    spec: str | Path,
+    network: nn.Module,
+    revision: str | None = None,
+    other_heads: Callable[[dict[str, Any]], str] | None = None,
+) -> LoadReport:
+    """Starts a network from other weights.
 
-    With L transformer blocks, stems, fusion, class token and embeddings are layer 0, block i is layer i + 1, the rest
-    (the encoder's final norm, decoders, heads) layer L + 1; the scale is ``rate ** (L + 1 - layer)``. A network
-    without a transformer learns at one rate. Vectors are not decayed.
+    From a masked autoencoder, ConvUNetR and ConvViT take stems and encoder (see
+    :func:`init_from_pretrained`); from one of their own kind they take all that
+    fits, and heads with another number of outputs keep their initial values. The report's ``complete`` tells whether
+    anything does: ask for it before the network is applied without training.
 
     Args:
-        network: The network.
-        weight_decay: Decay of parameters with two or more dimensions.
-        rate: Decay from layer to layer, 0.75 in the published recipe; 1 switches it off.
+        spec: A Lightning checkpoint of this package (``.ckpt``), or a safetensors file in the published layout: a
+            local file or folder, or a hub name (see :func:`~cinema_lightning.weights.files.locate`).
+        network: Changed in place.
+        revision: Hub revision.
+        other_heads: Takes what the source says about its outputs, and says why its heads answer another question and
+            are not taken; empty where they may be. Nothing given: they are taken where they fit.
 
     Returns:
-        Parameter name in the network -> (scale, weight decay).
+        What was loaded, what was left out and why; its ``facts`` hold what the source says about its outputs and
+        the voxel size (``spacing``, by view) that it was trained at.
 
     Raises:
-        CinemaError: For a rate outside (0, 1].
+        CinemaError: If nothing is found, the file is damaged or of another kind, or it does not fit; the network is
+            then unchanged.
     """
-    if not 0 < rate <= 1:
-        raise CinemaError(f"The layer decay is {rate}; give a number above 0 and up to 1.")
-    names = {name: published_name(name) for name, p in network.named_parameters() if p.requires_grad}
-    blocks = [int(match[1]) for name in _all_names(network) if (match := _BLOCK.match(name))]
-    last = max(blocks, default=-1) + 2
-    parameters = dict(network.named_parameters())
-    return {
-        own: (rate ** (last - _layer(name, last)), weight_decay if parameters[own].ndim > 1 else 0.0)
-        for own, name in names.items()
-    }
+    if str(spec).endswith(".ckpt"):
+        path = Path(spec).expanduser()
+        state, facts = read_checkpoint(path)
+        report = transfer(network, state_source(network, state, str(path)), other_heads(facts) if other_heads else "")
+        report.facts = facts
+        return report
+    path, config = locate(spec, revision)
+    with file_source(path) as source:
+        finetuned = is_finetuned(source.shapes)
+        facts = finetuned_facts(path, config, source.shapes, read_note(path)) if finetuned else {}
+        report = transfer(network, source, other_heads(facts) if other_heads else "")
+    spacing = config_spacing(config)
+    report.facts = facts | ({"spacing": spacing} if spacing else {})
+    return report
 
 
-_BLOCK = re.compile(r"^encoder\.blocks\.(\d+)\.")
-
-
-def _all_names(network: nn.Module) -> list[str]:
-    return [published_name(name) for name, _ in network.named_parameters()]
-
-
-def _layer(name: str, last: int) -> int:
-    if match := _BLOCK.match(name):
-        return int(match[1]) + 1
-    return 0 if name.startswith(("enc_down_dict.", "enc_fusion_dict.", "encoder.cls_token")) else last
-
-
-def layer_decay_groups(
-    network: nn.Module, lr: float, weight_decay: float, rate: float = 0.75
-) -> list[dict[str, object]]:
-    """Optimiser groups with layer-wise decayed learning rates, see :func:`layer_scales`.
+@contextmanager
+def file_source(path: Path) -> Iterator[Source]:
+    """Presents a published file as a source; tensors are read one by one.
 
     Args:
-        network: The network.
-        lr: Peak learning rate of the last layer.
-        weight_decay: Decay of parameters with two or more dimensions.
-        rate: Decay from layer to layer.
+        path: A safetensors file.
 
-    Returns:
-        One group per pair of learning rate and weight decay, with its ``name``, low layers first.
+    Yields:
+        The source, usable inside the ``with`` statement.
+
+    Raises:
+        CinemaError: If the file is missing, truncated or of another format.
     """
-    parameters = dict(network.named_parameters())
-    members: dict[tuple[float, float], list[nn.Parameter]] = {}
-    for name, key in layer_scales(network, weight_decay, rate).items():
-        members.setdefault(key, []).append(parameters[name])
-    return [
-        {"params": params, "lr": lr * scale, "weight_decay": decay, "name": f"scale_{scale:.4g}_decay_{decay:.4g}"}
-        for (scale, decay), params in sorted(members.items(), key=lambda item: item[0])
-    ]
-
-
-def freeze_backbone(network: DenseBackbone | PooledBackbone) -> None:
-    """Freezes all but the heads (and a ConvUNetR's decoders), for a linear probe.
-
-    The frozen parts also stay in evaluation mode: no dropout, no stochastic depth, fixed batch statistics.
-
-    Args:
-        network: Changed in place.
-    """
-    trained = [p for head in network.head_modules() for p in head.parameters() if p.requires_grad]
-    network.requires_grad_(False)
-    for parameter in trained:
-        parameter.requires_grad_(True)
-    network.backbone_frozen = True
-    network.train(network.training)
+    shapes = read_shapes(path)
+    with opened(path) as file:
+        yield Source(str(path), shapes, file.get_tensor)
