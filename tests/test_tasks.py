@@ -14,7 +14,7 @@ import pytest
 from cinema_lightning.cli import main
 from cinema_lightning.configs import list_configs, read_config
 from cinema_lightning.data.store import open_series, series_path
-from cinema_lightning.tasks import segmentation
+from cinema_lightning.tasks.segmentation import task as segmentation
 from cinema_lightning.tasks.segmentation.task import dense_probabilities
 
 OVERLAYS = {"phantom.yaml", "laptop.yaml", "cinema.yaml"}

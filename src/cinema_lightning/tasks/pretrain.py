@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property, partial
 from typing import Any, cast
 
 import numpy as np
@@ -13,10 +14,10 @@ from torchmetrics import MeanMetric
 
 from cinema_lightning.data.draws import generator
 from cinema_lightning.data.transforms import Key, sample_keys
-from cinema_lightning.models.mae import MaskedAutoencoder
+from cinema_lightning.models.mae import MaeOutput, MaskedAutoencoder
 from cinema_lightning.models.patches import Selection, select
 from cinema_lightning.tasks import TASKS
-from cinema_lightning.tasks.base import Batch, Panels, Task, Volume, once_per_batch, run_seed
+from cinema_lightning.tasks.base import Batch, Panels, Task, Volume, run_seed
 from cinema_lightning.tasks.optim import Optimisation
 
 
@@ -61,6 +62,32 @@ class MaskDraws:
             chosen = draw_masks(sample_keys(batch), view, *self.counts[view], self.seed)
             drawn |= {f"{view}_{name}": getattr(chosen, name) for name in ("mask", "visible", "masked")}
         return batch | drawn
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """What the autoencoder makes of a batch; each pass through it is made when it is first asked for.
+
+    Attributes:
+        network: The autoencoder.
+        images: View -> (B, C, X, Y[, Z]).
+        masks: Gives the hidden patches by view.
+    """
+
+    network: MaskedAutoencoder
+    images: dict[str, Tensor]
+    masks: Callable[[], dict[str, Selection]]
+
+    @cached_property
+    def features(self) -> dict[str, Tensor]:
+        """Tokens of the whole images: ``cls`` and by view, (B, N, width)."""
+        return self.network.encode(self.images)
+
+    @cached_property
+    def masked(self) -> tuple[dict[str, Selection], MaeOutput]:
+        """The hidden patches, and what the network makes of the visible ones."""
+        masks = self.masks()
+        return masks, self.network(self.images, masks)
 
 
 @TASKS.register
@@ -129,15 +156,17 @@ class Pretrain(Task):
             self.log(f"val/loss_{view}", metric, on_step=False, on_epoch=True)
         return output.loss
 
-    @once_per_batch
-    def panels(self, batch: Batch) -> Panels:
-        """Image, what the network saw of it, its reconstruction, and the absolute error, per view."""
+    def infer(self, batch: Batch) -> Encoded:
+        """What the autoencoder makes of the images, whole and with hidden patches."""
         images = self.images(batch)
-        masks = self.masks(batch, images)
-        output = self.network(images, masks)
+        return Encoded(self.network, images, partial(self.masks, batch, images))
+
+    def panels(self, batch: Batch, output: Encoded) -> Panels:
+        """Image, what the network saw of it, its reconstruction, and the absolute error, per view."""
+        masks, found = output.masked
         panels: Panels = {}
-        for view, image in images.items():
-            filled = self.network.reconstruct(view, image, masks[view].mask, output.predictions[view])
+        for view, image in output.images.items():
+            filled = self.network.reconstruct(view, image, masks[view].mask, found.predictions[view])
             panels[view] = {
                 "image": image[:, 0],
                 "masked": self.network.hide(view, image, masks[view].mask)[:, 0],
@@ -146,7 +175,7 @@ class Pretrain(Task):
             }
         return panels
 
-    def volumes(self, batch: Batch) -> dict[str, dict[str, list[Volume]]]:
+    def volumes(self, batch: Batch, output: Encoded) -> dict[str, dict[str, list[Volume]]]:
         """The panels, as images on the network's grid."""
         return {
             view: {
@@ -154,12 +183,12 @@ class Pretrain(Task):
                 for title, image in panels.items()
                 if isinstance(image, Tensor)
             }
-            for view, panels in self.panels(batch).items()
+            for view, panels in self.panels(batch, output).items()
         }
 
-    def rows(self, batch: Batch) -> list[dict[str, Any]]:
+    def rows(self, batch: Batch, output: Encoded) -> list[dict[str, Any]]:
         """Features of unmasked frames: the class token and each view's mean token, one row per subject and frame."""
-        features = self.network.encode(self.images(batch))
+        features = output.features
         width = features["cls"].shape[-1]
         pooled = {name: tokens.mean(dim=1).float().cpu().tolist() for name, tokens in features.items()}
         rows = []
