@@ -16,22 +16,14 @@ class TaskData(Protocol):
 
     ``facts``, ``spacing_known``, ``fields``, ``phase_of`` and ``split_of`` are for what tests against truth: data
     without labels lacks them.
-
-    Attributes:
-        batch_size: Samples per device and step.
-        n_train: Number of training samples.
-        train_sampler: Order of the training batches; None where nothing trains.
-        test_splits: The splits that a test goes through.
-        facts: Facts of the dataset.
-        spacing_known: Whether the images' voxel size in mm is known.
     """
 
-    batch_size: int
-    n_train: int
-    train_sampler: ViewGroupSampler | None
-    test_splits: tuple[str, ...]
-    facts: Any
-    spacing_known: bool
+    batch_size: int  # samples per device and step
+    n_train: int  # training samples
+    train_sampler: ViewGroupSampler | None  # order of the training batches; None where nothing trains
+    test_splits: tuple[str, ...]  # that a test goes through
+    facts: Any  # of the dataset
+    spacing_known: bool  # whether the images' voxel size in mm is
 
     def set_batch_size(self, batch_size: int) -> None:
         """Orders the training samples in smaller or larger batches."""

@@ -151,6 +151,16 @@ class Task(Paced):
         """What the workers that read a batch add to it: pure functions of the batch, that can be pickled."""
         return []
 
+    def images(self, batch: Batch) -> dict[str, Tensor]:
+        """The batch's images by view."""
+        return {view: batch[view] for view in self.spec["views"] if view in batch}
+
+    def keys(self, batch: Batch) -> list[dict[str, Any]]:
+        """``id`` and ``frame`` of each sample."""
+        return [
+            {"id": study, "frame": frame} for study, frame in zip(batch["id"], batch["frame"].tolist(), strict=True)
+        ]
+
     def infer(self, batch: Batch) -> Output:
         """What the network gives for a batch, in evaluation mode; rows, panels and volumes are made from it."""
         return None

@@ -146,10 +146,6 @@ class Downstream(Task):
             return super().parameter_groups()
         return layer_decay_groups(network, self.optim.lr, self.optim.weight_decay, self.layer_decay)
 
-    def images(self, batch: Batch) -> dict[str, Tensor]:
-        """The batch's images by view."""
-        return {view: batch[view] for view in self.spec["views"] if view in batch}
-
     def log_training_loss(self, loss: Tensor, batch: Batch) -> Tensor:
         """Logs and returns the loss of a training batch."""
         self.log("train/loss", loss, prog_bar=True, batch_size=len(batch["id"]))

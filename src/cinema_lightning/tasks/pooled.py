@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from torch import Tensor
 
@@ -25,11 +23,7 @@ class Pooled(Downstream):
         values = torch.cat([part for _, part in found if isinstance(part, Tensor)])
         return values[order.argsort()]
 
-    def keys(self, batch: Batch) -> list[dict[str, Any]]:
-        """``id`` and ``frame`` of each sample."""
-        return [
-            {"id": study, "frame": frame} for study, frame in zip(batch["id"], batch["frame"].tolist(), strict=True)
-        ]
+    outputs = infer  # as plug-ins knew it
 
     def panels(self, batch: Batch, output: Tensor) -> Panels:
         """The images, channel by channel."""

@@ -117,10 +117,6 @@ class Pretrain(Task):
         self.view_losses = nn.ModuleDict({view: MeanMetric() for view in spec["views"]})
         self.mean_loss = MeanMetric()
 
-    def images(self, batch: Batch) -> dict[str, Tensor]:
-        """The batch's images by view."""
-        return {view: batch[view] for view in self.spec["views"] if view in batch}
-
     def host_steps(self) -> list[Callable[[Batch], Batch]]:
         """See :meth:`Task.host_steps`: the masks."""
         counts = {view: (self.network.n_patches(view), self.network.n_visible(view)) for view in self.spec["views"]}
@@ -188,16 +184,13 @@ class Pretrain(Task):
 
     def rows(self, batch: Batch, output: Encoded) -> list[dict[str, Any]]:
         """Features of unmasked frames: the class token and each view's mean token, one row per subject and frame."""
-        features = output.features
-        width = features["cls"].shape[-1]
-        pooled = {name: tokens.mean(dim=1).float().cpu().tolist() for name, tokens in features.items()}
-        rows = []
-        for i, (sample, frame) in enumerate(zip(batch["id"], batch["frame"].tolist(), strict=True)):
-            row: dict[str, Any] = {"id": sample, "frame": frame}
+        width = output.features["cls"].shape[-1]
+        pooled = {name: tokens.mean(dim=1).float().cpu().tolist() for name, tokens in output.features.items()}
+        rows = self.keys(batch)
+        for i, row in enumerate(rows):
             for name in ("cls", *self.spec["views"]):
                 values = pooled[name][i] if name in pooled else [""] * width  # a missing view leaves its cells empty
                 row |= {f"{name}_{k}": value for k, value in enumerate(values)}
-            rows.append(row)
         return rows
 
 

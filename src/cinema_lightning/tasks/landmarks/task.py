@@ -85,17 +85,15 @@ class Landmarks(Downstream):
 
     def rows(self, batch: Batch, output: dict[str, Tensor]) -> list[dict[str, Any]]:
         """Coordinates in the scan's own voxels, per view and landmark."""
-        rows = []
-        for i, (study, frame) in enumerate(zip(batch["id"], batch["frame"].tolist(), strict=True)):
-            row: dict[str, Any] = {"id": study, "frame": frame}
+        rows = self.keys(batch)
+        for i, row in enumerate(rows):
             for view in self.spec["views"]:
                 places: list[Any] = [(None, None)] * len(self.names)
                 if view in output:
-                    grid = self.native(study, view).grid
+                    grid = self.native(row["id"], view).grid
                     places = [grid.point_to_scan(x, y) for x, y in output[view][i].tolist()]
                 for name, (x, y) in zip(self.names, places, strict=True):
                     row |= {f"{view}_{name}_x": x, f"{view}_{name}_y": y}
-            rows.append(row)
         return rows
 
     def cases(self, batch: Batch, output: dict[str, Tensor]) -> list[dict[str, Any]]:
@@ -104,8 +102,8 @@ class Landmarks(Downstream):
         for view, points in output.items():
             true = self._truth(batch, view)
             pixels, millimetres = self._distances(batch, view, points)
-            for i, (study, frame) in enumerate(zip(batch["id"], batch["frame"].tolist(), strict=True)):
-                row = {"id": study, "frame": frame, "view": view, "phase": self.phase(study, frame)}
+            for i, row in enumerate(self.keys(batch)):
+                row |= {"view": view, "phase": self.phase(row["id"], row["frame"])}
                 for k, name in enumerate(self.names):
                     row |= {f"{name}_x_true": float(true[i, k, 0]), f"{name}_y_true": float(true[i, k, 1])}
                     row |= {f"{name}_x_pred": float(points[i, k, 0]), f"{name}_y_pred": float(points[i, k, 1])}

@@ -202,16 +202,14 @@ class Segmentation(Downstream):
 
     def panels(self, batch: Batch, output: Segmented) -> Panels:
         """Image, truth where there is one, and prediction, per view."""
-        images = self.images(batch)
-        maps = output.label_maps
         table = torch.zeros(256, dtype=torch.uint8, device=self.device)
         table[: len(self.codes)] = torch.tensor(self.codes, dtype=torch.uint8, device=self.device)
         out: Panels = {}
-        for view, image in images.items():
-            out[view] = {"image": image[:, 0]}
+        for view, labels in output.label_maps.items():
+            out[view] = {"image": batch[view][:, 0]}
             if f"{view}_label" in batch and bool(batch[f"{view}_labelled"].any()):
                 out[view]["truth"] = table[batch[f"{view}_label"].long()]
-            out[view]["prediction"] = maps[view]
+            out[view]["prediction"] = labels
         return out
 
     def volumes(self, batch: Batch, output: Segmented) -> dict[str, dict[str, list[Volume]]]:
@@ -223,15 +221,12 @@ class Segmentation(Downstream):
 
     def rows(self, batch: Batch, output: Segmented) -> list[dict[str, Any]]:
         """Volume (ml) or area (cm2) of each region, per view, counted in the scan's own voxels."""
-        maps = output.native_maps
-        rows = []
-        for i, (study, frame) in enumerate(zip(batch["id"], batch["frame"].tolist(), strict=True)):
-            row: dict[str, Any] = {"id": study, "frame": frame}
+        maps, rows = output.native_maps, self.keys(batch)
+        for i, row in enumerate(rows):
             for view in self.spec["views"]:
                 measure = "area" if get_view(view).is_long_axis else "volume"
                 found = self._measured(view, *maps[view][i]) if view in maps else {}
                 row |= {f"{view}_{name}_{measure}": found.get(f"{name}_{measure}_pred") for name in self.regions.labels}
-            rows.append(row)
         return rows
 
     def _measured(self, view: str, native: Native, labels: np.ndarray) -> dict[str, float]:
@@ -241,23 +236,23 @@ class Segmentation(Downstream):
     def cases(self, batch: Batch, output: Segmented) -> list[dict[str, Any]]:
         """One row per sample and view: overlap, distance, volumes, stability."""
         rows = []
-        for i, (study, frame) in enumerate(zip(batch["id"], batch["frame"].tolist(), strict=True)):
-            for view, labels in output.label_maps.items():
-                row = {"id": study, "frame": frame, "view": view, "phase": self.phase(study, frame)}
-                found = self._case(batch, view, labels[i], i, _logs(output.probabilities[view][i]))
-                rows.append(row | self._same_columns(found))
+        for i, key in enumerate(self.keys(batch)):
+            phase = self.phase(key["id"], key["frame"])
+            for view in output.probabilities:
+                found = self._case(batch, view, i, output)
+                rows.append(key | {"view": view, "phase": phase} | self._same_columns(found))
         return rows
 
-    def _case(self, batch: Batch, view: str, labels: Tensor, i: int, logits: Tensor | None = None) -> dict[str, float]:
+    def _case(self, batch: Batch, view: str, i: int, output: Segmented) -> dict[str, float]:
         size = batch[f"{view}_size"][i]
-        predicted = cropped(labels, size).cpu().numpy()
+        predicted = cropped(output.label_maps[view][i], size).cpu().numpy()
         true = None
         if f"{view}_label" in batch and bool(batch[f"{view}_labelled"][i]):
             index = cropped(batch[f"{view}_label"][i], size).cpu().numpy()
             true = np.asarray(self.codes)[index]
         spacing = batch[f"{view}_spacing"][i].tolist()
-        values = None if logits is None else cropped(logits, size)
-        return case_metrics(predicted.astype(int), true, spacing, self.regions, values)
+        logits = cropped(_logs(output.probabilities[view][i]), size)
+        return case_metrics(predicted.astype(int), true, spacing, self.regions, logits)
 
     def _same_columns(self, found: dict[str, float]) -> dict[str, float | None]:
         """A table has one set of columns: where stacks and planes are mixed, both volumes and areas."""
