@@ -81,12 +81,12 @@ class CaseWriter(RowWriter):
         dataloader_idx: int = 0,
     ) -> None:
         """Writes the rows of a batch."""
-        found: Rows = outputs["rows"]
-        rows = sorted(found, key=lambda row: (row["id"], row["frame"]))  # a sample's views stand together
+        output = getattr(outputs["rows"], "output", None)  # of a test_step of a plug-in's own they may be a plain list
+        rows = sorted(outputs["rows"], key=lambda row: (row["id"], row["frame"]))  # a sample's views stand together
         if self._validation_part is not None:
             self._validation_part.write([row for row in rows if row["split"] == "val" and _is_real(row, batch)])
             rows = [row for row in rows if row["split"] != "val"]
-        self.add(trainer, pl_module, batch, Rows(rows, found.output))
+        self.add(trainer, pl_module, batch, Rows(rows, output))
 
     def close(self) -> None:
         """Closes this process's parts."""
