@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
 from typing import Any
 
 import lightning as L
@@ -12,6 +13,7 @@ import torch
 from cinema_lightning.data.datamodule import PretrainData
 from cinema_lightning.data.labelled_dense import SegmentationData
 from cinema_lightning.data.labelled_pooled import RegressionData
+from cinema_lightning.data.protocol import TaskData, planned_data
 from cinema_lightning.models.convunetr import ConvUNetR
 from cinema_lightning.models.convvit import ConvViT
 from cinema_lightning.models.mae import MaskedAutoencoder
@@ -114,6 +116,16 @@ def test_predictions_that_lightning_gathers_are_the_rows(phantom_cohort, tmp_pat
     rows = [row for rows in gathered for row in rows]
     assert rows
     assert all(list(row) == ["id", "frame", "predicted"] for row in rows)
+
+
+def test_data_modules_offer_what_tasks_ask_for(phantom_cohort):
+    asked = {name for name in vars(TaskData) if not name.startswith("_")} | set(TaskData.__annotations__)
+    truth = {"facts", "spacing_known", "fields", "phase_of", "split_of"}
+    for kind, names in ((PretrainData, asked - truth), (SegmentationData, asked)):
+        cohort = data(kind, phantom_cohort)
+        cohort.setup("fit")
+        assert not [name for name in names if not hasattr(cohort, name)]
+    assert planned_data(None) is planned_data(SimpleNamespace(datamodule=L.LightningDataModule())) is None
 
 
 def test_methods_that_take_the_batch_alone_go_on_working():
