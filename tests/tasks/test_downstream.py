@@ -209,9 +209,10 @@ def test_balanced_weights_average_to_one_over_the_training_set():
 def test_regression_restores_the_unit():
     task = Regression(spec("regression", channels=2, target="lv_ef", mean=50.0, std=10.0), network=tiny(ConvViT)).eval()
     batch = pooled_batch(2, label=torch.tensor([0.0, 1.5]))
-    cases = task.cases(batch)
+    output = task.infer(batch)
+    cases = task.cases(batch, output)
     assert [row["true"] for row in cases] == pytest.approx([50, 65])
-    assert [row["predicted"] for row in cases] == pytest.approx([row["predicted"] for row in task.rows(batch)])
+    assert [row["predicted"] for row in cases] == pytest.approx([row["predicted"] for row in task.rows(batch, output)])
 
 
 def test_batch_dice_equals_the_cases_own():
@@ -237,8 +238,9 @@ def test_a_case_does_not_depend_on_its_companions():
     image = torch.rand(2, 1, 32, 32, 9, generator=generator)
     image[0, ..., 5:] = 0
     batch = {"id": ["a", "b"], "sax": image, "sax_size": torch.tensor([[32, 32, 5], [32, 32, 9]])}
-    both = task.probabilities(batch)["sax"]
-    alone = task.probabilities({"id": ["a"], "sax": image[:1, ..., :5], "sax_size": batch["sax_size"][:1]})["sax"]
+    both = task.infer(batch).probabilities["sax"]
+    alone = {"id": ["a"], "sax": image[:1, ..., :5], "sax_size": batch["sax_size"][:1]}
+    alone = task.infer(alone).probabilities["sax"]
     torch.testing.assert_close(both[:1, ..., :5], alone)
     parts = by_own_size(batch, {"sax": image}, SIZE)
     assert [places for places, _ in parts] == [[0], [1]]
@@ -295,7 +297,7 @@ def test_coordinates_are_shares_of_the_input():
     task = LandmarkCoordinate(spec("landmarks", views=("lax_4c",), landmarks=["a", "b", "c"]), network=tiny(ConvViT))
     task.eval()
     batch = {"id": ["1"], "lax_4c": torch.rand(1, 1, 64, 64), "lax_4c_size": torch.tensor([[64, 64]])}
-    points = task.points(batch)["lax_4c"]
+    points = task.infer(batch)["lax_4c"]
     shares = task.network({"lax_4c": batch["lax_4c"]}).reshape(1, 3, 2)
     torch.testing.assert_close(points, shares * 64)
     with pytest.raises(CinemaError, match="three landmarks in one view"):
@@ -311,10 +313,10 @@ def test_coordinates_of_a_larger_image_are_those_of_its_middle():
     image[1, :, :, 64:] = 0  # padding
     image[1, :, 64:] = 0
     sizes = torch.tensor([[96, 70], [64, 50]])
-    points = task.points({"id": ["1", "2"], "lax_4c": image, "lax_4c_size": sizes})["lax_4c"]
-    torch.testing.assert_close(points[0], task.points(alone)["lax_4c"][0] + torch.tensor([16.0, 3.0]))
+    points = task.infer({"id": ["1", "2"], "lax_4c": image, "lax_4c_size": sizes})["lax_4c"]
+    torch.testing.assert_close(points[0], task.infer(alone)["lax_4c"][0] + torch.tensor([16.0, 3.0]))
     second = alone | {"lax_4c": image[1:, :, :64, :64]}
-    torch.testing.assert_close(points[1], task.points(second)["lax_4c"][0])
+    torch.testing.assert_close(points[1], task.infer(second)["lax_4c"][0])
 
 
 def test_unmarked_landmarks_leave_heatmap_loss_alone():

@@ -183,7 +183,7 @@ def _rank(rank: int, folder: str) -> None:
     facts = {"classes": ["a", "b"], "target": "x", "class_counts": [1, 1]}
     task = task_of(Classification, "classification", ConvViT, {"sax": [32, 32, 4]}, **facts)
     label = torch.tensor([0, 1, 1])
-    task.outputs = lambda _: torch.tensor([[2.0, 0.0], [0.0, 1.0], [0.0, 3.0]])
+    task.infer = lambda _: torch.tensor([[2.0, 0.0], [0.0, 1.0], [0.0, 3.0]])
     weight = torch.ones(3) if rank == 0 else torch.zeros(3)  # the second rank has repeats only
     task.loss({"id": ["1", "2", "3"], "weight": weight, "label": label}, "val")
     value = torch.stack([task.auroc.compute(), task.accuracy.compute(), task.val_loss.compute()])

@@ -22,6 +22,7 @@ from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
 from lightning.pytorch.callbacks import ModelCheckpoint
 
 from cinema_lightning.callbacks.monitor import deciding_metric
+from cinema_lightning.data.protocol import planned_data
 from cinema_lightning.data.resume import ended_early, position, rescaled, unfinished, within_step
 from cinema_lightning.errors import CinemaError
 from cinema_lightning.runs import checkpoint_path
@@ -159,11 +160,11 @@ class Checkpoints(ModelCheckpoint):
     def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
         """Counts in the batches of the devices at hand; ``max_time`` counts from this start."""
         checkpoint.get("callbacks", {}).pop("Timer", None)
-        data: Any = trainer.datamodule  # type: ignore[attr-defined]
+        data, sampler = planned_data(trainer) or (None, None)
         before = checkpoint.get(type(data).__qualname__, {}).get("layout")
-        if before is not None and data.train_sampler is not None and before["at_once"] != data.train_sampler.at_once:
+        if before is not None and sampler is not None and before["at_once"] != sampler.at_once:
             loops = checkpoint["loops"]["fit_loop"]
-            checkpoint["loops"]["fit_loop"] = rescaled(loops, before["at_once"], data.train_sampler.at_once)
+            checkpoint["loops"]["fit_loop"] = rescaled(loops, before["at_once"], sampler.at_once)
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Takes over the best score also where the run's folder was moved."""

@@ -144,7 +144,7 @@ class Pictures(Callback):
         self._drawn = trainer.current_epoch // self.every_n_epochs
         with torch.no_grad(), trainer.precision_plugin.forward_context():
             assert isinstance(pl_module, Task)
-            panels = pl_module.panels(batch)
+            panels = pl_module.panels(batch, pl_module.infer(batch))
         folder = Path(trainer.default_root_dir) / "pictures"
         folder.mkdir(parents=True, exist_ok=True)
         for view, images in panels.items():

@@ -59,7 +59,8 @@ from cinema_lightning.errors import CinemaError
 from cinema_lightning.views import get_view
 
 Sample = dict[str, Any]
-Step = Callable[[dict[str, Any]], dict[str, Any]]
+Batch = dict[str, Any]
+Step = Callable[[Batch], Batch]
 """Adds to a batch on the host; a pure function of the batch, that can be pickled."""
 
 

@@ -43,7 +43,7 @@ class Draw(NamedTuple):
     frame: int | None
 
 
-Batch = tuple[int, np.ndarray, np.ndarray]  # mask of views, positions of samples, weights
+Planned = tuple[int, np.ndarray, np.ndarray]  # mask of views, positions of samples, weights
 
 
 class ViewGroupSampler(DistributedSampler[list[Draw]]):
@@ -134,7 +134,7 @@ class ViewGroupSampler(DistributedSampler[list[Draw]]):
         batches = self._cut(self._shuffled(epoch)) if self.shuffle else self._fixed()
         return (self._draws(batch, epoch) for batch in batches[skip:])
 
-    def _draws(self, batch: Batch, epoch: int) -> list[Draw]:
+    def _draws(self, batch: Planned, epoch: int) -> list[Draw]:
         mask, positions, weights = batch
         share = len(positions) // self.num_replicas
         mine = slice(self.rank * share, (self.rank + 1) * share)
@@ -144,7 +144,7 @@ class ViewGroupSampler(DistributedSampler[list[Draw]]):
             for p, w in zip(positions[mine], weights[mine], strict=True)
         ]
 
-    def _cut(self, batches: list[Batch]) -> list[Batch]:
+    def _cut(self, batches: list[Planned]) -> list[Planned]:
         size = self.at_once
         starts = range(0, self.planned, size)
         return [(mask, p[i : i + size], w[i : i + size]) for mask, p, w in batches for i in starts]
@@ -180,7 +180,7 @@ class ViewGroupSampler(DistributedSampler[list[Draw]]):
         batches = self._group(np.arange(len(self.rows)))
         return len(batches), sum(len(positions) for _, positions in batches)
 
-    def _shuffled(self, epoch: int) -> list[Batch]:
+    def _shuffled(self, epoch: int) -> list[Planned]:
         rng = generator(self.seed, epoch, "order")
         groups = self._group(rng.permutation(len(self.rows)))
         weights = np.ones(self.planned)
@@ -207,8 +207,8 @@ class ViewGroupSampler(DistributedSampler[list[Draw]]):
             rest = np.delete(rest, chosen)
         return batches
 
-    def _fixed(self) -> list[Batch]:
-        batches: list[Batch] = []
+    def _fixed(self) -> list[Planned]:
+        batches: list[Planned] = []
         masks, first = np.unique(self.masks, return_index=True)
         for mask in masks[np.argsort(first)]:
             group = np.flatnonzero(self.masks == mask)

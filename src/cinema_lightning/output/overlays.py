@@ -12,6 +12,7 @@ from lightning import Trainer
 from torch import Tensor
 
 from cinema_lightning.callbacks.pictures import COLOURS, show_image, show_points
+from cinema_lightning.data.protocol import data_of
 from cinema_lightning.files import replacing
 from cinema_lightning.results.kind import KINDS, Ranking
 from cinema_lightning.tasks.base import Marked, Task
@@ -67,7 +68,7 @@ def draw_cases(
     ranking = KINDS[facts["kind"]].ranking(facts)
     if ranking is None:
         return
-    data: Any = trainer.datamodule  # type: ignore[attr-defined]
+    data = data_of(trainer)
     task.eval()
     for view, part in cases.groupby("view", sort=False):
         chosen = ranked(part, ranking, count)
@@ -90,7 +91,7 @@ def _draw(path: Path, view: str, ranking: Ranking, lines: list[Any], batches: li
     for axis in axes.flat:
         axis.axis("off")
     for place, ((title, row), batch) in enumerate(zip(lines, batches, strict=True)):
-        panels = task.panels(batch).get(view)
+        panels = task.panels(batch, task.infer(batch)).get(view)
         if panels is None:
             continue
         text = _title(title, row, ranking)

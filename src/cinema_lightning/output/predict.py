@@ -11,7 +11,7 @@ from lightning.pytorch.utilities import rank_zero_info
 from cinema_lightning.callbacks.pictures import draw_panels
 from cinema_lightning.files import replacing
 from cinema_lightning.output.rows import RowWriter
-from cinema_lightning.tasks.base import Task
+from cinema_lightning.tasks.base import Output, Task
 
 
 class PredictionWriter(RowWriter):
@@ -67,7 +67,7 @@ class PredictionWriter(RowWriter):
     ) -> None:
         """Writes the rows of a batch."""
         if self.pictures:
-            self._draw(trainer, pl_module, batch)
+            self._draw(trainer, pl_module, batch, outputs.output)
         self.add(trainer, pl_module, batch, outputs)
 
     def on_predict_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -80,10 +80,10 @@ class PredictionWriter(RowWriter):
         if not self.cut_short(trainer) and trainer.is_global_zero and not self.table.table.is_file():
             rank_zero_info(f"Written: {self.table.finish()}")
 
-    def _draw(self, trainer: Trainer, task: LightningModule, batch: Any) -> None:
+    def _draw(self, trainer: Trainer, task: LightningModule, batch: Any, output: Output) -> None:
         assert isinstance(task, Task)
         with torch.no_grad(), trainer.precision_plugin.forward_context():
-            panels = task.panels(batch)
+            panels = task.panels(batch, output)
         wanted = [weight > 0 for weight in batch["weight"].tolist()]
         for view, content in panels.items():
             for i, study in enumerate(batch["id"]):

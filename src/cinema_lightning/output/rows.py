@@ -11,12 +11,13 @@ import torch
 from lightning import Callback, LightningModule, Trainer
 from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
 
+from cinema_lightning.data.protocol import data_of
 from cinema_lightning.errors import CinemaError
 from cinema_lightning.files import replacing
 from cinema_lightning.output.images import write_nifti
 from cinema_lightning.output.parts import PartTable, PartWriter
 from cinema_lightning.shards import Shard
-from cinema_lightning.tasks.base import Task
+from cinema_lightning.tasks.base import Output, Rows, Task
 
 
 class RowWriter(Callback):
@@ -75,12 +76,12 @@ class RowWriter(Callback):
         refusal = trainer.strategy.broadcast(refusal)
         if refusal:
             raise CinemaError(refusal)
-        datamodule: Any = trainer.datamodule  # type: ignore[attr-defined]
+        data = data_of(trainer)
         if self.table.finished:
             rank_zero_info(f"Already there: {self.place}; --output.overwrite true does it again.")
-            datamodule.restrict_prediction(lambda _: [])
+            data.restrict_prediction(lambda _: [])
         else:
-            datamodule.restrict_prediction(self.shard.of, self.table.done())
+            data.restrict_prediction(self.shard.of, self.table.done())
 
     def _claim(self, folder: Path) -> str | None:
         """Notes what the folder's results are of; the sentence that refuses it where it holds others."""
@@ -109,15 +110,15 @@ class RowWriter(Callback):
         if not self.table.finished:
             self._part = self.table.new_part(trainer.global_rank)
 
-    def add(self, trainer: Trainer, task: LightningModule, batch: Any, rows: list[dict[str, Any]]) -> None:
-        """Writes the rows of a batch, leaving out repeats that only fill it up."""
+    def add(self, trainer: Trainer, task: LightningModule, batch: Any, rows: Rows) -> None:
+        """Writes the rows of a batch and its images, leaving out repeats that only fill it up."""
         assert self._part is not None
         wanted = [weight > 0 for weight in batch["weight"].tolist()]
         repeats = {key for key, keep in zip(_keys(batch), wanted, strict=True) if not keep} - {
             key for key, keep in zip(_keys(batch), wanted, strict=True) if keep
         }
         if self.nifti:
-            self._write_images(trainer, task, batch, wanted)
+            self._write_images(trainer, task, batch, rows.output, wanted)
         self._part.write([row for row in rows if (row["id"], row["frame"]) not in repeats])
 
     def close(self) -> None:
@@ -145,10 +146,12 @@ class RowWriter(Callback):
         """Closes the part; the next attempt goes on after it."""
         self.close()
 
-    def _write_images(self, trainer: Trainer, task: LightningModule, batch: Any, wanted: list[bool]) -> None:
+    def _write_images(
+        self, trainer: Trainer, task: LightningModule, batch: Any, output: Output, wanted: list[bool]
+    ) -> None:
         assert isinstance(task, Task)
         with torch.no_grad(), trainer.precision_plugin.forward_context():
-            found = task.volumes(batch)
+            found = task.volumes(batch, output)
         for view, images in found.items():
             for i, study in enumerate(batch["id"]):
                 if not wanted[i]:

@@ -12,11 +12,12 @@ from lightning import LightningModule, Trainer
 from lightning.pytorch.utilities import rank_zero_info
 
 from cinema_lightning import runs
+from cinema_lightning.data.protocol import data_of
 from cinema_lightning.files import replacing
 from cinema_lightning.output.overlays import draw_cases
 from cinema_lightning.output.parts import PartTable, PartWriter
 from cinema_lightning.output.rows import RowWriter
-from cinema_lightning.tasks.base import Task, run_seed
+from cinema_lightning.tasks.base import Rows, Task, run_seed
 
 VALIDATION = "validation"
 
@@ -51,12 +52,12 @@ class CaseWriter(RowWriter):
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """See :meth:`RowWriter.setup`; where validation subjects are tested too, they have a table of their own."""
-        datamodule: Any = trainer.datamodule  # type: ignore[attr-defined]
-        if len(datamodule.test_splits) > 1:
+        data = data_of(trainer)
+        if len(data.test_splits) > 1:
             self._validation = PartTable(self.place, VALIDATION, self.shard)
         super().setup(trainer, pl_module, stage)
         if self._validation is not None and not self.table.finished:
-            datamodule.restrict_prediction(self.shard.of, self.table.done() | self._validation.done())
+            data.restrict_prediction(self.shard.of, self.table.done() | self._validation.done())
 
     def _claim(self, folder: Path) -> str | None:
         refusal = super()._claim(folder)
@@ -80,11 +81,12 @@ class CaseWriter(RowWriter):
         dataloader_idx: int = 0,
     ) -> None:
         """Writes the rows of a batch."""
+        output = getattr(outputs["rows"], "output", None)  # of a test_step of a plug-in's own they may be a plain list
         rows = sorted(outputs["rows"], key=lambda row: (row["id"], row["frame"]))  # a sample's views stand together
         if self._validation_part is not None:
             self._validation_part.write([row for row in rows if row["split"] == "val" and _is_real(row, batch)])
             rows = [row for row in rows if row["split"] != "val"]
-        self.add(trainer, pl_module, batch, rows)
+        self.add(trainer, pl_module, batch, Rows(rows, output))
 
     def close(self) -> None:
         """Closes this process's parts."""
@@ -122,17 +124,17 @@ class CaseWriter(RowWriter):
             self._finish(trainer, pl_module)
 
     def _write_facts(self, trainer: Trainer, task: Any) -> None:
-        datamodule: Any = trainer.datamodule  # type: ignore[attr-defined]
+        data = data_of(trainer)
         spec = task.spec
         name, _, digest = str(self._record.get("checkpoint", "")).rpartition(":")
         content = {
             "kind": spec.get("kind"),
-            "dataset": datamodule.facts.name,
+            "dataset": data.facts.name,
             "trained_on": spec.get("dataset"),
             "task": type(task).__name__,
             "network": type(task.network).__name__,
             "views": list(spec["views"]),
-            "spacing_known": bool(datamodule.spacing_known),
+            "spacing_known": bool(data.spacing_known),
             "grid": "prepared",  # whose voxels the tables count; those of label maps under nifti/ are the scan's
             "n_train": spec.get("n_train"),
             "n_subjects": spec.get("n_subjects"),

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import functools
+import inspect
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 import torch
@@ -16,15 +17,15 @@ from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor, nn
 from torch.nn.utils import clip_grad_value_, clip_grads_with_norm_, get_total_norm
 
+from cinema_lightning.data.dataset import Batch
 from cinema_lightning.data.draws import generator
+from cinema_lightning.data.protocol import planned_data
 from cinema_lightning.data.table import mask_of
 from cinema_lightning.errors import CinemaError
 from cinema_lightning.models.position import PositionTable
 from cinema_lightning.models.precision import choose_float32
 from cinema_lightning.tasks.optim import Optimisation
 from cinema_lightning.tasks.pacing import Paced
-
-Batch = dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -61,34 +62,30 @@ Panels = dict[str, dict[str, Tensor | Marked]]
 """View -> title -> what to see: images in [0, 1], label maps (whole numbers, drawn over the panel ``image``), marks."""
 
 
-T = TypeVar("T", bound="Task")
-R = TypeVar("R")
+Output = Any
+"""What a network gives for a batch: a value, whose type is the kind's own (:meth:`Task.infer`)."""
 
 
-def once_per_batch(method: Callable[[T, Batch], R]) -> Callable[[T, Batch], R]:
-    """Lets a method run the network once while a batch is tested or predicted.
+class Rows(list[dict[str, Any]]):
+    """Rows of a batch, and the network's output that they were made from, for whoever writes images and pictures.
 
-    Rows, pictures and NIfTI files of a batch all ask for the same output. Outside of Lightning's test and predict
-    loops, where weights may change between two calls, nothing is kept.
+    A list, which Lightning copies where it gathers predictions: it gathers the rows, and lets go of the outputs.
 
     Args:
-        method: Takes a batch, and must not depend on anything else that changes within it.
-
-    Returns:
-        The method, which gives the value of its first call to the later ones with the same batch.
+        rows: One dict of plain values per row.
+        output: What :meth:`Task.infer` gave.
     """
 
-    @functools.wraps(method)
-    def wrapper(self: T, batch: Batch) -> R:
-        if self.kept is None:
-            return method(self, batch)
-        name = method.__qualname__
-        if name not in self.kept or self.kept[name][0] is not batch:
-            self.kept[name] = (batch, method(self, batch))
-        value: R = self.kept[name][1]
-        return value
+    def __init__(self, rows: Iterable[dict[str, Any]] = (), output: Output = None) -> None:
+        super().__init__(rows)
+        self.output = output
 
-    return wrapper
+
+def _of_batch_alone(method: Callable[[Any, Batch], Any]) -> Callable[..., Any]:
+    def wrapper(task: Any, batch: Batch, _: Output = None) -> Any:
+        return method(task, batch)
+
+    return functools.update_wrapper(wrapper, method)
 
 
 def run_seed() -> int:
@@ -100,8 +97,8 @@ class Task(Paced):
     """Base of all tasks.
 
     A task builds its network in ``__init__`` from the data's facts (``spec``: views, input sizes, channels, later
-    classes and statistics), and answers three questions: the loss of a batch (:meth:`loss`), what there is to see of a
-    batch (:meth:`panels`) and what there is to write about it (:meth:`rows`).
+    classes and statistics), and answers: the loss of a batch (:meth:`loss`), what the network gives for it
+    (:meth:`infer`), and from that what there is to see (:meth:`panels`) and to write (:meth:`rows`, :meth:`volumes`).
 
     Args:
         spec: Facts of the data, plain types only, so that a checkpoint can hold them. Linked by the command line.
@@ -124,6 +121,14 @@ class Task(Paced):
     prediction_grid = ""
     """Whose voxels its numbers count, where they count any: ``scan`` is the image as it was acquired."""
 
+    def __init_subclass__(cls, **options: Any) -> None:
+        """Lets methods that take the batch alone, as plug-ins wrote them before there was :meth:`infer`, go on."""
+        super().__init_subclass__(**options)
+        for name in ("rows", "cases", "panels", "volumes"):
+            method = vars(cls).get(name)
+            if method is not None and len(inspect.signature(method).parameters) == 2:
+                setattr(cls, name, _of_batch_alone(method))
+
     def __init__(self, spec: dict[str, Any], optim: Optimisation | None = None, compile: bool = False) -> None:
         super().__init__(optim or Optimisation())
         self.save_hyperparameters()
@@ -134,7 +139,6 @@ class Task(Paced):
         self._skipped_in_a_row = 0
         self.questions: dict[str, Callable[[], bool]] = {}
         self.answers: dict[str, bool] = {}
-        self.kept: dict[str, tuple[Batch, Any]] | None = None
         self.register_buffer("skipped_steps", torch.zeros((), dtype=torch.long))
         self.skipped_steps: Tensor
 
@@ -147,15 +151,29 @@ class Task(Paced):
         """What the workers that read a batch add to it: pure functions of the batch, that can be pickled."""
         return []
 
-    def panels(self, batch: Batch) -> Panels:
+    def images(self, batch: Batch) -> dict[str, Tensor]:
+        """The batch's images by view."""
+        return {view: batch[view] for view in self.spec["views"] if view in batch}
+
+    def keys(self, batch: Batch) -> list[dict[str, Any]]:
+        """``id`` and ``frame`` of each sample."""
+        return [
+            {"id": study, "frame": frame} for study, frame in zip(batch["id"], batch["frame"].tolist(), strict=True)
+        ]
+
+    def infer(self, batch: Batch) -> Output:
+        """What the network gives for a batch, in evaluation mode; rows, panels and volumes are made from it."""
+        return None
+
+    def panels(self, batch: Batch, output: Output) -> Panels:
         """What is worth seeing of a batch, by view and title."""
         return {}
 
-    def rows(self, batch: Batch) -> list[dict[str, Any]]:
+    def rows(self, batch: Batch, output: Output) -> list[dict[str, Any]]:
         """Rows to write when predicting: one dict of plain values per sample, starting with ``id`` and ``frame``."""
         raise NotImplementedError(f"{type(self).__name__} has nothing to predict.")
 
-    def volumes(self, batch: Batch) -> dict[str, dict[str, list[Volume]]]:
+    def volumes(self, batch: Batch, output: Output) -> dict[str, dict[str, list[Volume]]]:
         """Images worth keeping as NIfTI: view -> title -> one image per sample."""
         return {}
 
@@ -178,8 +196,8 @@ class Task(Paced):
         """
         tables = [f"{name}.table" for name, part in self.named_modules() if isinstance(part, PositionTable)]
         self._ddp_params_and_buffers_to_ignore = [*self._buffers, *tables]
-        sampler = getattr(getattr(self.trainer, "datamodule", None), "train_sampler", None)
-        if sampler is None or (sampler.masks != mask_of(self.spec["views"])).any():
+        planned = planned_data(self.trainer)
+        if planned is None or (planned[1].masks != mask_of(self.spec["views"])).any():
             strategy._ddp_kwargs.setdefault("find_unused_parameters", True)
 
     def _compile(self) -> None:
@@ -213,25 +231,10 @@ class Task(Paced):
         """One validation batch; :meth:`loss` logs."""
         self.loss(batch, "val")
 
-    def predict_step(self, batch: Batch, batch_idx: int) -> list[dict[str, Any]]:
-        """Rows of one batch."""
-        return self.rows(batch)
-
-    def on_test_batch_start(self, batch: Batch, batch_idx: int, dataloader_idx: int = 0) -> None:
-        """Keeps outputs until the callbacks have written what they want of the batch."""
-        self.kept = {}
-
-    def on_test_batch_end(self, outputs: Any, batch: Batch, batch_idx: int, dataloader_idx: int = 0) -> None:
-        """Lets go of what was kept; Lightning calls this after the callbacks."""
-        self.kept = None
-
-    def on_predict_batch_start(self, batch: Batch, batch_idx: int, dataloader_idx: int = 0) -> None:
-        """As in testing."""
-        self.kept = {}
-
-    def on_predict_batch_end(self, outputs: Any, batch: Batch, batch_idx: int, dataloader_idx: int = 0) -> None:
-        """As in testing."""
-        self.kept = None
+    def predict_step(self, batch: Batch, batch_idx: int) -> Rows:
+        """Rows of one batch, with the output that they are made from."""
+        output = self.infer(batch)
+        return Rows(self.rows(batch, output), output)
 
     def configure_gradient_clipping(
         self,

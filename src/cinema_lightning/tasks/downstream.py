@@ -13,10 +13,11 @@ from torchmetrics import MeanMetric
 
 from cinema_lightning.columns import CASE, look_up
 from cinema_lightning.data.native import Native
+from cinema_lightning.data.protocol import data_of
 from cinema_lightning.data.spacing import unlike
 from cinema_lightning.errors import CinemaError
 from cinema_lightning.models.lora import add_lora
-from cinema_lightning.tasks.base import Batch, Task
+from cinema_lightning.tasks.base import Batch, Output, Rows, Task
 from cinema_lightning.tasks.optim import Optimisation, freeze_backbone, layer_decay_groups
 from cinema_lightning.weights.transfer import LoadReport, load_weights
 
@@ -147,10 +148,6 @@ class Downstream(Task):
             return super().parameter_groups()
         return layer_decay_groups(network, self.optim.lr, self.optim.weight_decay, self.layer_decay)
 
-    def images(self, batch: Batch) -> dict[str, Tensor]:
-        """The batch's images by view."""
-        return {view: batch[view] for view in self.spec["views"] if view in batch}
-
     def log_training_loss(self, loss: Tensor, batch: Batch) -> Tensor:
         """Logs and returns the loss of a training batch."""
         self.log("train/loss", loss, prog_bar=True, batch_size=len(batch["id"]))
@@ -165,7 +162,7 @@ class Downstream(Task):
             self.log(f"val/{name}", metric, on_step=False, on_epoch=True, prog_bar=self.monitor == f"val/{name}")
 
     # ------------------------------------------------------------------ testing
-    def cases(self, batch: Batch) -> list[dict[str, Any]]:
+    def cases(self, batch: Batch, output: Output) -> list[dict[str, Any]]:
         """Rows of ``cases.csv``: truth, prediction and metrics of each case, starting with ``id`` and ``frame``."""
         raise NotImplementedError(f"{type(self).__name__} has nothing to test.")
 
@@ -191,29 +188,20 @@ class Downstream(Task):
             raise CinemaError(f"{file.path} holds a network for {target}, but the configuration is for {cls.kind}.")
         return {}
 
-    def test_step(self, batch: Batch, batch_idx: int) -> dict[str, list[dict[str, Any]]]:
-        """Rows of one batch, with the studies' fields."""
-        data: Any = self.trainer.datamodule  # type: ignore[attr-defined]
-        rows = self.cases(batch)
+    def test_step(self, batch: Batch, batch_idx: int) -> dict[str, Rows]:
+        """Cases of one batch, with the studies' fields and the output that they are made from."""
+        data, output = data_of(self.trainer), self.infer(batch)
+        rows = self.cases(batch, output)
         fields = {study: data.fields(study) for study in dict.fromkeys(batch["id"])}
-        out = []
-        for row in rows:
-            cells = fields[row["id"]]
-            row = with_subject(row, cells.get("subject"))
-            row |= {name: cell for name, cell in person(cells).items() if name not in row}
-            out.append(row)
-        return {"rows": out}
+        return {"rows": Rows((_with_fields(row, fields[row["id"]]) for row in rows), output)}
 
     def phase(self, study: str, frame: int) -> str:
         """ED or ES where the table calls a frame so, else empty."""
-        data: Any = self.trainer.datamodule  # type: ignore[attr-defined]
-        return str(data.phase_of(study, frame))
+        return data_of(self.trainer).phase_of(study, frame)
 
     def native(self, study: str, view: str) -> Native:
         """How the image of a study came."""
-        data: Any = self.trainer.datamodule  # type: ignore[attr-defined]
-        found: Native = data.native(study, view)
-        return found
+        return data_of(self.trainer).native(study, view)
 
 
 def person(cells: dict[str, Any]) -> dict[str, Any]:
@@ -221,10 +209,11 @@ def person(cells: dict[str, Any]) -> dict[str, Any]:
     return {name: cell for name, cell in cells.items() if not look_up(name).housekeeping}
 
 
-def with_subject(row: dict[str, Any], subject: Any) -> dict[str, Any]:
-    """Puts the subject after the columns that identify the case."""
-    first = [name for name in CASE if name in row]
-    return {name: row[name] for name in first} | {"subject": subject} | row
+def _with_fields(row: dict[str, Any], cells: dict[str, Any]) -> dict[str, Any]:
+    """Puts the subject after the columns that identify the case, and last what describes the person and the scan."""
+    first = {name: row[name] for name in CASE if name in row}
+    found = first | {"subject": cells.get("subject")} | row
+    return found | {name: cell for name, cell in person(cells).items() if name not in found}
 
 
 def real(batch: Batch) -> Tensor:

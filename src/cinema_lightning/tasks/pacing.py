@@ -11,6 +11,7 @@ from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch.optim.lr_scheduler import LambdaLR
 
+from cinema_lightning.data.protocol import TaskData, planned_data
 from cinema_lightning.data.resume import limited
 from cinema_lightning.errors import CinemaError
 from cinema_lightning.tasks.optim import (
@@ -53,43 +54,43 @@ class Paced(LightningModule):
 
     def setup(self, stage: str) -> None:
         """Chooses the accumulation that reaches the global batch."""
-        datamodule: Any = getattr(self._trainer, "datamodule", None)
-        if stage != "fit" or getattr(datamodule, "train_sampler", None) is None:
+        planned = planned_data(self._trainer)
+        if stage != "fit" or planned is None:
             return
+        data, _ = planned
         if self.optim.global_batch:
             self._begun_with = self.trainer.accumulate_grad_batches, self.trainer.limit_train_batches
-            self._set_accumulation(self.optim.global_batch)
-        self._planned_batch = datamodule.batch_size
+            self._set_accumulation(data, self.optim.global_batch)
+        self._planned_batch = data.batch_size
 
-    def _set_accumulation(self, wanted: int) -> None:
+    def _set_accumulation(self, data: TaskData, wanted: int) -> None:
         """Makes steps of the global batch: smaller batches on many devices, several on few.
 
         An epoch's incomplete tail is dropped.
         """
-        datamodule = getattr(self.trainer, "datamodule", None)
-        if getattr(datamodule, "train_sampler", None) is None or self.trainer.accumulate_grad_batches != 1:
+        if self.trainer.accumulate_grad_batches != 1:
             return  # trainer.accumulate_grad_batches, where set, is the user's word
-        assert datamodule is not None
         world = self.trainer.world_size
-        wanted = fitting_global_batch(wanted, datamodule.n_train)
-        size, count = divided(wanted, datamodule.batch_size, world)
-        if size != datamodule.batch_size:
-            datamodule.set_batch_size(size)
-        batches = limited(self.trainer, len(datamodule.train_sampler))
+        wanted = fitting_global_batch(wanted, data.n_train)
+        size, count = divided(wanted, data.batch_size, world)
+        if size != data.batch_size:
+            data.set_batch_size(size)
+        assert data.train_sampler is not None
+        batches = limited(self.trainer, len(data.train_sampler))
         count = max(min(count, batches), 1)
         self.trainer.accumulate_grad_batches = count
         if batches % count:
             self.trainer.limit_train_batches = batches // count * count
-        rank_zero_info(f"{count} batches of {datamodule.batch_size} on {world} device(s) make one step.")
+        rank_zero_info(f"{count} batches of {data.batch_size} on {world} device(s) make one step.")
 
     def _scaled_rate(self) -> float:
         """Factor of the learning rate where a step is not of the samples that the rate is for; said."""
-        datamodule = getattr(self.trainer, "datamodule", None)
-        if not self.optim.global_batch or getattr(datamodule, "train_sampler", None) is None:
+        planned = planned_data(self.trainer)
+        if not self.optim.global_batch or planned is None:
             return 1.0
-        assert datamodule is not None
-        wanted = fitting_global_batch(self.optim.global_batch, datamodule.n_train)
-        taken = datamodule.batch_size * self.trainer.world_size * self.trainer.accumulate_grad_batches
+        data, _ = planned
+        wanted = fitting_global_batch(self.optim.global_batch, data.n_train)
+        taken = data.batch_size * self.trainer.world_size * self.trainer.accumulate_grad_batches
         if taken == wanted:
             return 1.0
         factor = taken / wanted if self.optim.scale_lr else 1.0
@@ -129,14 +130,15 @@ class Paced(LightningModule):
 
     def on_fit_start(self) -> None:
         """Plans the steps again where a BatchSizeFinder, a callback, found another batch size."""
-        datamodule: Any = getattr(self.trainer, "datamodule", None)
-        if getattr(datamodule, "train_sampler", None) is None or datamodule.batch_size == self._planned_batch:
+        planned = planned_data(self.trainer)
+        if planned is None or planned[0].batch_size == self._planned_batch:
             return
-        datamodule.set_batch_size(datamodule.batch_size)
+        data, _ = planned
+        data.set_batch_size(data.batch_size)
         if self.optim.global_batch:
             self.trainer.accumulate_grad_batches, self.trainer.limit_train_batches = self._begun_with
-            self._set_accumulation(self.optim.global_batch)
-        self._planned_batch = datamodule.batch_size
+            self._set_accumulation(data, self.optim.global_batch)
+        self._planned_batch = data.batch_size
         self._pace = replace(self._pace, steps=self._steps_per_epoch(1), scale=self._scaled_rate())
         self.trainer.fit_loop._combined_loader = None  # what the search for a batch size left there
 
@@ -167,10 +169,10 @@ class Paced(LightningModule):
         Not from ``trainer.estimated_stepping_batches`` where it can be helped: that starts the loader's iteration
         before a resumed run knows where it stopped.
         """
-        sampler = getattr(getattr(self.trainer, "datamodule", None), "train_sampler", None)
-        if sampler is None:
+        planned = planned_data(self.trainer)
+        if planned is None:
             return max(self.trainer.estimated_stepping_batches / epochs, 1.0)
-        batches = limited(self.trainer, len(sampler))
+        batches = limited(self.trainer, len(planned[1]))
         return max(math.ceil(batches / self.trainer.accumulate_grad_batches), 1)
 
     def parameter_groups(self) -> list[dict[str, object]]:

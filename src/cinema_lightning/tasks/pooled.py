@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from torch import Tensor
 
 from cinema_lightning.models.tiling import predict_tiled
-from cinema_lightning.tasks.base import Batch, Panels, once_per_batch
+from cinema_lightning.tasks.base import Batch, Panels
 from cinema_lightning.tasks.downstream import Downstream, by_own_size
 
 
 class Pooled(Downstream):
     """Outputs of whole studies; stacks deeper than the input go through in tiles, whose outputs are averaged."""
 
-    @once_per_batch
-    def outputs(self, batch: Batch) -> Tensor:
+    def infer(self, batch: Batch) -> Tensor:
         """(B, outputs) float32, without a gradient."""
         depth = {view: size[2] for view, size in self.spec["input_size"].items() if len(size) == 3}
         images = self.images(batch)
@@ -26,13 +23,9 @@ class Pooled(Downstream):
         values = torch.cat([part for _, part in found if isinstance(part, Tensor)])
         return values[order.argsort()]
 
-    def keys(self, batch: Batch) -> list[dict[str, Any]]:
-        """``id`` and ``frame`` of each sample."""
-        return [
-            {"id": study, "frame": frame} for study, frame in zip(batch["id"], batch["frame"].tolist(), strict=True)
-        ]
+    outputs = infer  # as plug-ins knew it
 
-    def panels(self, batch: Batch) -> Panels:
+    def panels(self, batch: Batch, output: Tensor) -> Panels:
         """The images, channel by channel."""
         names = self.spec.get("channel_names") or [f"channel {i}" for i in range(self.spec["channels"])]
         return {

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property, partial
 from typing import Any, cast
 
 import numpy as np
@@ -13,10 +14,10 @@ from torchmetrics import MeanMetric
 
 from cinema_lightning.data.draws import generator
 from cinema_lightning.data.transforms import KEYS, Key, sample_keys
-from cinema_lightning.models.mae import MaskedAutoencoder
+from cinema_lightning.models.mae import MaeOutput, MaskedAutoencoder
 from cinema_lightning.models.patches import Selection, select
 from cinema_lightning.tasks import TASKS
-from cinema_lightning.tasks.base import Batch, Panels, Task, Volume, once_per_batch, run_seed
+from cinema_lightning.tasks.base import Batch, Panels, Task, Volume, run_seed
 from cinema_lightning.tasks.optim import Optimisation
 
 
@@ -63,6 +64,32 @@ class MaskDraws:
         return batch | drawn
 
 
+@dataclass(frozen=True)
+class Encoded:
+    """What the autoencoder makes of a batch; each pass through it is made when it is first asked for.
+
+    Attributes:
+        network: The autoencoder.
+        images: View -> (B, C, X, Y[, Z]).
+        masks: Gives the hidden patches by view.
+    """
+
+    network: MaskedAutoencoder
+    images: dict[str, Tensor]
+    masks: Callable[[], dict[str, Selection]]
+
+    @cached_property
+    def features(self) -> dict[str, Tensor]:
+        """Tokens of the whole images: ``cls`` and by view, (B, N, width)."""
+        return self.network.encode(self.images)
+
+    @cached_property
+    def masked(self) -> tuple[dict[str, Selection], MaeOutput]:
+        """The hidden patches, and what the network makes of the visible ones."""
+        masks = self.masks()
+        return masks, self.network(self.images, masks)
+
+
 @TASKS.register
 class Pretrain(Task):
     """Reconstructs hidden patches of short- and long-axis frames from the visible ones of all views.
@@ -89,10 +116,6 @@ class Pretrain(Task):
         )
         self.view_losses = nn.ModuleDict({view: MeanMetric() for view in spec["views"]})
         self.mean_loss = MeanMetric()
-
-    def images(self, batch: Batch) -> dict[str, Tensor]:
-        """The batch's images by view."""
-        return {view: batch[view] for view in self.spec["views"] if view in batch}
 
     def host_steps(self) -> list[Callable[[Batch], Batch]]:
         """See :meth:`Task.host_steps`: the masks."""
@@ -130,15 +153,17 @@ class Pretrain(Task):
             self.log(f"val/loss_{view}", metric, on_step=False, on_epoch=True)
         return output.loss
 
-    @once_per_batch
-    def panels(self, batch: Batch) -> Panels:
-        """Image, what the network saw of it, its reconstruction, and the absolute error, per view."""
+    def infer(self, batch: Batch) -> Encoded:
+        """What the autoencoder makes of the images, whole and with hidden patches."""
         images = self.images(batch)
-        masks = self.masks(batch, images)
-        output = self.network(images, masks)
+        return Encoded(self.network, images, partial(self.masks, batch, images))
+
+    def panels(self, batch: Batch, output: Encoded) -> Panels:
+        """Image, what the network saw of it, its reconstruction, and the absolute error, per view."""
+        masks, found = output.masked
         panels: Panels = {}
-        for view, image in images.items():
-            filled = self.network.reconstruct(view, image, masks[view].mask, output.predictions[view])
+        for view, image in output.images.items():
+            filled = self.network.reconstruct(view, image, masks[view].mask, found.predictions[view])
             panels[view] = {
                 "image": image[:, 0],
                 "masked": self.network.hide(view, image, masks[view].mask)[:, 0],
@@ -147,7 +172,7 @@ class Pretrain(Task):
             }
         return panels
 
-    def volumes(self, batch: Batch) -> dict[str, dict[str, list[Volume]]]:
+    def volumes(self, batch: Batch, output: Encoded) -> dict[str, dict[str, list[Volume]]]:
         """The panels, as images on the network's grid."""
         return {
             view: {
@@ -155,21 +180,18 @@ class Pretrain(Task):
                 for title, image in panels.items()
                 if isinstance(image, Tensor)
             }
-            for view, panels in self.panels(batch).items()
+            for view, panels in self.panels(batch, output).items()
         }
 
-    def rows(self, batch: Batch) -> list[dict[str, Any]]:
+    def rows(self, batch: Batch, output: Encoded) -> list[dict[str, Any]]:
         """Features of unmasked frames: the class token and each view's mean token, one row per subject and frame."""
-        features = self.network.encode(self.images(batch))
-        width = features["cls"].shape[-1]
-        pooled = {name: tokens.mean(dim=1).float().cpu().tolist() for name, tokens in features.items()}
-        rows = []
-        for i, (sample, frame) in enumerate(zip(batch["id"], batch["frame"].tolist(), strict=True)):
-            row: dict[str, Any] = {"id": sample, "frame": frame}
+        width = output.features["cls"].shape[-1]
+        pooled = {name: tokens.mean(dim=1).float().cpu().tolist() for name, tokens in output.features.items()}
+        rows = self.keys(batch)
+        for i, row in enumerate(rows):
             for name in ("cls", *self.spec["views"]):
                 values = pooled[name][i] if name in pooled else [""] * width  # a missing view leaves its cells empty
                 row |= {f"{name}_{k}": value for k, value in enumerate(values)}
-            rows.append(row)
         return rows
 
 

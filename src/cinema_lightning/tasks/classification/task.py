@@ -118,7 +118,7 @@ class Classification(Pooled):
         """Cross-entropy with label smoothing."""
         if stage == "train":
             return self.log_training_loss(self._cross_entropy(self.network(self.images(batch)), batch["label"]), batch)
-        chosen, outputs = real(batch), self.outputs(batch)
+        chosen, outputs = real(batch), self.infer(batch)
         logits, label = outputs[chosen], batch["label"][chosen]
         n = len(label)
         loss = self._cross_entropy(logits, label) if n else logits.sum()
@@ -133,21 +133,21 @@ class Classification(Pooled):
     def _cross_entropy(self, logits: Tensor, label: Tensor) -> Tensor:
         return F.cross_entropy(logits.float(), label, self.class_weights, label_smoothing=self.label_smoothing)
 
-    def rows(self, batch: Batch) -> list[dict[str, Any]]:
+    def rows(self, batch: Batch, output: Tensor) -> list[dict[str, Any]]:
         """The most probable class, and the probability of each."""
         names = self.spec["classes"]
         out = []
-        for row, values in zip(self.keys(batch), self.outputs(batch).softmax(dim=1).cpu().tolist(), strict=True):
+        for row, values in zip(self.keys(batch), output.softmax(dim=1).cpu().tolist(), strict=True):
             best = names[max(range(len(names)), key=values.__getitem__)]
             row |= {"predicted": best, **{f"prob_{name}": p for name, p in zip(names, values, strict=True)}}
             out.append(row)
         return out
 
-    def cases(self, batch: Batch) -> list[dict[str, Any]]:
+    def cases(self, batch: Batch, output: Tensor) -> list[dict[str, Any]]:
         """True class, and the columns of :meth:`rows`."""
         names = self.spec["classes"]
         out = []
-        for row, label in zip(self.rows(batch), batch["label"].tolist(), strict=True):
+        for row, label in zip(self.rows(batch, output), batch["label"].tolist(), strict=True):
             first = {name: row.pop(name) for name in ("id", "frame")}
             out.append(first | {"true": names[label]} | row)
         return out

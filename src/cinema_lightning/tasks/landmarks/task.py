@@ -16,7 +16,7 @@ from cinema_lightning.models.backbone import DenseBackbone, PooledBackbone
 from cinema_lightning.models.convunetr import ConvUNetR
 from cinema_lightning.models.convvit import ConvViT
 from cinema_lightning.tasks import TASKS
-from cinema_lightning.tasks.base import Batch, Marked, Panels, once_per_batch
+from cinema_lightning.tasks.base import Batch, Marked, Panels
 from cinema_lightning.tasks.downstream import Downstream, cropped, mean_over_views, real
 from cinema_lightning.tasks.segmentation.task import dense_probabilities
 
@@ -49,7 +49,7 @@ class Landmarks(Downstream):
         data = getattr(self._trainer, "datamodule", None)
         return bool(getattr(data, "spacing_known", self.spec["spacing_known"]))
 
-    def points(self, batch: Batch) -> dict[str, Tensor]:
+    def infer(self, batch: Batch) -> dict[str, Tensor]:
         """View -> (B, L, 2) voxels of the image as it is, float32."""
         raise NotImplementedError
 
@@ -79,40 +79,37 @@ class Landmarks(Downstream):
         spacing = batch[f"{view}_spacing"].cpu().numpy() if self.spacing_known else None
         return distances(points.cpu().numpy(), self._truth(batch, view).cpu().numpy(), spacing)
 
-    def panels(self, batch: Batch) -> Panels:
+    def panels(self, batch: Batch, output: dict[str, Tensor]) -> Panels:
         """The image with true and predicted points."""
         out: Panels = {}
-        for view, points in self.points(batch).items():
+        for view, points in output.items():
             marks = {"prediction": points}
             if f"{view}_points" in batch:
                 marks = {"truth": self._truth(batch, view), **marks}
             out[view] = {"image": batch[view][:, 0], "landmarks": Marked(batch[view][:, 0], marks)}
         return out
 
-    def rows(self, batch: Batch) -> list[dict[str, Any]]:
+    def rows(self, batch: Batch, output: dict[str, Tensor]) -> list[dict[str, Any]]:
         """Coordinates in the scan's own voxels, per view and landmark."""
-        points = self.points(batch)
-        rows = []
-        for i, (study, frame) in enumerate(zip(batch["id"], batch["frame"].tolist(), strict=True)):
-            row: dict[str, Any] = {"id": study, "frame": frame}
+        rows = self.keys(batch)
+        for i, row in enumerate(rows):
             for view in self.spec["views"]:
                 places: list[Any] = [(None, None)] * len(self.names)
-                if view in points:
-                    grid = self.native(study, view).grid
-                    places = [grid.point_to_scan(x, y) for x, y in points[view][i].tolist()]
+                if view in output:
+                    grid = self.native(row["id"], view).grid
+                    places = [grid.point_to_scan(x, y) for x, y in output[view][i].tolist()]
                 for name, (x, y) in zip(self.names, places, strict=True):
                     row |= {f"{view}_{name}_x": x, f"{view}_{name}_y": y}
-            rows.append(row)
         return rows
 
-    def cases(self, batch: Batch) -> list[dict[str, Any]]:
+    def cases(self, batch: Batch, output: dict[str, Tensor]) -> list[dict[str, Any]]:
         """One row per sample and view: true and predicted places and their distances."""
         rows = []
-        for view, points in self.points(batch).items():
+        for view, points in output.items():
             true = self._truth(batch, view)
             pixels, millimetres = self._distances(batch, view, points)
-            for i, (study, frame) in enumerate(zip(batch["id"], batch["frame"].tolist(), strict=True)):
-                row = {"id": study, "frame": frame, "view": view, "phase": self.phase(study, frame)}
+            for i, row in enumerate(self.keys(batch)):
+                row |= {"view": view, "phase": self.phase(row["id"], row["frame"])}
                 for k, name in enumerate(self.names):
                     row |= {f"{name}_x_true": float(true[i, k, 0]), f"{name}_y_true": float(true[i, k, 1])}
                     row |= {f"{name}_x_pred": float(points[i, k, 0]), f"{name}_y_pred": float(points[i, k, 1])}
@@ -193,8 +190,7 @@ class LandmarkHeatmap(Landmarks):
         """Heatmaps in [0, 1], (B, L, X, Y) float32 per view."""
         return dense_probabilities(self.network, batch, self.images(batch), self.spec["input_size"], "sigmoid")
 
-    @once_per_batch
-    def points(self, batch: Batch) -> dict[str, Tensor]:
+    def infer(self, batch: Batch) -> dict[str, Tensor]:
         """Peaks inside the true image."""
         return self._peaks(batch, self.probabilities(batch))
 
@@ -254,7 +250,6 @@ class LandmarkCoordinate(Landmarks):
         self.log_distances(loss, int(chosen.sum()))
         return loss
 
-    @once_per_batch
-    def points(self, batch: Batch) -> dict[str, Tensor]:
+    def infer(self, batch: Batch) -> dict[str, Tensor]:
         """The network's points."""
         return {self.view: self._coordinates(batch)}

@@ -51,7 +51,7 @@ class Regression(Pooled):
             predicted = self.network(self.images(batch))[:, 0].float()
             return self.log_training_loss(F.mse_loss(predicted, batch["label"]), batch)
         chosen = real(batch)
-        predicted, label = self.outputs(batch)[chosen, 0], batch["label"][chosen]
+        predicted, label = self.infer(batch)[chosen, 0], batch["label"][chosen]
         n = len(label)
         loss = F.mse_loss(predicted, label) if n else predicted.sum()
         if n:
@@ -60,16 +60,16 @@ class Regression(Pooled):
         self.log_validation(loss, n, mae_standardised=self.mae_standardised, mae=self.mae)
         return loss
 
-    def rows(self, batch: Batch) -> list[dict[str, Any]]:
+    def rows(self, batch: Batch, output: Tensor) -> list[dict[str, Any]]:
         """The prediction in the target's unit."""
-        values = self.restored(self.outputs(batch)[:, 0]).cpu().tolist()
+        values = self.restored(output[:, 0]).cpu().tolist()
         return [row | {"predicted": value} for row, value in zip(self.keys(batch), values, strict=True)]
 
-    def cases(self, batch: Batch) -> list[dict[str, Any]]:
+    def cases(self, batch: Batch, output: Tensor) -> list[dict[str, Any]]:
         """Truth, prediction and their difference, in the target's unit."""
         truth = self.restored(batch["label"].double()).cpu().tolist()
         out = []
-        for row, true in zip(self.rows(batch), truth, strict=True):
+        for row, true in zip(self.rows(batch, output), truth, strict=True):
             predicted = row.pop("predicted")
             error = predicted - true
             row |= {"true": true, "predicted": predicted, "error": error, "absolute_error": abs(error)}

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
@@ -19,7 +21,7 @@ from cinema_lightning.models.backbone import DenseBackbone, crop_to, pad_to_mult
 from cinema_lightning.models.convunetr import ConvUNetR
 from cinema_lightning.models.tiling import predict_tiled
 from cinema_lightning.tasks import TASKS
-from cinema_lightning.tasks.base import Batch, Panels, Volume, once_per_batch
+from cinema_lightning.tasks.base import Batch, Panels, Volume
 from cinema_lightning.tasks.downstream import Downstream, by_own_size, cropped, inside, mean_over_views, real
 from cinema_lightning.views import get_view
 
@@ -94,6 +96,42 @@ def batch_dice(predicted: Tensor, true: Tensor, members: list[list[int]], score_
     return torch.stack(out, dim=1)
 
 
+@dataclass(frozen=True)
+class Segmented:
+    """What a network says of the voxels of a batch; label maps are made when they are first asked for.
+
+    Attributes:
+        batch: The batch: ids and true sizes.
+        probabilities: View -> (B, classes, X, Y[, Z]) float32.
+        codes: Code of the dataset of each class.
+        native: Says how the image of a study and view came.
+    """
+
+    batch: Batch
+    probabilities: dict[str, Tensor]
+    codes: tuple[int, ...]
+    native: Callable[[str, str], Native]
+
+    @cached_property
+    def label_maps(self) -> dict[str, Tensor]:
+        """View -> class codes of the dataset, uint8 (B, X, Y[, Z])."""
+        table = torch.tensor(self.codes, dtype=torch.uint8)
+        return {view: table.to(values.device)[values.argmax(1)] for view, values in self.probabilities.items()}
+
+    @cached_property
+    def native_maps(self) -> dict[str, list[tuple[Native, np.ndarray]]]:
+        """Per view and sample how its scan came, and the label map on the scan's own grid, uint8 codes (X, Y, Z).
+
+        The probabilities are resampled, not the label map, see :meth:`cinema_lightning.imaging.grid.Grid.to_scan`.
+        """
+        return {view: [*self._natives(view, scores)] for view, scores in self.probabilities.items()}
+
+    def _natives(self, view: str, scores: Tensor) -> Iterator[tuple[Native, np.ndarray]]:
+        for study, one, size in zip(self.batch["id"], scores, self.batch[f"{view}_size"], strict=True):
+            native = self.native(study, view)
+            yield native, native.label_map(cropped(one, size).cpu().numpy(), self.codes)
+
+
 @TASKS.register
 class Segmentation(Downstream):
     """Labels every voxel of each view; ventricular volumes, mass and ejection fraction follow from the label maps.
@@ -135,7 +173,7 @@ class Segmentation(Downstream):
             losses = {view: deep_supervision(segmentation_loss, outputs[view], labels[view]) for view in images}
             return self.log_training_loss(mean_over_views(losses, _known(labels)), batch)
         chosen = real(batch)
-        scores = self.probabilities(batch)
+        scores = self.infer(batch).probabilities
         for view, values in labels.items():  # padding that other images of the batch needed is nobody's background
             own = batch[f"{view}_size"].clamp(min=torch.tensor(self.spec["input_size"][view], device=values.device))
             labels[view] = torch.where(inside(own, values.shape[1:]), values, UNKNOWN)
@@ -159,91 +197,65 @@ class Segmentation(Downstream):
             means = dice.nanmean(dim=1)
             self.dice.update(means, means.isfinite().float())
 
-    @once_per_batch
-    def probabilities(self, batch: Batch) -> dict[str, Tensor]:
-        """Softmax probabilities of whole images, (B, classes, X, Y[, Z]) float32 per view."""
+    def infer(self, batch: Batch) -> Segmented:
+        """Softmax probabilities of whole images, and what follows from them."""
         images, sizes = self.images(batch), self.spec["input_size"]
-        return dense_probabilities(self.network, batch, images, sizes, "softmax", self.tile_batch)
+        scores = dense_probabilities(self.network, batch, images, sizes, "softmax", self.tile_batch)
+        return Segmented(batch, scores, tuple(self.codes), self.native)
 
-    def label_maps(self, scores: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Class codes of the dataset, uint8 (B, X, Y[, Z]) per view."""
-        table = torch.tensor(self.codes, dtype=torch.uint8)
-        return {view: table.to(values.device)[values.argmax(1)] for view, values in scores.items()}
-
-    def panels(self, batch: Batch) -> Panels:
+    def panels(self, batch: Batch, output: Segmented) -> Panels:
         """Image, truth where there is one, and prediction, per view."""
-        images = self.images(batch)
-        maps = self.label_maps(self.probabilities(batch))
         table = torch.zeros(256, dtype=torch.uint8, device=self.device)
         table[: len(self.codes)] = torch.tensor(self.codes, dtype=torch.uint8, device=self.device)
         out: Panels = {}
-        for view, image in images.items():
-            out[view] = {"image": image[:, 0]}
+        for view, labels in output.label_maps.items():
+            out[view] = {"image": batch[view][:, 0]}
             if f"{view}_label" in batch and bool(batch[f"{view}_labelled"].any()):
                 out[view]["truth"] = table[batch[f"{view}_label"].long()]
-            out[view]["prediction"] = maps[view]
+            out[view]["prediction"] = labels
         return out
 
-    @once_per_batch
-    def native_maps(self, batch: Batch) -> dict[str, list[tuple[Native, np.ndarray]]]:
-        """Per view and sample how its scan came, and the label map on the scan's own grid, uint8 codes (X, Y, Z).
-
-        The probabilities are resampled, not the label map, see :meth:`cinema_lightning.imaging.grid.Grid.to_scan`.
-        """
-        out: dict[str, list[tuple[Native, np.ndarray]]] = {}
-        for view, scores in self.probabilities(batch).items():
-            natives = [self.native(study, view) for study in batch["id"]]
-            sizes = batch[f"{view}_size"]
-            seen = (cropped(one, size).cpu().numpy() for one, size in zip(scores, sizes, strict=True))
-            out[view] = [(native, native.label_map(one, self.codes)) for native, one in zip(natives, seen, strict=True)]
-        return out
-
-    def volumes(self, batch: Batch) -> dict[str, dict[str, list[Volume]]]:
+    def volumes(self, batch: Batch, output: Segmented) -> dict[str, dict[str, list[Volume]]]:
         """The predicted label maps, on the grid and in the codes in which the images came."""
         return {
             view: {"label": [Volume(native.own_codes(labels), native.grid.affine) for native, labels in maps]}
-            for view, maps in self.native_maps(batch).items()
+            for view, maps in output.native_maps.items()
         }
 
-    def rows(self, batch: Batch) -> list[dict[str, Any]]:
+    def rows(self, batch: Batch, output: Segmented) -> list[dict[str, Any]]:
         """Volume (ml) or area (cm2) of each region, per view, counted in the scan's own voxels."""
-        maps = self.native_maps(batch)
-        rows = []
-        for i, (study, frame) in enumerate(zip(batch["id"], batch["frame"].tolist(), strict=True)):
-            row: dict[str, Any] = {"id": study, "frame": frame}
+        maps, rows = output.native_maps, self.keys(batch)
+        for i, row in enumerate(rows):
             for view in self.spec["views"]:
                 measure = "area" if get_view(view).is_long_axis else "volume"
                 found = self._measured(view, *maps[view][i]) if view in maps else {}
                 row |= {f"{view}_{name}_{measure}": found.get(f"{name}_{measure}_pred") for name in self.regions.labels}
-            rows.append(row)
         return rows
 
     def _measured(self, view: str, native: Native, labels: np.ndarray) -> dict[str, float]:
         plane = labels[..., 0] if get_view(view).is_long_axis else labels
         return case_metrics(plane.astype(int), None, native.grid.scan_spacing, self.regions)
 
-    def cases(self, batch: Batch) -> list[dict[str, Any]]:
+    def cases(self, batch: Batch, output: Segmented) -> list[dict[str, Any]]:
         """One row per sample and view: overlap, distance, volumes, stability."""
-        scores = self.probabilities(batch)
-        maps = self.label_maps(scores)
         rows = []
-        for i, (study, frame) in enumerate(zip(batch["id"], batch["frame"].tolist(), strict=True)):
-            for view, labels in maps.items():
-                row = {"id": study, "frame": frame, "view": view, "phase": self.phase(study, frame)}
-                found = self._case(batch, view, labels[i], i, _logs(scores[view][i]))
-                rows.append(row | self._same_columns(found))
+        for i, key in enumerate(self.keys(batch)):
+            phase = self.phase(key["id"], key["frame"])
+            for view in output.probabilities:
+                found = self._case(batch, view, i, output)
+                rows.append(key | {"view": view, "phase": phase} | self._same_columns(found))
         return rows
 
-    def _case(self, batch: Batch, view: str, labels: Tensor, i: int, logits: Tensor | None = None) -> dict[str, float]:
+    def _case(self, batch: Batch, view: str, i: int, output: Segmented) -> dict[str, float]:
         size = batch[f"{view}_size"][i]
-        predicted = cropped(labels, size).cpu().numpy()
+        predicted = cropped(output.label_maps[view][i], size).cpu().numpy()
         true = None
         if f"{view}_label" in batch and bool(batch[f"{view}_labelled"][i]):
             index = cropped(batch[f"{view}_label"][i], size).cpu().numpy()
             true = np.asarray(self.codes)[index]
         spacing = batch[f"{view}_spacing"][i].tolist()
-        values = None if logits is None else cropped(logits, size)
-        return case_metrics(predicted.astype(int), true, spacing, self.regions, values)
+        logits = cropped(_logs(output.probabilities[view][i]), size)
+        return case_metrics(predicted.astype(int), true, spacing, self.regions, logits)
 
     def _same_columns(self, found: dict[str, float]) -> dict[str, float | None]:
         """A table has one set of columns: where stacks and planes are mixed, both volumes and areas."""

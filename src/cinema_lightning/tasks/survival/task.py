@@ -14,6 +14,7 @@ from torch.utils.checkpoint import checkpoint
 from torchmetrics import Metric
 from torchmetrics.utilities import dim_zero_cat
 
+from cinema_lightning.data.protocol import data_of
 from cinema_lightning.errors import CinemaError
 from cinema_lightning.losses.survival import cox_loss
 from cinema_lightning.metrics.survival import concordance
@@ -151,7 +152,7 @@ class Survival(Pooled):
             self.log("train/batches_without_event", (~any_event).float(), on_step=False, on_epoch=True, batch_size=1)
             return self.log_training_loss(loss, batch)
         chosen = real(batch)
-        risk = self.outputs(batch)[chosen, 0]
+        risk = self.infer(batch)[chosen, 0]
         if len(risk):
             for metric in (self.c_index, self.partial_likelihood):
                 metric.update(risk, batch["time"][chosen], batch["event"][chosen])
@@ -185,17 +186,16 @@ class Survival(Pooled):
         assert isinstance(gathered, Tensor)
         return gathered.flatten()
 
-    def rows(self, batch: Batch) -> list[dict[str, Any]]:
+    def rows(self, batch: Batch, output: Tensor) -> list[dict[str, Any]]:
         """The log-hazard; higher is worse."""
-        values = self.outputs(batch)[:, 0].cpu().tolist()
+        values = output[:, 0].cpu().tolist()
         return [row | {"risk": value} for row, value in zip(self.keys(batch), values, strict=True)]
 
-    def cases(self, batch: Batch) -> list[dict[str, Any]]:
+    def cases(self, batch: Batch, output: Tensor) -> list[dict[str, Any]]:
         """Time (days), event and risk, and the split, since Cox models are fitted on the validation subjects."""
-        data: Any = self.trainer.datamodule  # type: ignore[attr-defined]
-        out = []
+        data, out = data_of(self.trainer), []
         outcomes = zip(batch["time"].tolist(), batch["event"].tolist(), strict=True)
-        for row, (time, event) in zip(self.rows(batch), outcomes, strict=True):
+        for row, (time, event) in zip(self.rows(batch, output), outcomes, strict=True):
             risk = row.pop("risk")
             row |= {"split": data.split_of(row["id"]), "time": time, "event": int(event), "risk": risk}
             out.append(row)
