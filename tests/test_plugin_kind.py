@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -71,6 +73,12 @@ def tested(installed, phantom_cohort, tmp_path_factory):
     assert main(["fit", *options]) == 0
     assert main(["test", *options, "--output.folder", str(folder / "out"), "--output.overlays", "1"]) == 0
     return folder / "out"
+
+
+def test_results_are_read_without_torch():
+    code = "from cinema_lightning.results.finish import KINDS; import sys; print(*KINDS, 'torch' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["classification", "landmarks", "regression", "segmentation", "survival", "False"]
 
 
 def test_without_the_plug_in_its_results_are_refused_by_name(tmp_path):

@@ -161,11 +161,15 @@ class CineDataModule(L.LightningDataModule):
 
     @property
     def spec(self) -> dict[str, Any]:
-        """Facts that the network is built from, plain types only: views, input_size, spacing and channels.
+        """Facts that the network and the task are built from, plain types only: views, input_size, spacing, channels.
 
-        ``spacing`` is the voxel size in mm by view, None where images keep their own; it takes a look at the data.
+        ``spacing`` is the voxel size in mm by view, None where images keep their own; it takes a look at the data. For
+        what data with labels add, see :class:`~cinema_lightning.data.labelled.LabelledData`.
         """
-        if self._opened is None and not Path(self.options.root).is_dir():  # a missing folder is setup's to refuse
+        if self._predicting and self._followed is not None:
+            return dict(self._followed)
+        missing = self._opened is None and not Path(self.options.root).is_dir()
+        if missing and self.options.facts is None:  # setup refuses it; a task needs no more of data without labels
             return self.options.spec(self.options.wanted_spacing(self._followed))
         return self.opened.spec
 
@@ -183,9 +187,13 @@ class CineDataModule(L.LightningDataModule):
 
         Args:
             spec: What the checkpoint was trained with.
-            stage: validate, test or predict.
+            stage: validate, test or predict; to predict, no labels or targets are needed.
+
+        Raises:
+            CinemaError: If the data is of another kind; names what differs.
         """
-        self._followed, self._predicting, self._opened = dict(spec), stage == "predict", None
+        self._followed, self._predicting = dict(spec), stage == "predict"
+        self._opened = self.open(self._followed, predict=self._predicting)
 
     def native(self, study: str, view: str) -> Native:
         """How the image of a study came: its own grid, and its dataset's codes."""

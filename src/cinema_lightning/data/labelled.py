@@ -31,6 +31,11 @@ class LabelledData(CineDataModule):
     At test the checkpoint's facts win: :meth:`follow` makes the data use its classes, their order, its mean and SD,
     and refuses what does not fit.
 
+    ``spec`` holds beside views, input_size, spacing and channels: ``kind``, ``dataset``, ``channel_names``,
+    ``spacing_known``, ``n_train`` (samples), ``n_subjects`` (that train), ``split`` (what the splits are drawn with),
+    and by kind ``classes``, ``label_codes``, ``class_counts``, ``target``, ``mean``, ``std``, ``landmarks``,
+    ``n_events``.
+
     Args:
         root: Folder of the data: a store made by `cinema prepare` or `cinema phantom`; for prediction also plain NIfTI
             files named <id>/<view>[_<suffix>].nii.gz.
@@ -107,59 +112,21 @@ class LabelledData(CineDataModule):
         opened = with_frames(open_cohort(self._given, spec), per_study=self.per_study)
         if spec is not None:
             _check_channels(spec, opened)
-        if predict:
-            return opened
-        opened = self.with_targets(opened, spec)
-        if not len(opened.rows["train"]) and len(opened.studies["train"]):
-            why = f"none of the {len(opened.studies['train'])} training studies can be used for {self.kind}"
-            return replace(opened, untrainable=opened.note(f"{why}; the warnings above say why."))
-        return opened
+        if not predict:
+            opened = self.with_targets(opened, spec)
+        n_studies, untrainable = len(opened.studies["train"]), opened.untrainable
+        if n_studies and not len(opened.rows["train"]):
+            why = f"none of the {n_studies} training studies can be used for {self.kind}; the warnings above say why."
+            untrainable = opened.note(why)
+        return replace(opened, facts={**_facts(opened, self.kind), **opened.facts}, untrainable=untrainable)
 
     @property
     def spacing_known(self) -> bool:
         """Whether the images' voxel size in mm is known."""
         return self.opened.spacing_known
 
-    @property
-    def spec(self) -> dict[str, Any]:
-        """Facts that the network and the task are built from, plain types only.
-
-        Beside views, input_size, spacing and channels: ``kind``, ``dataset``, ``channel_names``, ``spacing_known``,
-        ``n_train`` (samples), ``n_subjects`` (that train), ``split`` (what the splits are drawn with), and by kind
-        ``classes``, ``label_codes``, ``class_counts``, ``target``, ``mean``, ``std``, ``landmarks``, ``n_events``.
-        Reads the table.
-        """
-        if self._predicting and self._followed is not None:
-            return dict(self._followed)
-        opened, options = self.opened, self.opened.options
-        subjects = opened.cohort.table["subject"].to_numpy(dtype=str)[opened.rows["train"]]
-        return {
-            "kind": self.kind,
-            "dataset": self.facts.name,
-            "channel_names": list(opened.channel_names),
-            "spacing_known": opened.spacing_known,
-            "split": {
-                "val_fraction": options.val_fraction,
-                "test_fraction": options.test_fraction,
-                "seed": options.run_seed,
-            },
-            "n_train": self.n_train,
-            "n_subjects": len(set(subjects.tolist())),
-            **opened.spec,
-        }
-
     def fields(self, study: str) -> dict[str, Any]:
-        """Cells of a study's row, for tables of results.
-
-        Args:
-            study: The id.
-
-        Returns:
-            Column -> text, number, or None where the cell is empty.
-
-        Raises:
-            CinemaError: If there is no such study.
-        """
+        """Cells of a study's row: column -> text, number, or None where it is empty; CinemaError for no study."""
         row = self.cohort.table.iloc[self.opened.row_of(study)]
         return {str(name): plain(cell) for name, cell in row.items()}
 
@@ -172,19 +139,6 @@ class LabelledData(CineDataModule):
         """The split that a study is in; empty where it is in none."""
         row = self.opened.row_of(study)
         return next((str(split) for split, rows in self.opened.studies.items() if row in rows), "")
-
-    def follow(self, spec: Spec, stage: str = "test") -> None:
-        """Makes the data use a checkpoint's facts: views, sizes, classes in their order, mean and SD, landmarks.
-
-        Args:
-            spec: What the checkpoint was trained with.
-            stage: validate, test or predict; to predict, no labels or targets are needed.
-
-        Raises:
-            CinemaError: If the data is of another kind; names what differs.
-        """
-        super().follow(spec, stage)
-        self._opened = self.open(spec, predict=self._predicting)
 
     def make_dataset(self) -> FrameDataset:
         """Images and what belongs to them."""
@@ -270,6 +224,21 @@ def with_samples(opened: Opened, pairs: Mapping[Split, Pairs], strata: np.ndarra
     train = set(fraction_of_subjects(opened.cohort, found, options.fraction, options.run_seed, strata).tolist())
     kept = {**pairs, "train": [pair for pair in pairs["train"] if pair[0] in train]}
     return replace(opened, samples={split: arrays(some) for split, some in kept.items()})
+
+
+def _facts(opened: Opened, kind: str) -> dict[str, Any]:
+    """What ``spec`` says of any data with labels."""
+    options = opened.options
+    return {
+        "kind": kind,
+        "dataset": options.facts.name if options.facts else "",
+        "channel_names": list(opened.channel_names),
+        "spacing_known": opened.spacing_known,
+        "split": {name: getattr(options, name) for name in ("val_fraction", "test_fraction")}
+        | {"seed": options.run_seed},
+        "n_train": len(opened.samples["train"][0]),
+        "n_subjects": len(set(opened.cohort.table["subject"].to_numpy(dtype=str)[opened.rows["train"]].tolist())),
+    }
 
 
 def _strata(opened: Opened) -> np.ndarray | None:
