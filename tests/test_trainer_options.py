@@ -69,7 +69,7 @@ def test_what_cannot_be_had_is_refused_in_a_sentence(phantom_cohort, tmp_path, c
 
 
 def test_float16_on_a_cpu_falls_back_with_a_sentence(phantom_cohort, tmp_path, monkeypatch):
-    monkeypatch.setattr("cinema_lightning.training.has_fast_bf16", lambda device: False)
+    monkeypatch.setattr("cinema_lightning.trainer_options.has_fast_bf16", lambda device: False)
     with pytest.warns(UserWarning, match="32-true instead of 16-mixed"):
         assert fit(phantom_cohort, tmp_path, "--trainer.precision=16-mixed") == 0
 
