@@ -161,13 +161,13 @@ def test_one_batch_is_one_batch(phantom_cohort, tmp_path, limit, steps):
     ],
 )
 def test_options_of_training_train(phantom_cohort, tmp_path, monkeypatch, options):
-    monkeypatch.setattr("cinema_lightning.training.has_fast_bf16", lambda device: True)
+    monkeypatch.setattr("cinema_lightning.trainer_options.has_fast_bf16", lambda device: True)
     assert fit(phantom_cohort, tmp_path, "--trainer.max_epochs=1", "--pictures.every_n_epochs=0", *options) == 0
     assert all(value.isfinite().all() for value in weights(tmp_path / "pretrain+phantom" / "0").values())
 
 
 def test_bf16_on_hardware_without_it_falls_back_with_a_sentence(phantom_cohort, tmp_path, monkeypatch):
-    monkeypatch.setattr("cinema_lightning.training.has_fast_bf16", lambda device: False)
+    monkeypatch.setattr("cinema_lightning.trainer_options.has_fast_bf16", lambda device: False)
     options = ("--trainer.max_epochs=1", "--trainer.precision=bf16-mixed", "--pictures.every_n_epochs=0")
     with pytest.warns(UserWarning, match="32-true instead of bf16-mixed"):
         assert fit(phantom_cohort, tmp_path, *options) == 0

@@ -93,7 +93,7 @@ def test_what_cannot_be_built_is_refused_and_leaves_no_run(phantom_cohort, tmp_p
 
 
 def test_float16_on_a_cpu_falls_back_with_a_sentence(phantom_cohort, tmp_path, monkeypatch):
-    monkeypatch.setattr("cinema_lightning.training.has_fast_bf16", lambda device: False)
+    monkeypatch.setattr("cinema_lightning.trainer_options.has_fast_bf16", lambda device: False)
     with pytest.warns(UserWarning, match="32-true instead of 16-mixed"):
         assert fit(phantom_cohort, tmp_path, "--trainer.precision=16-mixed") == 0
 
