@@ -21,7 +21,6 @@ from lightning import Callback, Trainer
 from lightning.fabric.plugins.environments import ClusterEnvironment
 from lightning.pytorch.callbacks import BatchSizeFinder, LearningRateFinder, LearningRateMonitor
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
-from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.utilities import rank_zero_info
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.utilities.model_helpers import is_overridden
@@ -37,7 +36,7 @@ from cinema_lightning.callbacks.checkpoint import (
 )
 from cinema_lightning.callbacks.early_stop import EarlyStop
 from cinema_lightning.callbacks.pictures import Pictures
-from cinema_lightning.callbacks.record import RecordWhenItGoesOn
+from cinema_lightning.callbacks.record import RecordWhenItGoesOn, RunLogger
 from cinema_lightning.callbacks.throughput import Throughput
 from cinema_lightning.data import DATA
 from cinema_lightning.data.datamodule import CineDataModule
@@ -55,13 +54,6 @@ from cinema_lightning.trainer_options import choose_precision, refuse_unsupporte
 from cinema_lightning.weights.compatibility import buildable, check_fits
 from cinema_lightning.weights.files import load_checkpoint, locate
 from cinema_lightning.weights.published import PUBLISHED, published_network
-
-
-class RunLogger(TensorBoardLogger):
-    """TensorBoard events in the run's folder; config.yaml is the record of options, not a second hparams.yaml."""
-
-    def save(self) -> None:
-        """Nothing: see above."""
 
 
 class DataSource(Protocol):

@@ -1,12 +1,20 @@
-"""The record of a resumed run, written when it goes on."""
+"""The record of a run: its log, and its options where it is resumed."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 from lightning import Callback, LightningModule, Trainer
+from lightning.pytorch.loggers import TensorBoardLogger
 
 from cinema_lightning.runs import write_record
+
+
+class RunLogger(TensorBoardLogger):
+    """TensorBoard events in the run's folder; config.yaml is the record of options, not a second hparams.yaml."""
+
+    def save(self) -> None:
+        """Nothing: see above."""
 
 
 class RecordWhenItGoesOn(Callback):

@@ -17,7 +17,7 @@ from torch.utils.data import DataLoader
 from cinema_lightning.data import DATA
 from cinema_lightning.data.dataset import FrameDataset, Prepared, Step
 from cinema_lightning.data.evaluation import Left, single_batches
-from cinema_lightning.data.loader import open_loader
+from cinema_lightning.data.loader import at_least, open_loader
 from cinema_lightning.data.native import Native, native_of
 from cinema_lightning.data.nifti import NiftiReader
 from cinema_lightning.data.open import Opened, Options, Samples, Spec, open_cohort, trained_at
@@ -26,7 +26,6 @@ from cinema_lightning.data.sampler import ViewGroupSampler
 from cinema_lightning.data.spacing import Option, check_spacing
 from cinema_lightning.data.table import Cohort, Split
 from cinema_lightning.data.transforms import PLAN, Fit, PretrainAugment
-from cinema_lightning.errors import CinemaError
 from cinema_lightning.imaging.nifti import Geometry
 from cinema_lightning.views import VIEWS
 
@@ -107,8 +106,8 @@ class CineDataModule(L.LightningDataModule):
         )
         self.batch_size = batch_size
         self.val_batch_size = val_batch_size
-        self.num_workers = _at_least(0, "num_workers", num_workers)
-        self.prefetch_factor = _at_least(1, "prefetch_factor", prefetch_factor)
+        self.num_workers = at_least(0, "num_workers", num_workers)
+        self.prefetch_factor = at_least(1, "prefetch_factor", prefetch_factor)
         self.pin_memory = pin_memory
         self.augment = augment
         self.predict_split = predict_split
@@ -398,9 +397,3 @@ class PretrainData(CineDataModule):
     def train_transform(self) -> Fit:
         """The published augmentation of pretraining."""
         return PretrainAugment(self.input_size, self.run_seed)
-
-
-def _at_least(least: int, key: str, value: int) -> int:
-    if value < least:
-        raise CinemaError(f"data.{key} is {value}; it has to be at least {least}.")
-    return value

@@ -65,3 +65,10 @@ def open_loader(
         collate_fn=RoomToSend(workers, prefetch_factor),
         worker_init_fn=end_if_unsent,
     )
+
+
+def at_least(least: int, key: str, value: int) -> int:
+    """An option of the loaders; CinemaError where it is less."""
+    if value < least:
+        raise CinemaError(f"data.{key} is {value}; it has to be at least {least}.")
+    return value

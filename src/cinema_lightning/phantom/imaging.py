@@ -9,13 +9,10 @@ import numpy as np
 
 from cinema_lightning.data.draws import generator
 from cinema_lightning.phantom.acquisition import Acquisition, Plane, plan
-from cinema_lightning.phantom.anatomy import Heart, Tables
-from cinema_lightning.phantom.contrast import CONTRASTS
-from cinema_lightning.phantom.greatvessels import GreatVessels
+from cinema_lightning.phantom.anatomy import Heart
 from cinema_lightning.phantom.motion import Phase
+from cinema_lightning.phantom.scene import Scene
 from cinema_lightning.phantom.slab import Slab
-from cinema_lightning.phantom.texture import Noise
-from cinema_lightning.phantom.torso import Contrast, Torso
 from cinema_lightning.views import get_view
 
 FEW_SAMPLES, MANY_SAMPLES = 2, 3  # through the slice
@@ -44,24 +41,8 @@ class ViewSeries:
     plane: Plane
 
 
-class Imager:
-    """Images one heart; keeps what all its views share.
-
-    Args:
-        heart: The heart.
-        acquisition: The examination.
-        times: Moments to image (fractions of the cycle); None for ``n_frames`` evenly spread ones.
-    """
-
-    def __init__(self, heart: Heart, acquisition: Acquisition, times: Sequence[float] | None = None) -> None:
-        self.heart, self.acquisition = heart, acquisition
-        self.contrast: Contrast = CONTRASTS[acquisition.sequence]
-        self.torso, self.vessels = Torso(heart.subject, heart.underside), GreatVessels(heart)
-        if times is None:
-            times = [frame / acquisition.n_frames for frame in range(acquisition.n_frames)]
-        self.phases = [heart.at(time) for time in times]
-        self.tables = [heart.tables(phase) for phase in self.phases]
-        self.noise = Noise(generator(heart.phase_seed, "phantom", "flow"))
+class Imager(Scene):
+    """Images one heart, view by view; arguments are those of :class:`~cinema_lightning.phantom.scene.Scene`."""
 
     def image(self, view: str) -> ViewSeries:
         """Images one view, see :func:`image_view`."""
@@ -134,10 +115,6 @@ class Imager:
         noise *= noise
         stack += noise[::-1, ::-1, ::-1]
         np.sqrt(stack, out=stack)
-
-    def some_tables(self) -> list[Tables]:
-        """Surfaces at about six moments of the cycle: enough to know how far the heart reaches."""
-        return self.tables[:: max(1, len(self.tables) // 6)]
 
 
 def _smooth(image: np.ndarray, tail: float) -> None:

@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import numpy as np
 
 from cinema_lightning.phantom.acquisition import Plane
 from cinema_lightning.phantom.anatomy import N_FINE, Z_LOW, Tables
 from cinema_lightning.phantom.motion import Phase, scar_extent
+from cinema_lightning.phantom.scene import Scene
 from cinema_lightning.phantom.texture import N_ANGLE, N_RHO, N_SIGMA
 from cinema_lightning.phantom.torso import _paint, soft
-
-if TYPE_CHECKING:
-    from cinema_lightning.phantom.imaging import Imager
 
 EDEMA, SCAR, NO_REFLOW = 4, 5, 6
 
@@ -22,23 +18,23 @@ class Slab:
     """One slice of a view: places that never change, and the heart painted into it per frame.
 
     Args:
-        imager: Whose heart.
+        scene: The heart and what lies around it.
         plane: Grid of the view.
         z: Slice.
         samples: Points through the slice.
         width: Blur of edges, mm.
     """
 
-    def __init__(self, imager: Imager, plane: Plane, z: int, samples: int, width: float) -> None:
-        self.imager, self.width = imager, width
-        heart, contrast = imager.heart, imager.contrast
+    def __init__(self, scene: Scene, plane: Plane, z: int, samples: int, width: float) -> None:
+        self.scene, self.width = scene, width
+        heart, contrast = scene.heart, scene.contrast
         offsets = (np.arange(samples) + 0.5) / samples - 0.5
         points = np.stack([plane.points(z, float(o) * plane.thickness) for o in offsets])
         q = heart.to_heart(points).astype(np.float32)
         ends = q[[0, -1]]
-        rest = imager.torso.signal(points[[0, -1]], contrast, width)
+        rest = scene.torso.signal(points[[0, -1]], contrast, width)
         if q[..., 2].max() > 0.7 * heart.length:
-            imager.vessels.rest(rest, (ends[..., 0], ends[..., 1], ends[..., 2]), contrast, width)
+            scene.vessels.rest(rest, (ends[..., 0], ends[..., 1], ends[..., 2]), contrast, width)
         if samples > 2:  # what rests hardly changes from one sample to the next
             rest = np.concatenate([rest[:1], *[rest.mean(axis=0, keepdims=True)] * (samples - 2), rest[1:]])
         self.background = rest.mean(axis=0)
@@ -56,14 +52,14 @@ class Slab:
         self.highest = float(self.p[2].max(initial=Z_LOW))
         # Eddies differ little through the slice, so its middle stands for all of it.
         middle = tuple(axis[samples // 2] for axis in self.p)
-        self._eddies = [imager.noise(middle, 7.0, shift) * 0.05 for shift in (0.0, 31.7)]
-        self._uneven = imager.noise(middle, 9.0, 57.1) * 1.6
+        self._eddies = [scene.noise(middle, 7.0, shift) * 0.05 for shift in (0.0, 31.7)]
+        self._uneven = scene.noise(middle, 9.0, 57.1) * 1.6
         self._select(index, radius)
 
     def _select(self, index: np.ndarray, radius: np.ndarray) -> None:
         """Finds the voxels that each part of the heart can reach."""
-        imager, z = self.imager, self.p[2]
-        some, ed = imager.some_tables(), imager.tables[0]
+        scene, z = self.scene, self.p[2]
+        some, ed = scene.some_tables(), scene.tables[0]
         epi = np.max([tables.epi for tables in some], axis=0)[index]
         least = np.min([tables.epi for tables in some], axis=0)[index]
         rv = np.max([tables.rv_wall for tables in some], axis=0)[index]
@@ -73,18 +69,18 @@ class Slab:
         self._rv = Zone(self, (radius > least - 3) & (radius < rv + 2), index, radius)
         self._lv_pool = np.flatnonzero(self._lv.radius < ed.endo[self._lv.index] + 1)
         self._rv_pool = np.flatnonzero(self._rv.radius > 0)
-        lowest = min(min(imager.heart.length * phase.stretch, phase.rv_top) for phase in imager.phases)
+        lowest = min(min(scene.heart.length * phase.stretch, phase.rv_top) for phase in scene.phases)
         self._upper = np.flatnonzero(z > lowest - 14)
         self._uneven = np.broadcast_to(self._uneven, z.shape).ravel()[self._upper]
-        self._aortic = np.flatnonzero((z > lowest - 14) & (imager.vessels.aortic_gap(self.p, imager.phases[0]) < 32))
+        self._aortic = np.flatnonzero((z > lowest - 14) & (scene.vessels.aortic_gap(self.p, scene.phases[0]) < 32))
 
     def _bounds(self, q: np.ndarray) -> tuple[slice, slice]:
         """Box of the pixels in which the heart moves."""
-        heart = self.imager.heart
+        heart = self.scene.heart
         x, y, z = (q[..., k] for k in range(3))
         index, radius = heart.table_index(q), np.sqrt(x * x + y * y)
         moving: np.ndarray = np.zeros(q.shape[:-1], bool)
-        for tables in self.imager.some_tables():
+        for tables in self.scene.some_tables():
             moving |= radius < tables.hull[index] + 3
         moving &= (z > Z_LOW + 2) & (z < heart.length + 45)
         above = (z > 0.8 * heart.length) & (z < heart.length + 78)
@@ -97,8 +93,8 @@ class Slab:
 
     def frame(self, number: int, out: np.ndarray) -> np.ndarray:
         """Paints frame ``number`` into ``out`` (X, Y), signed, and returns the labels of the box."""
-        imager, contrast, width = self.imager, self.imager.contrast, self.width
-        phase, tables = imager.phases[number], imager.tables[number]
+        scene, contrast, width = self.scene, self.scene.contrast, self.width
+        phase, tables = scene.phases[number], scene.tables[number]
         if self.rest.size == 0:
             return np.zeros(self.rest.shape[1:], np.uint8)
         image = self.rest.copy()
@@ -109,43 +105,43 @@ class Slab:
         self._paint_fat(image, tables, with_base)
         if with_base:
             with _Part(image, self.p, self._upper) as part:
-                imager.vessels.atria(part.values, part.p, self._uneven, phase, contrast, width)
+                scene.vessels.atria(part.values, part.p, self._uneven, phase, contrast, width)
         shares = np.zeros((3, *image.shape), np.float32)
         rv, wall, lv = shares.reshape(3, -1)
         rv[self._rv.flat] = self._paint_rv(image, flow, tables, phase, with_base)
         if with_base:
             with _Part(image, self.p, self._aortic) as part:
-                rv[self._aortic] *= 1 - imager.vessels.aorta(part.values, part.p, phase, contrast, width)
+                rv[self._aortic] *= 1 - scene.vessels.aorta(part.values, part.p, phase, contrast, width)
         outer, inner = self._paint_lv(image, flow, tables, phase, with_base)
         rv[self._lv.flat] *= 1 - outer
         wall[self._lv.flat] = outer * (1 - inner)
         lv[self._lv.flat] = inner
         if with_base:
-            imager.vessels.leaflets(image, self.p, phase, contrast, width)
+            scene.vessels.leaflets(image, self.p, phase, contrast, width)
         out[self.box] = image.mean(axis=0)
         labels = _commonest(shares.mean(axis=1))
-        if imager.acquisition.scar_labels and imager.heart.subject.scar is not None:
+        if scene.acquisition.scar_labels and scene.heart.subject.scar is not None:
             self._label_infarct(labels, wall.reshape(image.shape), self._infarct(tables, phase))
         return labels
 
     def _sees_base(self, phase: Phase) -> bool:
         """Whether anything of the base, atria or open valves lies in this slice at this moment."""
-        lowest = min(self.imager.heart.length * phase.stretch, phase.rv_top)
-        return self.highest > lowest - max(14.0, 20 * self.imager.vessels.opening(phase.time))
+        lowest = min(self.scene.heart.length * phase.stretch, phase.rv_top)
+        return self.highest > lowest - max(14.0, 20 * self.scene.vessels.opening(phase.time))
 
     def _paint_fat(self, image: np.ndarray, tables: Tables, with_base: bool) -> None:
         """Epicardial fat: everything within its outer surface, as the ventricles are painted over it."""
         zone, values = self._hull, image.reshape(-1)
         share = soft(tables.hull[zone.index] - zone.radius, self.width)
         if with_base:
-            share *= soft(self.imager.heart.length + 2 - zone.z, 6.0)
-        values[zone.flat] += share * (self.imager.contrast["fat"] * 0.8 - values[zone.flat])
+            share *= soft(self.scene.heart.length + 2 - zone.z, 6.0)
+        values[zone.flat] += share * (self.scene.contrast["fat"] * 0.8 - values[zone.flat])
 
     def _paint_rv(
         self, image: np.ndarray, flow: np.ndarray, tables: Tables, phase: Phase, with_base: bool
     ) -> np.ndarray:
         """Wall and blood of the RV; returns the blood's share of its zone, before anything is painted over it."""
-        contrast, width, heart, zone = self.imager.contrast, self.width, self.imager.heart, self._rv
+        contrast, width, heart, zone = self.scene.contrast, self.width, self.scene.heart, self._rv
         slope = tables.rv_slope[zone.index]
         wall = soft((tables.rv_wall[zone.index] - zone.radius) * slope, width)
         pool = soft((tables.rv[zone.index] - zone.radius) * slope, width)
@@ -166,14 +162,14 @@ class Slab:
         self, image: np.ndarray, flow: np.ndarray, tables: Tables, phase: Phase, with_base: bool
     ) -> tuple[np.ndarray, np.ndarray]:
         """Wall and blood of the LV; returns the shares of its zone inside the epicardium and the endocardium."""
-        width, heart, zone = self.width, self.imager.heart, self._lv
+        width, heart, zone = self.width, self.scene.heart, self._lv
         outer = soft((tables.epi[zone.index] - zone.radius) * tables.epi_slope[zone.index], width)
         inner = soft((tables.endo[zone.index] - zone.radius) * tables.endo_slope[zone.index], width)
         if with_base:
             lid = soft(heart.length * phase.stretch - zone.z, width)
             inner *= lid
             outer *= lid
-        blood = self.imager.contrast["blood"] * flow[zone.flat]
+        blood = self.scene.contrast["blood"] * flow[zone.flat]
         self._add_muscle(blood, self._lv_pool, heart.lv_muscle, self._lv_place(tables, phase), phase)
         values = image.reshape(-1)[zone.flat]
         _paint(values, outer, self._wall_signal(tables, phase))
@@ -183,8 +179,8 @@ class Slab:
 
     def _wall_signal(self, tables: Tables, phase: Phase) -> float | np.ndarray:
         """Signal of the wall in the LV's zone; only where there is an infarct it depends on the place."""
-        contrast = self.imager.contrast
-        if self.imager.heart.subject.scar is None:
+        contrast = self.scene.contrast
+        if self.scene.heart.subject.scar is None:
             return contrast["myocardium"]
         edema, scar, core = self._infarct(tables, phase)
         out = np.full(self._lv.radius.shape, contrast["myocardium"], np.float32)
@@ -194,7 +190,7 @@ class Slab:
 
     def _infarct(self, tables: Tables, phase: Phase) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Shares of edema, scar and no-reflow in the LV's zone, in coordinates that move with the wall."""
-        heart, zone = self.imager.heart, self._lv
+        heart, zone = self.scene.heart, self._lv
         scar = heart.subject.scar
         assert scar is not None
         inner = np.clip(tables.endo[zone.index], 0, None)
@@ -214,7 +210,7 @@ class Slab:
     # --- muscle in the pools ------------------------------------------------------------------------------------
 
     def _lv_place(self, tables: Tables, phase: Phase) -> np.ndarray:
-        heart, zone, pool = self.imager.heart, self._lv, self._lv_pool
+        heart, zone, pool = self.scene.heart, self._lv, self._lv_pool
         apex = heart.ventricles.apex
         s = zone.z[pool] * np.float32(1 / (heart.length * phase.stretch))
         level = np.clip((s - apex) * np.float32(N_SIGMA / (1 - apex)), 0, N_SIGMA - 1).astype(np.intp)
@@ -222,7 +218,7 @@ class Slab:
         return level * (N_ANGLE * N_RHO) + zone.angle[pool] + _cell(rho)
 
     def _rv_place(self, tables: Tables, phase: Phase) -> np.ndarray:
-        heart, zone, pool = self.imager.heart, self._rv, self._rv_pool
+        heart, zone, pool = self.scene.heart, self._rv, self._rv_pool
         low = heart.ventricles.rv_apex
         s = (zone.z[pool] - low) * np.float32(N_SIGMA / (phase.rv_top - low))
         level = np.clip(s, 0, N_SIGMA - 1).astype(np.intp)
@@ -238,7 +234,7 @@ class Slab:
         share = (field.ravel()[place] - np.float32(0.42 - 0.14 * phase.empty)) * np.float32(2.6)
         np.clip(share, 0, 1, out=share)
         values = blood[pool]
-        blood[pool] = values + share * (np.float32(self.imager.contrast["myocardium"] * 1.05) - values)
+        blood[pool] = values + share * (np.float32(self.scene.contrast["myocardium"] * 1.05) - values)
 
     def _label_infarct(self, labels: np.ndarray, wall: np.ndarray, infarct: tuple[np.ndarray, ...]) -> None:
         """Divides the myocardium of a label map into healthy, edema, scar and no-reflow, in place."""
