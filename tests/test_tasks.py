@@ -147,7 +147,7 @@ def test_testing_again_changes_nothing_and_shards_merge_to_the_same(run, root, t
     assert (tmp_path / "parts" / "cases.csv").read_text() == whole
     assert (tmp_path / "parts" / "summary.csv").is_file()
     # another precision gives other last digits: not into the same folder
-    monkeypatch.setattr("cinema_lightning.training.has_fast_bf16", lambda device: True)
+    monkeypatch.setattr("cinema_lightning.trainer_options.has_fast_bf16", lambda device: True)
     assert main(["test", *options, "--output.nifti", "true", "--trainer.precision", "bf16-mixed"]) == 2
     assert "holds results of another checkpoint, other data or other options" in capsys.readouterr().err
 

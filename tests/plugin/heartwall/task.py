@@ -9,7 +9,8 @@ import heartwall.kind  # noqa: F401  (registers the kind)
 from cinema_lightning.data import DATA
 from cinema_lightning.data.labelled_dense import SegmentationData
 from cinema_lightning.tasks import TASKS
-from cinema_lightning.tasks.segmentation.task import Segmentation
+from cinema_lightning.tasks.base import Batch
+from cinema_lightning.tasks.segmentation.task import Segmentation, Segmented
 
 
 @DATA.register
@@ -25,9 +26,9 @@ class WallThickness(Segmentation):
 
     kind = "wall"
 
-    def cases(self, *args: Any) -> list[dict[str, Any]]:
+    def cases(self, batch: Batch, output: Segmented) -> list[dict[str, Any]]:
         """Thickness, predicted and true, and how far they are apart."""
-        return [_case(row) for row in super().cases(*args)]
+        return [_case(row) for row in super().cases(batch, output)]
 
     def facts(self) -> dict[str, Any]:
         """The unit."""
