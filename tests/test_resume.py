@@ -287,7 +287,7 @@ def test_masks_are_those_of_rank_step_and_micro_batch():
 
 @pytest.mark.slow
 def test_shipped_dropout_is_drawn_again_after_a_stop(tmp_path, monkeypatch):
-    options = ["fit", "--config", "acdc_seg.yaml", "--config", "phantom.yaml", "--data.root", str(tmp_path / "data")]
+    options = ["fit", "--config", "acdc_seg.yaml", "--config", "phantom.yaml", "--phantom.root", str(tmp_path / "data")]
     options += ["--phantom.subjects=8", "--phantom.workers=1", "--data.batch_size=2", "--trainer.max_epochs=2"]
     options += ["--trainer.enable_progress_bar=false", "--trainer.enable_model_summary=false"]
     options += ["--pictures.every_n_epochs=0", "--trainer.limit_val_batches=1", "--trainer.limit_train_batches=3"]
