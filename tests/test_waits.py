@@ -15,7 +15,7 @@ from torch.utils import backend_registration
 from torch.utils._python_dispatch import TorchDispatchMode, return_and_correct_aliasing
 from torch.utils._pytree import tree_leaves, tree_map
 
-from cinema_lightning.data import finetune_transforms
+from cinema_lightning.data.augment import noise
 from cinema_lightning.data.datamodule import PretrainData
 from cinema_lightning.data.labelled_dense import LandmarkData, SegmentationData
 from cinema_lightning.data.labelled_pooled import ClassificationData, RegressionData, SurvivalData
@@ -146,9 +146,7 @@ def move_module(module: nn.Module) -> None:
 @pytest.fixture
 def device(monkeypatch):
     """The device, for the time of a test."""
-    monkeypatch.setattr(
-        finetune_transforms, "seeded_noise", lambda shape, seed, device: torch.randn(tuple(shape), device=device)
-    )
+    monkeypatch.setattr(noise, "seeded_noise", lambda shape, seed, device: torch.randn(tuple(shape), device=device))
     return Device()
 
 

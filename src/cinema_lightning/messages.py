@@ -23,7 +23,7 @@ def translate(message: str, registries: Mapping[str, tuple[Registry[type], ...]]
 
     Args:
         message: What jsonargparse raised; nested by indentation, one level per type that did not fit.
-        registries: For the first part of a key, where the names are that exist (``model``: tasks, backbones).
+        registries: For the first parts of a key, where the names are that exist (``model``: tasks, backbones).
 
     Returns:
         One sentence.
@@ -33,7 +33,7 @@ def translate(message: str, registries: Mapping[str, tuple[Registry[type], ...]]
         return " ".join(message.split())
     complaints = [line for line in lines if not _ONLY_A_KEY.fullmatch(line)] or lines
     depth = max(_depth(line) for line in complaints)
-    deepest = [line for line in complaints if _depth(line) == depth]
+    deepest = _telling([line for line in complaints if _depth(line) == depth])
     keys = _keys_above(lines, deepest[0])
     if any(match.group(1) == BASE_TASK for match in map(_CLASS.search, lines) if match):
         return (
@@ -50,7 +50,7 @@ def translate(message: str, registries: Mapping[str, tuple[Registry[type], ...]]
 def _wrong_kind(lines: list[str], keys: list[str], registries: Mapping[str, tuple[Registry[type], ...]]) -> str | None:
     """The sentence for a class that exists but is of another kind than the key takes, such as a dense network."""
     found = [match[1] for line in lines if (match := re.search(r"import path string: (\w+)$", line.strip()))]
-    for registry in registries.get(keys[0], ()) if keys and found else ():
+    for registry in _registries(keys, registries) if found else ():
         if found[0] in registry:
             of_its_kind = _kind(registry[found[0]])
             others = [name for name in registry if _kind(registry[name]) != of_its_kind]
@@ -93,11 +93,23 @@ def _tidy(line: str) -> str:
     return text.rstrip(". ")
 
 
+def _telling(lines: list[str]) -> list[str]:
+    """Leaves out that a value is no bool, where more than its type is said to be wrong."""
+    told = [line for line in lines if "Expected a <class 'bool'>" not in line]
+    return told if any(not re.match(r"[\s-]*Expected a (<class|typing)", line) for line in told) else lines
+
+
+def _registries(keys: list[str], registries: Mapping[str, tuple[Registry[type], ...]]) -> tuple[Registry[type], ...]:
+    """Where the names are that a key may take."""
+    above = (".".join(keys[:n]) for n in range(len(keys), 0, -1))
+    return next((registries[key] for key in above if key in registries), ())
+
+
 def _known_names(keys: list[str], text: str, registries: Mapping[str, tuple[Registry[type], ...]]) -> str:
     """Names that exist, where the complaint is about a class that does not."""
     if not re.search(r"no class|class_path|[Ii]mport|subclass|not a valid|unresolvable", text):
         return ""
-    known = registries.get(keys[0] if keys else "", ())
+    known = _registries(keys, registries)
     names = [name for registry in known for name in registry]
     close = difflib.get_close_matches(text.rsplit(" ", 1)[-1], names, n=2, cutoff=0.6)
     hint = f" Did you mean {' or '.join(close)}?" if close else ""

@@ -1,4 +1,4 @@
-"""Named things that YAML and the command line can ask for: tasks, networks, data modules, datasets.
+"""Named things that YAML and the command line can ask for: tasks, networks, data modules, augmentations.
 
 A registry is a dict with three habits: registering is a decorator, an unknown name is answered with the names that
 exist, and packages installed beside this one may add to it through entry points (group ``cinema_lightning.plugins``:
@@ -87,6 +87,8 @@ DATA: Registry[Any] = Registry("data module", "cinema_lightning.data")
 """Data modules by class name."""
 BACKBONES: Registry[type] = Registry("backbone", "cinema_lightning.models")
 """What downstream tasks can be built on, by class name."""
+AUGMENTATIONS: Registry[type] = Registry("augmentation", "cinema_lightning.data.augment")
+"""Effects that training batches can be augmented with, by class name."""
 _OURS = re.compile(r"\bcinema_lightning(?:\.\w+)*\.(\w+)\b")
 
 
@@ -119,7 +121,7 @@ def up_to_date(value: T) -> T:
 
 
 def _as_registered(match: re.Match[str]) -> str:
-    registries: tuple[Registry[Any], ...] = (TASKS, DATA, BACKBONES)
+    registries: tuple[Registry[Any], ...] = (TASKS, DATA, BACKBONES, AUGMENTATIONS)
     return next((class_path(registry[match[1]]) for registry in registries if match[1] in registry), match[0])
 
 

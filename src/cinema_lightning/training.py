@@ -39,6 +39,7 @@ from cinema_lightning.callbacks.pictures import Pictures
 from cinema_lightning.callbacks.record import RecordWhenItGoesOn, RunLogger
 from cinema_lightning.callbacks.throughput import Throughput
 from cinema_lightning.data import DATA
+from cinema_lightning.data.augment import AUGMENTATIONS
 from cinema_lightning.data.datamodule import CineDataModule
 from cinema_lightning.data.sending import explained
 from cinema_lightning.errors import CinemaError
@@ -352,7 +353,7 @@ class CinemaCLI(LightningCLI):
 
 WRITERS: dict[str, type[RowWriter]] = {"test": CaseWriter, "predict": PredictionWriter}
 """What writes the results of a verb."""
-REGISTRIES = {"model": (TASKS, BACKBONES), "data": (DATA,)}
+REGISTRIES = {"model": (TASKS, BACKBONES), "data": (DATA,), "data.augment": (AUGMENTATIONS,)}
 """Where the names are that a key may take."""
 
 

@@ -6,10 +6,13 @@ import numpy as np
 import pytest
 import torch
 from lightning.fabric.utilities.apply_func import move_data_to_device
-from monai.transforms import Zoom
+from monai.transforms import Zoom as MonaiZoom
 from scipy.ndimage import map_coordinates
 
-from cinema_lightning.data.transforms import PLAN, Fit, PretrainAugment, zoom_images
+from cinema_lightning.data.augment.base import Sample
+from cinema_lightning.data.augment.crop import Crop
+from cinema_lightning.data.augment.zoom import Zoom, zoom_images
+from cinema_lightning.data.transforms import PLAN, Fit
 from cinema_lightning.views import VIEWS
 
 SMALL = {"sax": (16, 14, 6), "lax_2c": (20, 18), "lax_3c": (20, 18), "lax_4c": (20, 18)}
@@ -27,8 +30,20 @@ def make_batch(sizes, *, epoch=0, seed=0, channels=1, low=0):
             image[box] = rng.integers(low, 200, image[box].shape)
         batch[view] = torch.from_numpy(images)
         batch[f"{view}_size"] = torch.tensor(true)
+        batch[f"{view}_spacing"] = torch.tensor([[2.0, 3, 10]]).repeat(n, 1)
         batch[f"{view}_affine"] = torch.diag(torch.tensor([2.0, 3, 10, 1])).repeat(n, 1, 1)
     return batch
+
+
+def pretrain(sizes=SMALL, seed=0, probability=0.5):
+    """The published augmentation of pretraining."""
+    return Fit(sizes, seed, [Zoom(probability), Crop(axes_apart=True)])
+
+
+def factor_of(transform, key, view):
+    """The zoom of a sample, 1 for none."""
+    size = transform.input_size[view]
+    return transform.draws(Sample(transform.seed, key, view, size, size, [0] * len(size))).get("zoom", 1.0)
 
 
 def all_views(sax, lax, n=2, **options):
@@ -43,14 +58,14 @@ def scaled(image):
 def test_bicubic_zoom_is_monais(factor):
     image = torch.rand(1, 1, 20, 40)
     ours = zoom_images(image, [factor], [[20, 40]])[0]
-    assert torch.allclose(ours, Zoom(factor, mode="bicubic", padding_mode="constant")(image[0]).as_tensor(), atol=1e-5)
+    assert torch.allclose(ours, MonaiZoom(factor, mode="bicubic", padding_mode="constant")(image[0]).as_tensor(), atol=1e-5)
 
 
 @pytest.mark.parametrize("factor", [0.8, 1.2])
 def test_trilinear_zoom_is_monais(factor):
     image = torch.rand(1, 1, 20, 40, 10)
     ours = zoom_images(image.permute(0, 1, 4, 2, 3), [factor], [[10, 20, 40]])[0].permute(0, 2, 3, 1)
-    monais = Zoom(factor, mode="trilinear", padding_mode="constant")(image[0]).as_tensor()
+    monais = MonaiZoom(factor, mode="trilinear", padding_mode="constant")(image[0]).as_tensor()
     assert torch.allclose(ours, monais, atol=1e-5)
 
 
@@ -116,11 +131,13 @@ def test_a_constant_image_becomes_zero():
 
 
 def factors(transform, epochs, views=tuple(VIEWS), ids=("s0",)):
-    return np.array([[[transform.zoom((epoch, name, 0), view) for view in views] for name in ids] for epoch in epochs])
+    return np.array(
+        [[[factor_of(transform, (epoch, name, 0), view) for view in views] for name in ids] for epoch in epochs]
+    )
 
 
 def test_draws_of_the_augmentation():
-    drawn = factors(PretrainAugment(SMALL, seed=1), range(1000))[:, 0]
+    drawn = factors(pretrain(SMALL, seed=1), range(1000))[:, 0]
     sax, long_axis = drawn[:, 0], drawn[:, 1:]
     assert (long_axis == long_axis[:, :1]).all()  # the long-axis views share one draw
     assert not np.array_equal(sax, long_axis[:, 0])
@@ -134,16 +151,16 @@ def test_draws_of_the_augmentation():
 
 
 def test_draws_are_keyed():
-    again = factors(PretrainAugment(SMALL, seed=1), range(50), ids=("s0", "s1"))
-    first = factors(PretrainAugment(SMALL, seed=1), range(50), ids=("s0", "s1"))
+    again = factors(pretrain(SMALL, seed=1), range(50), ids=("s0", "s1"))
+    first = factors(pretrain(SMALL, seed=1), range(50), ids=("s0", "s1"))
     assert np.array_equal(first, again)
     assert not np.array_equal(first[:, 0], first[:, 1])
-    assert not np.array_equal(first, factors(PretrainAugment(SMALL, seed=2), range(50), ids=("s0", "s1")))
+    assert not np.array_equal(first, factors(pretrain(SMALL, seed=2), range(50), ids=("s0", "s1")))
 
 
 def test_augmentation_does_not_depend_on_who_else_is_in_the_batch():
     both = all_views((16, 14, 6), (20, 18), n=2)
-    transform = PretrainAugment(SMALL, seed=4, probability=1.0)
+    transform = pretrain(SMALL, seed=4, probability=1.0)
     together = transform(both)
     for i in range(2):
         alone = {key: value[i : i + 1] if hasattr(value, "__len__") else value for key, value in both.items()}
@@ -152,17 +169,17 @@ def test_augmentation_does_not_depend_on_who_else_is_in_the_batch():
 
 
 def test_frames_of_a_study_are_drawn_by_themselves():
-    drawn = [PretrainAugment(SMALL, seed=1).zoom((0, "s0", frame), "sax") for frame in range(50)]
+    drawn = [factor_of(pretrain(SMALL, seed=1), (0, "s0", frame), "sax") for frame in range(50)]
     assert 15 < len(set(drawn) - {1.0}) < 35
 
 
 def test_augmented_batch_is_zoom_then_scale_then_pad():
     batch = all_views((15, 14, 5), (20, 17), n=8)
-    transform = PretrainAugment(SMALL, seed=0)
+    transform = pretrain(SMALL, seed=0)
     out = transform(batch)
     kinds = set()
     for i, name in enumerate(batch["id"]):
-        factor = transform.zoom((0, name, i), "lax_3c")
+        factor = factor_of(transform, (0, name, i), "lax_3c")
         kinds.add(factor != 1)
         image = batch["lax_3c"][i : i + 1].float()
         if factor != 1:
@@ -177,7 +194,7 @@ def test_augmented_batch_is_zoom_then_scale_then_pad():
 
 
 def test_random_crop_in_training():
-    transform, starts = PretrainAugment(SMALL, seed=0, probability=0.0), set()
+    transform, starts = pretrain(SMALL, seed=0, probability=0.0), set()
     for epoch in range(40):
         out = transform(make_batch({"sax": [(19, 14, 6)]}, epoch=epoch))
         starts.add(float(out["sax_affine"][0, 0, 3]) / 2)
@@ -186,7 +203,7 @@ def test_random_crop_in_training():
 
 def test_nothing_is_lost_to_autocast():
     batch = all_views((16, 14, 6), (20, 18))
-    transform = PretrainAugment(SMALL, probability=1.0)
+    transform = pretrain(SMALL, probability=1.0)
     plain = transform(batch)
     with torch.autocast("cpu", dtype=torch.bfloat16):
         assert torch.equal(transform(batch)["sax"], plain["sax"])
@@ -195,7 +212,7 @@ def test_nothing_is_lost_to_autocast():
 @pytest.mark.gpu
 def test_gpu_and_cpu_agree():
     batch = all_views((15, 14, 5), (20, 17), n=4)
-    transform = PretrainAugment(SMALL)
+    transform = pretrain(SMALL)
     device = move_data_to_device(transform.prepare(batch), torch.device("cuda"))
     out = transform.apply(device)
     for view in VIEWS:

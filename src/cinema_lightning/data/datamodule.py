@@ -15,6 +15,9 @@ from lightning.pytorch.trainer.states import TrainerFn
 from torch.utils.data import DataLoader
 
 from cinema_lightning.data import DATA
+from cinema_lightning.data.augment.base import Effect, check_order
+from cinema_lightning.data.augment.crop import Crop
+from cinema_lightning.data.augment.zoom import Zoom
 from cinema_lightning.data.dataset import FrameDataset, Prepared, Step
 from cinema_lightning.data.evaluation import Left, single_batches
 from cinema_lightning.data.loader import at_least, open_loader
@@ -25,7 +28,7 @@ from cinema_lightning.data.resume import Layout, between_epochs, go_on, kept_lay
 from cinema_lightning.data.sampler import ViewGroupSampler
 from cinema_lightning.data.spacing import Option, check_spacing
 from cinema_lightning.data.table import Cohort, Split
-from cinema_lightning.data.transforms import PLAN, Fit, PretrainAugment
+from cinema_lightning.data.transforms import PLAN, Fit
 from cinema_lightning.imaging.nifti import Geometry
 from cinema_lightning.views import VIEWS
 
@@ -34,8 +37,8 @@ class CineDataModule(L.LightningDataModule):
     """Cohort, splits, samplers, loaders and the device-side transform: what all data modules share.
 
     What is in the data is one value, :class:`cinema_lightning.data.open.Opened`; this class makes batches of it. A
-    subclass says how training batches are transformed (:meth:`train_transform`) and may replace how the cohort is
-    opened (:meth:`open`), the dataset (:meth:`make_dataset`) and the transform of everything else
+    subclass says what training batches are augmented with as published (:meth:`published`) and may replace how the
+    cohort is opened (:meth:`open`), the dataset (:meth:`make_dataset`) and the transform of everything else
     (:meth:`eval_transform`).
 
     Args:
@@ -58,7 +61,8 @@ class CineDataModule(L.LightningDataModule):
         val_fraction: Share of the subjects that validate, where the table does not say who does.
         min_views: Studies with fewer of the views are left out.
         limit_subjects: Train on this many subjects only, drawn with the seed.
-        augment: Augment training batches.
+        augment: What training batches are augmented with: the published effects of the kind of data (true), nothing
+            (false), or a list of effects, such as [{class_path: Gamma, init_args: {exponent: [0.8, 1.2]}}].
         seed: Keys the split and every random draw; by default the run's seed (seed_everything), else 0.
         predict_split: Which studies to predict.
         predict_frames: Which frames to predict: all, the two named ED and ES in the table (ed_es), or a list of
@@ -87,7 +91,7 @@ class CineDataModule(L.LightningDataModule):
         val_fraction: float = 0.1,
         min_views: int = 1,
         limit_subjects: int | None = None,
-        augment: bool = True,
+        augment: bool | list[Effect] = True,
         seed: int | None = None,
         predict_split: Literal["all", "train", "val", "test"] = "all",
         predict_frames: Literal["all", "ed_es"] | list[int] = "all",
@@ -110,6 +114,8 @@ class CineDataModule(L.LightningDataModule):
         self.prefetch_factor = at_least(1, "prefetch_factor", prefetch_factor)
         self.pin_memory = pin_memory
         self.augment = augment
+        if not isinstance(augment, bool):
+            check_order(augment)
         self.predict_split = predict_split
         self.predict_frames = predict_frames
         self.train_sampler: ViewGroupSampler | None = None
@@ -232,9 +238,13 @@ class CineDataModule(L.LightningDataModule):
         """The dataset, of all rows of the cohort; samplers say which are used."""
         return FrameDataset(self.cohort.ids, self.cohort.reader, self.run_seed, str(self.cohort.source))
 
+    def published(self) -> list[Effect]:
+        """The published augmentation of training batches."""
+        return []
+
     def train_transform(self) -> Fit:
-        """The device-side transform of training batches."""
-        return self.eval_transform()
+        """The device-side transform of training batches, where they are augmented."""
+        return Fit(self.input_size, self.run_seed, self.published() if self.augment is True else self.augment or [])
 
     def eval_transform(self) -> Fit:
         """The device-side transform of all other batches."""
@@ -350,7 +360,7 @@ class CineDataModule(L.LightningDataModule):
     def _transform(self, training: bool | None = None) -> Fit:
         if training is None:
             training = self.trainer is not None and self.trainer.training
-        return self.train_transform() if training and self.augment else self.eval_transform()
+        return self.train_transform() if training and self.augment is not False else self.eval_transform()
 
     def _host_steps(self, training: bool) -> list[Step]:
         """What workers add to a batch: the transform's plan, and what the task asks for."""
@@ -394,6 +404,6 @@ class PretrainData(CineDataModule):
     random as published. Arguments are those of :class:`CineDataModule`.
     """
 
-    def train_transform(self) -> Fit:
-        """The published augmentation of pretraining."""
-        return PretrainAugment(self.input_size, self.run_seed)
+    def published(self) -> list[Effect]:
+        """A zoom, and a crop."""
+        return [Zoom(), Crop(axes_apart=True)]

@@ -17,7 +17,8 @@ A transform's plan and, in pretraining, which patches are hidden (:mod:`cinema_l
 the workers too (:class:`Prepared`), so that nothing has to be decided where the device would wait for it.
 
 After the device-side transform (:mod:`cinema_lightning.data.transforms`) ``V`` is float32 in [0, 1] of exactly the
-input size, ``V_size`` is the true size inside it, and ``V_affine`` knows about a crop; all else is unchanged.
+input size, ``V_size`` is the true size inside it, and ``V_affine`` and ``V_spacing`` are those of its new grid; all
+else is unchanged.
 
 Batches with labels (:mod:`cinema_lightning.data.labels`) hold besides, by kind of target:
 
@@ -36,8 +37,7 @@ Their images have as many channels as the data's ``spec`` says: ED and ES for cl
 Padding counts as background, as published; ``V_size`` says where it begins, and it is cropped away before metrics.
 Training batches are augmented and of exactly the input size; a rotated image's ``V_affine`` and ``V_spacing`` are those
 of its new grid, and points and labels follow. In evaluation nothing is cropped: a view is padded to at least the input
-size and is larger where an image is, which the task tiles
-(:mod:`cinema_lightning.data.finetune_transforms`).
+size and is larger where an image is, which the task tiles.
 
 The memory of a stack runs z, x, y (see :mod:`cinema_lightning.data.store`); its shape is as stated.
 """

@@ -10,6 +10,9 @@ import hashlib
 
 import numpy as np
 
+Key = tuple[int, str, int]
+"""Epoch, id and frame: what the draws of a sample are keyed on."""
+
 
 def _word(part: str | int) -> int:
     """One non-negative integer of at most 128 bits per key part, the same on every machine and in every process."""

@@ -8,14 +8,19 @@ from typing import Any, ClassVar, Literal
 
 import numpy as np
 
+from cinema_lightning.data.augment.affine import Affine
+from cinema_lightning.data.augment.base import Effect
+from cinema_lightning.data.augment.crop import Crop
+from cinema_lightning.data.augment.gamma import Gamma
+from cinema_lightning.data.augment.noise import Noise, Scale
 from cinema_lightning.data.datamodule import CineDataModule
 from cinema_lightning.data.dataset import FrameDataset
 from cinema_lightning.data.facts import check_made_of, facts_of
-from cinema_lightning.data.finetune_transforms import FinetuneAugment, Whole
 from cinema_lightning.data.labels import LabelledDataset, plain
 from cinema_lightning.data.open import Opened, Spec, arrays, named_phases, open_cohort
 from cinema_lightning.data.splits import fraction_of_subjects
 from cinema_lightning.data.table import Split, views_of
+from cinema_lightning.data.transforms import Whole
 from cinema_lightning.errors import CinemaError
 
 Pairs = list[tuple[int, int]]
@@ -45,7 +50,8 @@ class LabelledData(CineDataModule):
             a larger fraction holds the subjects of a smaller one.
         assumed_phases: Where ED and ES lie as fractions of the cycle in studies whose table does not name their frames,
             such as [0, 0.35] for UK Biobank; by default those studies are left out.
-        noise_scale: Scale of the augmentation's noise: unit (0 to 1), or published (grey levels 0 to 255).
+        noise_scale: Scale of the noise of the published augmentation: unit (0 to 1), or published (grey levels 0 to
+            255). A list of effects says it itself.
         test_fraction: Share of the subjects that test, where the table does not say who does.
         test_split: The split that a test goes through, such as val where the test subjects have no labels.
         **options: See :class:`~cinema_lightning.data.datamodule.CineDataModule`.
@@ -66,7 +72,7 @@ class LabelledData(CineDataModule):
         views: list[str] | None = None,
         fraction: float = 1.0,
         assumed_phases: list[float] | None = None,
-        noise_scale: Literal["unit", "published"] = "unit",
+        noise_scale: Scale = "unit",
         test_fraction: float = 0.0,
         test_split: Split = "test",
         **options: Any,
@@ -87,6 +93,10 @@ class LabelledData(CineDataModule):
             assumed_phases=assumed_phases,
         )
         self.noise_scale = noise_scale
+        if noise_scale != "unit" and not isinstance(self.augment, bool):
+            raise CinemaError(
+                f"noise_scale is {noise_scale}, but data.augment is a list of effects: set the scale of Noise there."
+            )
         if test_split != "test":
             self.test_splits = (test_split,)
 
@@ -156,9 +166,9 @@ class LabelledData(CineDataModule):
             opened.targets,
         )
 
-    def train_transform(self) -> Whole:
+    def published(self) -> list[Effect]:
         """The published augmentation of fine-tuning."""
-        return FinetuneAugment(self.input_size, self.run_seed, noise_scale=self.noise_scale)
+        return [Gamma(), Noise(scale=self.noise_scale), Affine(), Crop()]
 
     def eval_transform(self) -> Whole:
         """Scale and pad; nothing is cropped."""

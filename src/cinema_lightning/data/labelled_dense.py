@@ -10,8 +10,9 @@ import numpy as np
 from lightning.pytorch.utilities import rank_zero_warn
 
 from cinema_lightning.data import DATA
+from cinema_lightning.data.augment.base import Effect
+from cinema_lightning.data.augment.hole import Hole
 from cinema_lightning.data.facts import Facts
-from cinema_lightning.data.finetune_transforms import FinetuneAugment, Whole
 from cinema_lightning.data.labelled import LabelledData, Pairs, with_ed_es, with_samples
 from cinema_lightning.data.labels import LabelledDataset, LabelMaps, Points, gather_points, read_landmarks
 from cinema_lightning.data.open import Opened, Spec
@@ -79,9 +80,9 @@ class SegmentationData(LabelledData):
         )
         return kept, [opened.note(text)]
 
-    def train_transform(self) -> Whole:
-        """The published augmentation of fine-tuning, with a hole."""
-        return FinetuneAugment(self.input_size, self.run_seed, noise_scale=self.noise_scale, hole=True)
+    def published(self) -> list[Effect]:
+        """The published augmentation of fine-tuning, and a hole."""
+        return [*super().published(), Hole()]
 
 
 @DATA.register

@@ -1,48 +1,63 @@
-"""What happens to a batch on the device: zoom, scale to [0, 1], crop, pad.
+"""What happens to a batch: augmentation, scale to [0, 1], crop, pad.
 
 A transform works in two steps: :meth:`Fit.prepare` draws all random numbers and decides all shapes, in the workers that
-read the batch; :meth:`Fit.apply` computes on the device. What the device needs of a plan travels as tensors with the
-batch, and what decides shapes stays a list of numbers, so that the device never has to be waited for.
-
-A zoom without rotation is separable, so it is done as one small matrix per sample and axis. That is exact at the
-borders whatever the padding, gives the same bits each time on a GPU, and costs less than sampling point by point.
+read the batch; :meth:`Fit.apply` computes on the device, for the whole batch at once. What the device needs of a plan
+travels as tensors with the batch, and what decides shapes stays a list of numbers, so that the device never has to be
+waited for. Points are a few numbers, so they move on the host.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import groupby
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from cinema_lightning.data.draws import generator
-from cinema_lightning.views import get_view
+from cinema_lightning.data.augment.base import About, Effect, Grey, Move, Sample, Warp, check_order
+from cinema_lightning.data.augment.crop import Centred
+from cinema_lightning.data.draws import Key
+from cinema_lightning.data.labels import IGNORE
+from cinema_lightning.data.planes import as_planes, grey_range, inside, place, sample_linear, sample_nearest, unit
+from cinema_lightning.errors import CinemaError
 
 PLAN = "_plan"
 KEYS = "_keys"
 Batch = dict[str, Any]
-Key = tuple[int, str, int]
-"""Epoch, id and frame: what the draws of a sample are keyed on."""
-# Of the cubic convolution kernel, as torch and monai use it in bicubic interpolation.
-_CUBIC = -0.75
+Plan = dict[str, Any]
+Drawn = dict[str, Any]
+"""What was drawn for a sample and view, by purpose; what is not done to it is absent."""
 
 
 class Fit:
-    """Scale to [0, 1], crop what is larger than the input (centred), pad at the end: validation, test, prediction.
+    """Augments, scales to [0, 1], crops to the input size, and pads with zeros at the end.
 
     Each sample and view is scaled by its own minimum and maximum, over all channels together and within its true
     size. A constant image becomes 0.
 
+    Effects are done in the order of the list: warps on grey levels as read, then scaling; all moves and the crop as one
+    resampling, linear for images, nearest for labels, exact for points, zeros outside. Without a crop among them, what
+    is larger than the input is cropped at its centre. Views draw independently, and so do the frames of a study where a
+    frame is a sample; frames that are the channels of one sample share a draw. Every draw is keyed on seed, epoch, id,
+    frame, view and the effect's name (the second effect of a name has a key of its own), so that leaving one out does
+    not change the others.
+
     Args:
         input_size: View name -> size of the network's input, (x, y[, z]).
-        seed: The run's seed; keys the draws of subclasses.
+        seed: The run's seed; keys the draws.
+        effects: The augmentation; none in validation, test and prediction.
     """
 
-    def __init__(self, input_size: Mapping[str, Sequence[int]], seed: int = 0) -> None:
+    def __init__(self, input_size: Mapping[str, Sequence[int]], seed: int = 0, effects: Sequence[Effect] = ()) -> None:
         self.input_size = {view: tuple(size) for view, size in input_size.items()}
         self.seed = seed
+        check_order(effects)
+        self.effects = _by_purpose(effects)
+        names = list(self.effects)
+        crop = next(n for n, name in enumerate(names) if isinstance(self.effects[name], Centred))
+        self.before, self.after = ({name: self.effects[name] for name in some} for some in (names[:crop], names[crop:]))
 
     def __call__(self, batch: Batch) -> Batch:
         """Both steps at once, see :meth:`prepare` and :meth:`apply`."""
@@ -56,26 +71,14 @@ class Fit:
 
         Returns:
             The batch with the plan added: how each view is computed, and what else of the batch will be otherwise then
-            (``V_size`` and ``V_affine`` after a crop). As it is where a worker has planned it.
+            (``V_size``, ``V_spacing``, ``V_affine`` and points). As it is where a worker has planned it.
         """
         if PLAN in batch:
             return batch
         becomes = dict(batch)
-        views = {view: self._plan(becomes, view) for view in self.views(batch)}
+        views = {view: self._plan(becomes, view) for view in self.input_size if view in batch}
         changed = {key: value for key, value in becomes.items() if value is not batch[key]}
         return batch | {PLAN: {"views": views, "becomes": changed}, KEYS: sample_keys(batch)}
-
-    def _plan(self, batch: Batch, view: str) -> dict[str, Any]:
-        """Plans one view, and changes in the batch what goes with it."""
-        target, keys = self.input_size[view], sample_keys(batch)
-        sizes = batch[f"{view}_size"].tolist()
-        starts = [
-            [self.start(key, view, axis, size - target[axis]) for axis, size in enumerate(true)]
-            for key, true in zip(keys, sizes, strict=True)
-        ]
-        batch[f"{view}_size"] = batch[f"{view}_size"].minimum(batch[f"{view}_size"].new_tensor(target))
-        batch[f"{view}_affine"] = _moved(batch[f"{view}_affine"], starts)
-        return {"sizes": sizes, "starts": starts, **_zooms([self.zoom(key, view) for key in keys], sizes)}
 
     def apply(self, batch: Batch) -> Batch:
         """Computes what :meth:`prepare` decided, on the device that the batch is on.
@@ -84,67 +87,144 @@ class Fit:
             batch: What :meth:`prepare` returned.
 
         Returns:
-            The batch with each view float32 in [0, 1] of exactly the input size, (B, C, X, Y[, Z]).
+            The batch with each view float32 in [0, 1] of the input size, (B, C, X, Y[, Z]), and labels of that size.
         """
         plan = batch[PLAN]
         batch = {key: value for key, value in batch.items() if key != PLAN} | plan["becomes"]
         for view, own in plan["views"].items():
             # Grey levels need float32, also where the caller runs in bf16 autocast.
             with torch.autocast(batch[view].device.type, enabled=False):
-                self._compute(batch, view, own)
+                batch[view] = self._images(batch[view], own)
+                if (label := f"{view}_label") in batch:
+                    batch[label] = self._labels(batch[label], own)
         return batch
 
-    def _compute(self, batch: Batch, view: str, plan: dict[str, Any]) -> None:
-        """Computes one view of a batch as planned, in its place."""
-        batch[view] = _apply(batch[view], plan, self.input_size[view])
+    def target(self, view: str, images: Tensor) -> tuple[int, ...]:
+        """Size of a view after the transform."""
+        return self.input_size[view]
 
-    def views(self, batch: Batch) -> list[str]:
-        """The views of a batch."""
-        return [view for view in self.input_size if view in batch]
+    def draws(self, sample: Sample) -> Drawn:
+        """Draws what is done to one sample and view."""
+        drawn: Drawn = {}
+        for purpose, effect in self.effects.items():
+            if (one := effect.drawn(sample, purpose)) is not None:
+                drawn[purpose] = one
+            if isinstance(effect, Centred):
+                sample = sample._replace(start=one)
+        return drawn
 
-    def zoom(self, key: Key, view: str) -> float:
-        """Zoom factor of a sample; 1 here."""
-        return 1.0
+    def _plan(self, batch: Batch, view: str) -> Plan:
+        """Plans one view, and changes in the batch what goes with it."""
+        target, size, labelled = self.target(view, batch[view]), batch[f"{view}_size"], batch.get(f"{view}_labelled")
+        sizes, spacing = size.tolist(), batch[f"{view}_spacing"].numpy().astype(np.float64)
+        drawn = [
+            self.draws(Sample(self.seed, key, view, true, target, [0] * len(true)))
+            for key, true in zip(sample_keys(batch), sizes, strict=True)
+        ]
+        each = list(zip(drawn, np.array(sizes), spacing, strict=True))
+        moves = np.stack([self._back("mc", *one) for one in each])
+        back = np.stack([self._back("w", *one) for one in each]) @ moves
+        kept = size.minimum(size.new_tensor(target))
+        turned = [name for name, effect in self.effects.items() if effect.stage == "m"]
+        moved = torch.tensor([row for row, one in enumerate(drawn) if one.keys() & turned], dtype=torch.long)
+        batch[f"{view}_size"] = kept
+        batch[f"{view}_affine"] = (batch[f"{view}_affine"].double() @ torch.from_numpy(back)).float()
+        lengths = np.linalg.norm(spacing[:, :, None] * back[:, :3, :3], axis=1)
+        batch[f"{view}_spacing"] = torch.from_numpy(lengths.astype(np.float32))
+        if f"{view}_points" in batch:
+            _move_points(batch, view, back)
+        return {
+            "target": target,
+            "size": size,
+            # Where no image is padded, nothing has to be masked.
+            "full": bool((size == size.new_tensor(batch[view].shape[2:])).all()),
+            "unlabelled": None if labelled is None or bool(labelled.all()) else ~labelled,
+            "drawn": drawn,
+            "sizes": sizes,
+            "warps": self._warps(drawn, size),
+            "moved": moved,
+            # Only the in-plane part: (x, y) of the result -> (x, y) of the image.
+            "source": torch.from_numpy(moves[:, :2][:, :, [0, 1, 3]].astype(np.float32))[moved],
+            "moved_size": kept[moved, :2],
+            "first_slice": torch.from_numpy(moves[:, 2, 3].astype(np.int64)),
+            "cropped": _runs(moves[:, :2, 3], set(moved.tolist())),
+        }
 
-    def start(self, key: Key, view: str, axis: int, excess: int) -> int:
-        """First voxel of the crop along an axis that has ``excess`` voxels too many; centred here."""
-        return max(excess, 0) // 2
+    def _back(self, stages: str, drawn: Drawn, size: np.ndarray, spacing: np.ndarray) -> np.ndarray:
+        """(4, 4) from voxels of the result to voxels of the image, for the effects of some stages."""
+        back = np.eye(4)
+        for purpose, effect in self.effects.items():
+            if isinstance(effect, Move) and effect.stage in stages and purpose in drawn:
+                own = effect.matrix(drawn[purpose], size, spacing)
+                if effect.stage == "m" and not (np.array_equal(own[2], [0, 0, 1, 0]) and not own[:2, 2].any()):
+                    raise CinemaError(f"data.augment: {type(effect).__name__} moves along z; a move stays in plane.")
+                back = back @ own
+        return back
+
+    def _warps(self, drawn: list[Drawn], size: Tensor) -> dict[str, tuple[Tensor, Tensor, Tensor]]:
+        """By purpose: the samples that are warped, what was drawn for them, and their true sizes, z first."""
+        sizes, out = size.roll(1, 1) if size.shape[1] == 3 else size, {}
+        for purpose, effect in self.before.items():
+            rows = [row for row, one in enumerate(drawn) if purpose in one]
+            if rows and isinstance(effect, Warp):
+                numbers = torch.tensor([drawn[row][purpose] for row in rows], dtype=torch.float32)
+                out[purpose] = torch.tensor(rows), numbers, sizes[rows]
+        return out
+
+    def _images(self, images: Tensor, plan: Plan) -> Tensor:
+        planes = as_planes(images).to(torch.float32, memory_format=torch.contiguous_format)
+        planes = self._warped(planes, plan, nearest=False)
+        true = None if plan["full"] else inside(plan["size"], planes)
+        low, high = grey_range(planes, true)
+        spread = (high - low).flatten()
+        planes = self._grey(unit(planes, true), plan, self.before, spread)
+        out = images.new_zeros(*images.shape[:2], *plan["target"], dtype=torch.float32)
+        place(planes, as_planes(out), plan, sample_linear)
+        self._grey(as_planes(out), plan, self.after, spread)
+        return out
+
+    def _labels(self, labels: Tensor, plan: Plan) -> Tensor:
+        planes = as_planes(labels[:, None]).clone(memory_format=torch.contiguous_format)
+        out = labels.new_zeros(labels.shape[0], 1, *plan["target"])
+        place(self._warped(planes, plan, nearest=True), as_planes(out), plan, sample_nearest)
+        if plan["unlabelled"] is None:
+            return out[:, 0]
+        # Padding does not turn what is unknown into background.
+        return out[:, 0].masked_fill_(plan["unlabelled"].view(-1, *[1] * (labels.ndim - 1)), IGNORE)
+
+    def _warped(self, planes: Tensor, plan: Plan, *, nearest: bool) -> Tensor:
+        """Warps some samples of (B, C, Z, X, Y), in place."""
+        for purpose, (rows, numbers, sizes) in plan["warps"].items():
+            effect = self.effects[purpose]
+            assert isinstance(effect, Warp)
+            planes.index_copy_(0, rows, effect.warp(planes.index_select(0, rows), numbers, sizes, nearest=nearest))
+        return planes
+
+    def _grey(self, planes: Tensor, plan: Plan, effects: Mapping[str, Effect], spread: Tensor) -> Tensor:
+        """Changes grey levels of (B, C, Z, X, Y), in place; zeros beyond the true sizes."""
+        depth, *shape = planes.shape[2:]
+        padded = False
+        for row, (drawn, true) in enumerate(zip(plan["drawn"], plan["sizes"], strict=True)):
+            x, y, z = (min(pair) for pair in zip([*true, 1][:3], [*shape, depth], strict=True))
+            for purpose, effect in effects.items():
+                if purpose in drawn and isinstance(effect, Grey):
+                    image = planes[row]
+                    changed = effect.apply(image, drawn[purpose], About((z, x, y), spread[row]))
+                    if changed is not image:
+                        image.copy_(changed)
+                    padded |= (z, x, y) != (depth, *shape)
+        return planes.masked_fill_(~inside(plan["size"], planes), 0) if padded else planes
 
 
-class PretrainAugment(Fit):
-    """The published augmentation of pretraining, then as :class:`Fit`, with a random crop.
+class Whole(Fit):
+    """Pads a view to the input size, and to the largest image of the batch where that is larger; crops nothing.
 
-    With probability ``probability`` an image is zoomed by one factor for all axes, z included, about the centre of its
-    true size, which is kept: zeros come in where it shrinks. Linear in three dimensions, bicubic in two. The short axis
-    draws by itself, the long-axis views of a sample share one draw. Every draw is keyed on seed, epoch, id, frame
-    and view.
-
-    Args:
-        input_size: View name -> size of the network's input.
-        seed: The run's seed.
-        probability: Of a zoom.
-        zoom_range: Lowest and highest factor, uniform between.
+    For validation, test and prediction of data with labels.
     """
 
-    def __init__(
-        self,
-        input_size: Mapping[str, Sequence[int]],
-        seed: int = 0,
-        probability: float = 0.5,
-        zoom_range: tuple[float, float] = (0.9, 1.1),
-    ) -> None:
-        super().__init__(input_size, seed)
-        self.probability = probability
-        self.zoom_range = zoom_range
-
-    def zoom(self, key: Key, view: str) -> float:
-        """Zoom factor of a sample."""
-        rng = generator(self.seed, *key, "lax" if get_view(view).is_long_axis else view, "zoom")
-        return float(rng.uniform(*self.zoom_range)) if rng.random() < self.probability else 1.0
-
-    def start(self, key: Key, view: str, axis: int, excess: int) -> int:
-        """First voxel of the random crop along an axis."""
-        return int(generator(self.seed, *key, view, "crop", axis).integers(excess + 1)) if excess > 0 else 0
+    def target(self, view: str, images: Tensor) -> tuple[int, ...]:
+        """Size of a view after the transform."""
+        return tuple(max(pair) for pair in zip(self.input_size[view], images.shape[2:], strict=True))
 
 
 def sample_keys(batch: Batch) -> list[Key]:
@@ -156,124 +236,37 @@ def sample_keys(batch: Batch) -> list[Key]:
     return [(epoch, name, frame) for name, frame in zip(names, frames, strict=True)]
 
 
-def zoom_images(images: Tensor, factors: Sequence[float] | Tensor, sizes: Sequence[Sequence[int]] | Tensor) -> Tensor:
-    """Zooms images about their own centres, keeping their size.
-
-    Voxel centres are at integers and an image ends half a voxel beyond its outer centres; up to there the outer voxels
-    are repeated, farther out is 0.
-
-    Args:
-        images: float (B, C, X, Y) (cubic) or (B, C, Z, X, Y) (linear), zero beyond the true sizes.
-        factors: (B,), above 1 enlarges; a tensor on the images' device is not waited for.
-        sizes: (B, 2) or (B, 3), true sizes in the order of the axes; likewise.
-
-    Returns:
-        The same shape.
-    """
-    cubic = images.ndim == 4
-    true = torch.as_tensor(sizes, device=images.device)
-    zoom = torch.as_tensor(factors, dtype=images.dtype, device=images.device)
-    *depth, width, height = (
-        _matrix(zoom, true[:, axis], length, cubic) for axis, length in enumerate(images.shape[2:])
-    )
-    lead = (slice(None), *([None] * (images.ndim - 3)))  # the matrices' batch axis, then one for C and one for Z
-    out = width[lead] @ images @ height[lead].transpose(-1, -2)
-    if depth:
-        out = (depth[0][:, None] @ out.flatten(3)).view_as(out)
-    return out
-
-
-def _matrix(zoom: Tensor, size: Tensor, length: int, cubic: bool) -> Tensor:
-    """(B, length, length) interpolation weights of one axis: row = voxel of the result, column = voxel of the image."""
-    centre = ((size - 1).to(zoom.dtype) / 2)[:, None]
-    place = torch.arange(length, device=zoom.device)
-    source = centre + (place - centre) / zoom[:, None]
-    first = source.floor()
-    columns = place[None, None, :]
-    last = (size - 1)[:, None]
-    matrix = zoom.new_zeros(len(zoom), length, length)
-    for tap in range(-1, 3) if cubic else range(2):
-        at = first + tap
-        weight = _kernel(source - at, cubic)
-        # A comparison rather than scatter_add, whose sums come in another order each time on a GPU.
-        matrix += weight[:, :, None] * (at.long().clamp(min=0).minimum(last)[:, :, None] == columns)
-    inside = (source >= -0.5) & (source <= last + 0.5) & (place <= last)
-    return matrix * inside[:, :, None]
-
-
-def _kernel(distance: Tensor, cubic: bool) -> Tensor:
-    """Weight of a voxel at a distance of up to 1 (linear) or 2 (cubic convolution) voxels."""
-    d = distance.abs()
-    if not cubic:
-        return (1 - d).clamp(min=0)
-    near = ((_CUBIC + 2) * d - (_CUBIC + 3)) * d * d + 1
-    far = ((d - 5) * d + 8) * d * _CUBIC - 4 * _CUBIC
-    return torch.where(d <= 1, near, torch.where(d < 2, far, 0.0))
-
-
-def _zooms(factors: list[float], sizes: list[list[int]]) -> dict[str, Tensor]:
-    """Which samples are zoomed, by how much, and their true sizes in the order of their memory (z first)."""
-    rows = [row for row, factor in enumerate(factors) if factor != 1]
-    order = _memory_axes(len(sizes[0]))
+def _by_purpose(effects: Sequence[Effect]) -> dict[str, Effect]:
+    """The effects by what their draws are keyed on, with a crop among them."""
+    listed = list(effects)
+    if not any(isinstance(effect, Centred) for effect in listed):
+        moves = [n for n, effect in enumerate(listed) if effect.stage == "m"]
+        listed.insert(moves[-1] + 1 if moves else len(listed), Centred())
+    names = [type(effect).__name__.lower() for effect in listed]
+    numbers = [names[: n + 1].count(name) for n, name in enumerate(names)]
     return {
-        "zoomed": torch.tensor(rows, dtype=torch.long),
-        "zooms": torch.tensor([factors[row] for row in rows], dtype=torch.float32),
-        "zoomed_sizes": torch.tensor([[sizes[row][axis] for axis in order] for row in rows], dtype=torch.long),
+        name if number == 1 else f"{name} {number}": effect
+        for name, number, effect in zip(names, numbers, listed, strict=True)
     }
 
 
-def _memory_axes(dims: int) -> tuple[int, ...]:
-    """Order of the spatial axes in memory: a stack runs z, x, y."""
-    return (2, 0, 1) if dims == 3 else (0, 1)
-
-
-def _apply(images: Tensor, plan: dict[str, Any], target: tuple[int, ...]) -> Tensor:
-    """Zoom, scale, crop and pad (B, C, X, Y[, Z]) uint8; works plane by plane (B, C, Z, X, Y), as stacks come."""
-    axes = _memory_axes(len(target))
-    order = (0, 1, *(2 + axis for axis in axes))
-    sizes, starts = ([[row[axis] for axis in axes] for row in plan[key]] for key in ("sizes", "starts"))
-    images = images.permute(order).to(torch.float32, memory_format=torch.contiguous_format)
-    zoomed = plan["zoomed"]
-    if len(zoomed):
-        chosen = zoom_images(images.index_select(0, zoomed), plan["zooms"], plan["zoomed_sizes"])
-        images.index_copy_(0, zoomed, chosen)
-    out = images.new_zeros(*images.shape[:2], *target)
-    into = out.permute(order)
-    for rows, size, start in _alike(sizes, starts):
-        wanted = [min(n, target[axis]) for n, axis in zip(size, axes, strict=True)]
-        regions = images[rows][_box([0] * len(size), size)]
-        into[rows][_box([0] * len(size), wanted)] = _scaled(regions, _box(start, wanted))
-    return out
-
-
-def _box(first: Sequence[int], size: Sequence[int]) -> tuple[Any, ...]:
-    """Index of a box in the last axes."""
-    return (..., *(slice(start, start + length) for start, length in zip(first, size, strict=True)))
-
-
-def _alike(sizes: list[list[int]], starts: list[list[int]]) -> list[tuple[slice, list[int], list[int]]]:
-    """Runs of neighbouring samples of one size and crop, which is usually the whole batch."""
-    runs: list[tuple[slice, list[int], list[int]]] = []
-    for row, (size, start) in enumerate(zip(sizes, starts, strict=True)):
-        if runs and runs[-1][1:] == (size, start):
-            runs[-1] = (slice(runs[-1][0].start, row + 1), size, start)
-        else:
-            runs.append((slice(row, row + 1), size, start))
+def _runs(starts: np.ndarray, moved: set[int]) -> list[tuple[int, int, int, int]]:
+    """Neighbouring samples that are cropped alike and not moved, which are usually all: first, end, x, y."""
+    rows = [(row in moved, *start) for row, start in enumerate(starts.tolist())]
+    runs, first = [], 0
+    for (skipped, x, y), some in groupby(rows):
+        end = first + len(list(some))
+        if not skipped:
+            runs.append((first, end, int(x), int(y)))
+        first = end
     return runs
 
 
-def _scaled(images: Tensor, crop: tuple[Any, ...]) -> Tensor:
-    """Scales each sample by its own minimum and maximum over all channels, before the crop; constant ones become 0."""
-    around = tuple(range(1, images.ndim))
-    low, high = images.amin(around, keepdim=True), images.amax(around, keepdim=True)
-    spread = high - low
-    return (images[crop] - low) / torch.where(spread > 0, spread, 1.0)
-
-
-def _moved(affines: Tensor, starts: list[list[int]]) -> Tensor:
-    """Affines of images cropped at the given first voxels (x, y[, z])."""
-    offset = np.zeros((len(starts), 3, 1), dtype=np.float32)
-    offset[:, : len(starts[0]), 0] = starts
-    moved = affines.clone()
-    moved[:, :3, 3:] += affines[:, :3, :3] @ torch.from_numpy(offset).to(affines)
-    return moved
+def _move_points(batch: Batch, view: str, back: np.ndarray) -> None:
+    """Points follow the image; those that leave it are no longer valid."""
+    points, matrices = batch[f"{view}_points"].double().numpy(), back[:, None, :2, :2]
+    moved = np.linalg.solve(matrices, (points - back[:, None, :2, 3])[..., None])[..., 0]
+    size = batch[f"{view}_size"].numpy()[:, None, :2]
+    within = ((moved >= -0.5) & (moved < size - 0.5)).all(-1)
+    batch[f"{view}_points"] = torch.from_numpy(moved.astype(np.float32))
+    batch[f"{view}_points_valid"] = batch[f"{view}_points_valid"] & torch.from_numpy(within)

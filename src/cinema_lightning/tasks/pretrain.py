@@ -12,8 +12,8 @@ import torch
 from torch import Tensor, nn
 from torchmetrics import MeanMetric
 
-from cinema_lightning.data.draws import generator
-from cinema_lightning.data.transforms import KEYS, Key, sample_keys
+from cinema_lightning.data.draws import Key, generator
+from cinema_lightning.data.transforms import KEYS, sample_keys
 from cinema_lightning.models.mae import MaeOutput, MaskedAutoencoder
 from cinema_lightning.models.patches import Selection, select
 from cinema_lightning.tasks import TASKS

@@ -11,12 +11,35 @@ import torch
 from monai.transforms import AdjustContrast
 from scipy.ndimage import affine_transform
 
-from cinema_lightning.data.finetune_transforms import Draws, FinetuneAugment, Whole
+from cinema_lightning.data.augment.affine import Affine, Drawn
+from cinema_lightning.data.augment.base import Sample
+from cinema_lightning.data.augment.crop import Crop
+from cinema_lightning.data.augment.flip import Flip
+from cinema_lightning.data.augment.gamma import Gamma
+from cinema_lightning.data.augment.hole import Hole
+from cinema_lightning.data.augment.noise import Noise
+from cinema_lightning.data.augment.zoom import Zoom
 from cinema_lightning.data.labels import IGNORE
-from cinema_lightning.data.transforms import PLAN
+from cinema_lightning.data.transforms import PLAN, Fit, Whole
 
 SIZES = {"sax": (32, 32, 6), "lax_4c": (40, 40)}
-NOTHING = Draws(1.0, 0.0, 0, None, (0.0, 0.0), 1.0, None, (0, 0, 0))
+
+
+def finetune(input_size=SIZES, seed=0, *, probability=0.5, scale="unit", hole=False):
+    """The published augmentation of fine-tuning."""
+    some = [Gamma(probability), Noise(probability, scale=scale), Affine(probability), Crop()]
+    return Fit(input_size, seed, [*some, Hole(probability)] if hole else some)
+
+
+def drawn(transform, key, view, size):
+    """What is drawn for a sample and view."""
+    return transform.draws(
+        Sample(transform.seed, (*key, 0)[:3], view, size, transform.input_size[view], [0] * len(size))
+    )
+
+
+def affine(turn=0.0, shift=(0.0, 0.0), scale=1.0):
+    return {"affine": Drawn(turn, shift, scale)}
 
 
 def make_batch(view, sizes, *, channels=1, epoch=0, spacing=(2.0, 2.0, 10.0), labels=True, seed=0):
@@ -41,16 +64,15 @@ def make_batch(view, sizes, *, channels=1, epoch=0, spacing=(2.0, 2.0, 10.0), la
     return batch
 
 
-class Fixed(FinetuneAugment):
+class Fixed(Fit):
     """The augmentation with given draws."""
 
-    def __init__(self, drawn, input_size=SIZES, **options):
-        super().__init__(input_size, **options)
-        self.drawn = drawn
+    def __init__(self, fixed, input_size=SIZES, scale="unit"):
+        super().__init__(input_size, 0, [Gamma(), Noise(scale=scale), Affine(), Crop(), Hole()])
+        self.fixed = fixed
 
-    def draws(self, key, view, size):
-        start = self.drawn.start[: len(size)]
-        return self.drawn._replace(start=start, hole=None if self.drawn.hole is None else self.drawn.hole[: len(size)])
+    def draws(self, sample):
+        return {"crop": (0,) * len(sample.size)} | self.fixed
 
 
 def unit(image):
@@ -62,11 +84,11 @@ def planes_of(image):
 
 
 def forward(draw, point, size, spacing):
-    """Where a point of the image lands, written out anew: rotate and enlarge about the centre in mm, shift, crop."""
+    """Where a point of the image lands, written out anew: rotate and enlarge about the centre in mm, shift."""
     centre, mm = (np.array(size[:2]) - 1) / 2, np.array(spacing[:2])
     turn = np.array([[math.cos(draw.turn), -math.sin(draw.turn)], [math.sin(draw.turn), math.cos(draw.turn)]])
     moved = turn @ ((np.array(point) - centre) * mm) * draw.scale / mm
-    return moved + centre + draw.shift - draw.start[:2]
+    return moved + centre + draw.shift
 
 
 # ---------------------------------------------------------------- evaluation
@@ -94,7 +116,7 @@ def test_a_constant_image_stays_zero_under_any_noise():
     batch = make_batch("lax_4c", [(30, 30)])
     batch["lax_4c"].fill_(9)
     for scale in ("unit", "published"):
-        out = Fixed(NOTHING._replace(noise=0.1, gamma=0.7), noise_scale=scale)(dict(batch))
+        out = Fixed({"noise": (0.1, 0), "gamma": 0.7}, scale=scale)(dict(batch))
         assert not out["lax_4c"].any()
 
 
@@ -102,7 +124,7 @@ def test_what_is_not_labelled_stays_unknown():
     batch = make_batch("lax_4c", [(30, 30), (30, 30)])
     batch["lax_4c_labelled"][1] = False
     batch["lax_4c_label"][1] = IGNORE
-    for transform in (Whole(SIZES), Fixed(NOTHING._replace(turn=0.3))):
+    for transform in (Whole(SIZES), Fixed(affine(turn=0.3))):
         label = transform(dict(batch))["lax_4c_label"]
         assert (label[1] == IGNORE).all()
         assert (label[0] < 4).all()
@@ -115,7 +137,7 @@ def test_what_is_not_labelled_stays_unknown():
 def test_without_draws_training_is_evaluation(view):
     size = SIZES[view]
     batch = make_batch(view, [size, tuple(n - 2 for n in size)], channels=2)
-    ours, whole = Fixed(NOTHING)(dict(batch)), Whole(SIZES)(dict(batch))
+    ours, whole = Fixed({})(dict(batch)), Whole(SIZES)(dict(batch))
     assert torch.equal(ours[view], whole[view])
     assert torch.equal(ours[f"{view}_label"], whole[f"{view}_label"])
     assert torch.equal(ours[f"{view}_affine"], whole[f"{view}_affine"])
@@ -123,7 +145,7 @@ def test_without_draws_training_is_evaluation(view):
 
 def test_contrast_is_monais():
     batch = make_batch("lax_4c", [(40, 40), (31, 37)], channels=2)
-    out = Fixed(NOTHING._replace(gamma=1.37))(batch)["lax_4c"]
+    out = Fixed({"gamma": 1.37})(batch)["lax_4c"]
     for row, (x, y) in enumerate(batch["lax_4c_size"].tolist()):
         theirs = AdjustContrast(1.37)(batch["lax_4c"][row, :, :x, :y].float())
         assert torch.allclose(out[row, :, :x, :y], unit(torch.as_tensor(theirs)), atol=1e-5)
@@ -133,8 +155,8 @@ def test_contrast_is_monais():
 def test_noise_on_either_scale(scale, wanted):
     batch = make_batch("lax_4c", [(40, 40)])
     batch["lax_4c"][:] = torch.arange(1600).view(40, 40) % 201 + 10  # a range of 200 grey levels
-    plain = Fixed(NOTHING)(dict(batch))["lax_4c"]
-    noisy = Fixed(NOTHING._replace(noise=0.08, noise_seed=3), noise_scale=scale)(dict(batch))["lax_4c"]
+    plain = Fixed({})(dict(batch))["lax_4c"]
+    noisy = Fixed({"noise": (0.08, 3)}, scale=scale)(dict(batch))["lax_4c"]
     assert noisy.min() == 0
     assert noisy.max() == 1
     # Scaling to [0, 1] afterwards is linear: take it out again before the noise is measured.
@@ -145,7 +167,7 @@ def test_noise_on_either_scale(scale, wanted):
 
 def test_noise_depends_on_the_sample_alone():
     both = make_batch("sax", [(30, 28, 5), (24, 32, 6)])
-    transform = FinetuneAugment(SIZES, seed=3, probability=1.0, hole=True)
+    transform = finetune(SIZES, seed=3, probability=1.0, hole=True)
     together = transform(dict(both))
     for row in range(2):
         alone = {key: value[row : row + 1] if hasattr(value, "__len__") else value for key, value in both.items()}
@@ -162,17 +184,17 @@ def test_noise_depends_on_the_sample_alone():
 @pytest.mark.parametrize("quarters", [1, 2, 3])
 def test_a_quarter_turn_is_exact(quarters):
     batch = make_batch("sax", [(32, 32, 6)], spacing=(3.0, 3.0, 10.0))
-    out = Fixed(NOTHING._replace(turn=quarters * math.pi / 2))(dict(batch))
+    out = Fixed(affine(turn=quarters * math.pi / 2))(dict(batch))
     wanted = np.rot90(unit(batch["sax"][0, 0].double().numpy()), quarters, axes=(0, 1))
     assert np.allclose(out["sax"][0, 0].numpy(), wanted, atol=2e-5)
     assert np.array_equal(out["sax_label"][0].numpy(), np.rot90(batch["sax_label"][0].numpy(), quarters, axes=(0, 1)))
 
 
 def test_an_affine_is_scipys_and_labels_take_the_nearest():
-    draw = NOTHING._replace(turn=0.7, shift=(3.3, -2.1), scale=1.13)
+    draw = Drawn(turn=0.7, shift=(3.3, -2.1), scale=1.13)
     size, spacing = (29, 32, 5), (2.0, 1.5, 10.0)  # voxels that are not square, smaller than the padded batch
     batch = make_batch("sax", [size, (32, 32, 6)], spacing=spacing)
-    out = Fixed(draw)(dict(batch))
+    out = Fixed({"affine": draw})(dict(batch))
     x, y, z = size
     origin = np.linalg.solve(np.eye(2), forward(draw, (0, 0), size, spacing))
     columns = np.stack([forward(draw, unit_, size, spacing) - origin for unit_ in ((1, 0), (0, 1))], axis=1)
@@ -192,7 +214,7 @@ def test_an_affine_is_scipys_and_labels_take_the_nearest():
 
 def test_an_affine_is_simpleitks():
     """With its own notion of centre, rotation and scale, in mm."""
-    draw, size, spacing = NOTHING._replace(turn=-1.1, shift=(4.0, 2.5), scale=0.9), (40, 36), (1.5, 1.5)
+    draw, size, spacing = Drawn(turn=-1.1, shift=(4.0, 2.5), scale=0.9), (40, 36), (1.5, 1.5)
     batch = make_batch("lax_4c", [size], spacing=(*spacing, 8.0))
     # A black rim, since SimpleITK repeats the outer voxel for half a voxel.
     batch["lax_4c"] = batch["lax_4c"] * (torch.nn.functional.pad(torch.ones(36, 32), (2, 2, 2, 2)) > 0)
@@ -204,7 +226,7 @@ def test_an_affine_is_simpleitks():
     move.SetScale(draw.scale)
     move.SetTranslation([t * s for t, s in zip(draw.shift, spacing, strict=True)])
     wanted = sitk.GetArrayFromImage(sitk.Resample(image, image, move.GetInverse(), sitk.sitkLinear, 0.0)).T
-    ours = Fixed(draw)(batch)["lax_4c"][0, 0, :, :36].numpy()
+    ours = Fixed({"affine": draw})(batch)["lax_4c"][0, 0, :, :36].numpy()
     assert (wanted > 0).mean() > 0.4
     assert np.allclose(ours, wanted, atol=1e-4)
 
@@ -220,7 +242,7 @@ def test_points_stay_on_their_dots_and_leave_with_them():
     """A bright dot lies under its point after random affines and crops, and labels follow."""
     size, spacing = (64, 56), (4.0, 4.0, 8.0)
     points = np.array([[30.0, 25.0], [20.5, 33.25], [40.0, 20.0], [3.0, 50.0]])
-    transform = FinetuneAugment({"lax_4c": (48, 48)}, seed=1, probability=1.0)
+    transform = Fit({"lax_4c": (48, 48)}, 1, [Affine(1.0), Crop()])  # noise would move the centroid
     seen, gone = 0, 0
     for epoch in range(25):
         batch = make_batch("lax_4c", [size], channels=len(points), spacing=spacing, epoch=epoch)
@@ -228,10 +250,7 @@ def test_points_stay_on_their_dots_and_leave_with_them():
         batch["lax_4c_label"][0] = (batch["lax_4c"][0].amax(0) > 100).to(torch.uint8)
         batch["lax_4c_points"] = torch.tensor(points[None], dtype=torch.float32)
         batch["lax_4c_points_valid"] = torch.ones(1, len(points), dtype=torch.bool)
-        quiet = transform._labels, transform._grey_levels
-        transform._grey_levels = lambda planes, plan: planes / 200  # noise would move the centroid
         out = transform(batch)
-        transform._labels, transform._grey_levels = quiet
         for k in range(len(points)):
             place, valid = out["lax_4c_points"][0, k].numpy(), bool(out["lax_4c_points_valid"][0, k])
             inside = bool(((place > 6) & (place < 41)).all())
@@ -252,7 +271,7 @@ def test_points_stay_on_their_dots_and_leave_with_them():
 
 def test_points_affine_and_spacing_tell_the_same_place():
     """World coordinates of a point are those it had before, whatever was done to the image."""
-    transform = FinetuneAugment({"lax_4c": (24, 28)}, seed=5, probability=1.0)
+    transform = finetune({"lax_4c": (24, 28)}, seed=5, probability=1.0)
     for epoch in range(5):
         batch = make_batch("lax_4c", [(40, 36), (30, 40)], spacing=(2.0, 1.5, 8.0), epoch=epoch, labels=False)
         points = torch.tensor([[[10.0, 12.0], [25.5, 30.0]]]).repeat(2, 1, 1)
@@ -272,7 +291,7 @@ def test_points_affine_and_spacing_tell_the_same_place():
 def test_a_landmark_that_was_not_valid_stays_so():
     batch = make_batch("lax_4c", [(40, 40)], labels=False)
     batch |= {"lax_4c_points": torch.full((1, 2, 2), 20.0), "lax_4c_points_valid": torch.tensor([[True, False]])}
-    out = Fixed(NOTHING._replace(turn=1.0))(batch)
+    out = Fixed(affine(turn=1.0))(batch)
     assert out["lax_4c_points_valid"].tolist() == [[True, False]]
 
 
@@ -281,13 +300,13 @@ def test_the_crop_takes_the_same_window_of_image_label_and_depth(turn):
     """Through the copy and through the sampling alike."""
     size = (40, 44, 9)
     batch = make_batch("sax", [size, (32, 20, 4)])
-    draw = NOTHING._replace(start=(5, 7, 2), turn=turn)
+    moved = {} if turn is None else affine(turn=turn)
 
-    class Crop(Fixed):
-        def draws(self, key, view, true):
-            return self.drawn if key[1] == "s0" else self.drawn._replace(start=(0, 0, 0))
+    class First(Fixed):
+        def draws(self, sample):
+            return super().draws(sample) | ({"crop": (5, 7, 2)} if sample.key[1] == "s0" else {})
 
-    out = Crop(draw)(dict(batch))
+    out = First(moved)(dict(batch))
     assert out["sax"].shape == (2, 1, 32, 32, 6)
     box = (slice(5, 37), slice(7, 39), slice(2, 8))
     assert torch.allclose(out["sax"][0, 0], unit(batch["sax"][0, 0].float())[box], atol=1e-4)
@@ -299,9 +318,8 @@ def test_the_crop_takes_the_same_window_of_image_label_and_depth(turn):
 
 def test_the_hole_is_in_the_image_only():
     batch = make_batch("sax", [(32, 32, 6)])
-    out = Fixed(NOTHING._replace(hole=(4, 10, 2)), hole=True)(dict(batch))
-    sizes = FinetuneAugment(SIZES).hole_size("sax")
-    assert sizes == (7, 7, 1)
+    sizes = (7, 7, 1)
+    out = Fixed({"hole": [(4, 11), (10, 17), (2, 3)]})(dict(batch))
     box = tuple(slice(a, a + n) for a, n in zip((4, 10, 2), sizes, strict=True))
     whole = Whole(SIZES)(dict(batch))
     assert not out["sax"][0, 0][box].any()
@@ -314,46 +332,47 @@ def test_the_hole_is_in_the_image_only():
 
 def test_published_limits_at_published_sizes():
     published = {"sax": (192, 192, 16), "lax_4c": (256, 256)}
-    transform = FinetuneAugment(published, seed=0, hole=True)
-    assert transform.hole_size("sax") == (40, 40, 2)
-    assert transform.hole_size("lax_4c") == (50, 50)
+    transform = finetune(published, seed=0, hole=True)
+    hole_size = {"sax": (40, 40, 2), "lax_4c": (50, 50)}
     for view, reach in (("sax", 60), ("lax_4c", 80)):
-        drawn = [transform.draws((epoch, "a"), view, published[view]) for epoch in range(2000)]
-        for name, none in (("gamma", 1.0), ("noise", 0.0), ("turn", None), ("hole", None)):
-            share = np.mean([getattr(draw, name) != none for draw in drawn])
-            assert 0.45 < share < 0.55
-        shifts = np.abs([draw.shift for draw in drawn])
+        many = [drawn(transform, (epoch, "a"), view, published[view]) for epoch in range(2000)]
+        for name in ("gamma", "noise", "affine", "hole"):
+            assert 0.45 < np.mean([name in draw for draw in many]) < 0.55
+        moves = [draw["affine"] for draw in many if "affine" in draw]
+        shifts = np.abs([move.shift for move in moves])
         assert 0.97 * reach < shifts.max() <= reach
-        turns = np.array([draw.turn for draw in drawn if draw.turn is not None])
+        turns = np.array([move.turn for move in moves])
         assert -math.pi <= turns.min() < -3
         assert 3 < turns.max() <= math.pi
-        scales = np.array([draw.scale for draw in drawn if draw.turn is not None])
+        scales = np.array([move.scale for move in moves])
         assert 0.8 <= scales.min() < 0.81
         assert 1.19 < scales.max() <= 1.2
-        assert max(draw.noise for draw in drawn) <= 0.1
-        gammas = [draw.gamma for draw in drawn]
+        assert 0.09 < max(draw["noise"][0] for draw in many if "noise" in draw) <= 0.1
+        gammas = [draw["gamma"] for draw in many if "gamma" in draw]
         assert 0.5 <= min(gammas) < max(gammas) <= 1.5
-        holes = np.array([draw.hole for draw in drawn if draw.hole is not None])
-        assert (holes.max(0) == np.array(published[view]) - transform.hole_size(view)).all()
+        holes = np.array([draw["hole"] for draw in many if "hole" in draw])
+        assert (holes[:, :, 0].max(0) == np.array(published[view]) - hole_size[view]).all()
+        assert (np.diff(holes)[:, :, 0] == hole_size[view]).all()
     # 64 pixels of 3 mm are the same field of view as 192 of 1 mm, and the limits the same millimetres.
-    small = FinetuneAugment({"sax": (64, 64, 8), "lax_4c": (64, 64)})
-    assert small.hole_size("sax") == (13, 13, 1)
-    assert max(abs(s) for e in range(500) for s in small.draws((e, "a"), "sax", (64, 64, 6)).shift) <= 20
+    small = finetune({"sax": (64, 64, 8), "lax_4c": (64, 64)}, hole=True)
+    many = [drawn(small, (epoch, "a"), "sax", (64, 64, 6)) for epoch in range(500)]
+    assert {tuple(np.diff(draw["hole"])[:, 0]) for draw in many if "hole" in draw} == {(13, 13, 1)}
+    assert max(abs(s) for draw in many if "affine" in draw for s in draw["affine"].shift) <= 20
 
 
 def test_draws_are_keyed_and_views_independent():
-    one, again = (FinetuneAugment(SIZES, seed=1, hole=True) for _ in range(2))
+    one, again = (finetune(SIZES, seed=1, hole=True) for _ in range(2))
     keys = [(epoch, name) for epoch in range(20) for name in ("a", "b")]
-    drawn = [one.draws(key, "lax_4c", (44, 40)) for key in keys]
-    assert drawn == [again.draws(key, "lax_4c", (44, 40)) for key in keys]
-    assert len(set(drawn)) == len(drawn)
-    sax = [one.draws(key, "sax", (44, 40, 6)).turn for key in keys]
-    assert sax != [draw.turn for draw in drawn]
-    other = FinetuneAugment(SIZES, seed=2, hole=True)
-    assert drawn != [other.draws(key, "lax_4c", (44, 40)) for key in keys]
+    many = [drawn(one, key, "lax_4c", (44, 40)) for key in keys]
+    assert many == [drawn(again, key, "lax_4c", (44, 40)) for key in keys]
+    assert len(set(map(str, many))) == len(many)
+    assert [draw.get("affine") for draw in many] != [drawn(one, key, "sax", (44, 40, 6)).get("affine") for key in keys]
+    other = finetune(SIZES, seed=2, hole=True)
+    assert many != [drawn(other, key, "lax_4c", (44, 40)) for key in keys]
     # Leaving the hole out does not change the rest.
-    plain = FinetuneAugment(SIZES, seed=1)
-    assert [draw._replace(hole=None) for draw in drawn] == [plain.draws(key, "lax_4c", (44, 40)) for key in keys]
+    plain = finetune(SIZES, seed=1)
+    rest = [{name: one for name, one in draw.items() if name != "hole"} for draw in many]
+    assert rest == [drawn(plain, key, "lax_4c", (44, 40)) for key in keys]
 
 
 def test_two_frames_of_a_study_are_augmented_apart_and_two_channels_alike():
@@ -362,24 +381,22 @@ def test_two_frames_of_a_study_are_augmented_apart_and_two_channels_alike():
         batch["sax"][:, channel] = batch["sax"][0, 0]
     batch |= {"id": ["a", "a"], "frame": torch.tensor([0, 7])}
     for epoch in range(4):
-        plan = FinetuneAugment(SIZES, seed=3, probability=1.0, hole=True).prepare(batch | {"epoch": epoch})[PLAN]
-        ed, es = plan["views"]["sax"]["draws"]
-        assert ed.turn != es.turn
-        assert ed.shift != es.shift
-        assert ed.gamma != es.gamma
-        assert ed.noise_seed != es.noise_seed
-    out = FinetuneAugment(SIZES, seed=3, probability=1.0)(batch)["sax"]
+        plan = finetune(SIZES, seed=3, probability=1.0, hole=True).prepare(batch | {"epoch": epoch})[PLAN]
+        ed, es = plan["views"]["sax"]["drawn"]
+        assert ed["affine"].turn != es["affine"].turn
+        assert ed["affine"].shift != es["affine"].shift
+        assert ed["gamma"] != es["gamma"]
+        assert ed["noise"][1] != es["noise"][1]
+    out = finetune(SIZES, seed=3, probability=1.0)(batch)["sax"]
     assert not torch.allclose(out[0], out[1], atol=0.1)
-    still = FinetuneAugment(SIZES, seed=3, probability=1.0)
-    still.draws = lambda *args: FinetuneAugment.draws(still, *args)._replace(noise=0.0)
-    channels = still(batch)["sax"]
+    channels = Fit(SIZES, 3, [Gamma(1.0), Affine(1.0), Crop()])(batch)["sax"]
     assert torch.equal(channels[:, 0], channels[:, 1])
 
 
 def test_the_input_is_left_alone_and_autocast_changes_nothing():
     batch = make_batch("sax", [(32, 32, 6), (30, 32, 5)], channels=2)
     kept = {key: value.clone() if torch.is_tensor(value) else value for key, value in batch.items()}
-    transform = FinetuneAugment(SIZES, probability=1.0, hole=True)
+    transform = finetune(SIZES, probability=1.0, hole=True)
     plain = transform(batch)
     for key, value in kept.items():
         assert torch.equal(batch[key], value) if torch.is_tensor(value) else batch[key] == value
@@ -393,8 +410,7 @@ def test_the_input_is_left_alone_and_autocast_changes_nothing():
 @pytest.mark.gpu
 def test_gpu_and_cpu_agree_but_for_the_noise():
     batch = make_batch("sax", [(40, 32, 9), (30, 36, 5)], channels=2)
-    transform = FinetuneAugment(SIZES, probability=1.0, hole=True)
-    transform.draws = lambda key, view, size: FinetuneAugment.draws(transform, key, view, size)._replace(noise=0.0)
+    transform = Fit(SIZES, 0, [Zoom(1.0), Gamma(1.0), Affine(1.0), Flip(1.0), Crop(), Hole(1.0)])
     plan = transform.prepare(batch)
 
     def move(value):
