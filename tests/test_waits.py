@@ -16,6 +16,13 @@ from torch.utils._python_dispatch import TorchDispatchMode, return_and_correct_a
 from torch.utils._pytree import tree_leaves, tree_map
 
 from cinema_lightning.data.augment import noise
+from cinema_lightning.data.augment.affine import Affine
+from cinema_lightning.data.augment.crop import Crop
+from cinema_lightning.data.augment.flip import Flip
+from cinema_lightning.data.augment.gamma import Gamma
+from cinema_lightning.data.augment.hole import Hole
+from cinema_lightning.data.augment.noise import Noise
+from cinema_lightning.data.augment.zoom import Zoom
 from cinema_lightning.data.datamodule import PretrainData
 from cinema_lightning.data.labelled_dense import LandmarkData, SegmentationData
 from cinema_lightning.data.labelled_pooled import ClassificationData, RegressionData, SurvivalData
@@ -172,9 +179,11 @@ def test_the_device_counts_what_waits(device):
 
 
 SIZES = {"sax": [32, 32, 4], "lax_2c": [64, 64], "lax_3c": [64, 64], "lax_4c": [64, 64]}
+EVERY = [Zoom(1.0), Gamma(1.0), Noise(1.0), Affine(1.0), Flip(1.0), Crop(), Hole(1.0)]
 TASKS = {
     "pretrain": (PretrainData, {}, Pretrain, MaskedAutoencoder),
     "segmentation": (SegmentationData, {"views": ["sax", "lax_4c"]}, Segmentation, ConvUNetR),
+    "every effect": (SegmentationData, {"views": ["sax", "lax_4c"], "augment": EVERY}, Segmentation, ConvUNetR),
     "classification": (ClassificationData, {"views": ["sax"]}, Classification, ConvViT),
     "regression": (RegressionData, {"views": ["sax", "lax_2c"]}, Regression, ConvViT),
     "survival": (SurvivalData, {"views": ["lax_4c"]}, Survival, ConvViT),

@@ -43,7 +43,7 @@ def translate(message: str, registries: Mapping[str, tuple[Registry[type], ...]]
     if (wrong := _wrong_kind(lines, keys, registries or {})) is not None:
         return wrong
     text = " or ".join(dict.fromkeys(_tidy(line) for line in deepest))
-    where = f"key '{'.'.join(keys)}': " if keys else ""
+    where = f"key '{'.'.join(keys)}'{_of_which(lines, keys, registries or {})}: " if keys else ""
     return f"{where}{text}.{_known_names(keys, text, registries or {})}"
 
 
@@ -103,6 +103,13 @@ def _registries(keys: list[str], registries: Mapping[str, tuple[Registry[type], 
     """Where the names are that a key may take."""
     above = (".".join(keys[:n]) for n in range(len(keys), 0, -1))
     return next((registries[key] for key in above if key in registries), ())
+
+
+def _of_which(lines: list[str], keys: list[str], registries: Mapping[str, tuple[Registry[type], ...]]) -> str:
+    """The class that a complaint is about, where a key holds a list of them."""
+    found = [match[1].rpartition(".")[2] for line in lines if (match := _CLASS.search(line))]
+    listed = registries.get(".".join(keys[:2]), ())
+    return "".join(f" of {found[-1]}" for registry in listed if found and found[-1] in registry)
 
 
 def _known_names(keys: list[str], text: str, registries: Mapping[str, tuple[Registry[type], ...]]) -> str:

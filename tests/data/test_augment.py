@@ -12,7 +12,7 @@ from monai.transforms import AdjustContrast
 from scipy.ndimage import affine_transform
 
 from cinema_lightning.data.augment.affine import Affine, Drawn
-from cinema_lightning.data.augment.base import Sample
+from cinema_lightning.data.augment.base import Grey, Sample
 from cinema_lightning.data.augment.crop import Crop
 from cinema_lightning.data.augment.flip import Flip
 from cinema_lightning.data.augment.gamma import Gamma
@@ -21,6 +21,7 @@ from cinema_lightning.data.augment.noise import Noise
 from cinema_lightning.data.augment.zoom import Zoom
 from cinema_lightning.data.labels import IGNORE
 from cinema_lightning.data.transforms import PLAN, Fit, Whole
+from cinema_lightning.errors import CinemaError
 
 SIZES = {"sax": (32, 32, 6), "lax_4c": (40, 40)}
 
@@ -421,3 +422,141 @@ def test_gpu_and_cpu_agree_but_for_the_noise():
     out, wanted = transform.apply(move(plan)), transform.apply(plan)
     assert torch.allclose(out["sax"].cpu(), wanted["sax"], atol=1e-4)
     assert (out["sax_label"].cpu() == wanted["sax_label"]).float().mean() > 0.999
+
+
+# ---------------------------------------------------------------- lists
+
+
+def world(batch, view, points):
+    """RAS mm of points (B, L, 2) in the first slice."""
+    zeros, ones = torch.zeros(*points.shape[:2], 1), torch.ones(*points.shape[:2], 1)
+    return torch.cat([points, zeros, ones], -1) @ batch[f"{view}_affine"].transpose(1, 2)
+
+
+def with_points(batch, view, places):
+    points = torch.tensor(places, dtype=torch.float32).repeat(len(batch["id"]), 1, 1)
+    return batch | {f"{view}_points": points, f"{view}_points_valid": torch.ones(points.shape[:2], dtype=torch.bool)}
+
+
+def test_a_flip_mirrors_image_label_points_and_affine():
+    size = (36, 33)
+    batch = with_points(make_batch("lax_4c", [size, (30, 40)]), "lax_4c", [[[3.0, 7.0], [20.0, 11.0]]])
+    for axis, name in enumerate("xy"):
+        out = Fit(SIZES, 0, [Flip(1.0, axis=name)])(dict(batch))
+        image = unit(batch["lax_4c"][0, 0, :36, :33].float())
+        assert torch.allclose(out["lax_4c"][0, 0, :36, :33], image.flip(axis), atol=1e-4)
+        assert torch.equal(out["lax_4c_label"][0, :36, :33], batch["lax_4c_label"][0, :36, :33].flip(axis))
+        wanted = batch["lax_4c_points"][0].clone()
+        wanted[:, axis] = size[axis] - 1 - wanted[:, axis]
+        assert torch.equal(out["lax_4c_points"][0], wanted)
+        before, after = (world(one, "lax_4c", one["lax_4c_points"]) for one in (batch, out))
+        assert torch.allclose(before, after, atol=1e-4)
+        assert torch.equal(out["lax_4c_spacing"], batch["lax_4c_spacing"])
+
+
+@pytest.mark.parametrize("view", ["sax", "lax_4c"])
+def test_a_zoom_takes_labels_points_and_affine_along(view):
+    size = SIZES[view]
+    small = tuple(n - 1 for n in size)
+    batch = with_points(make_batch(view, [size, small, size]), view, [[[12.0, 20.0], [18.5, 9.25]]])
+    batch[f"{view}_labelled"][2], batch[f"{view}_label"][2] = False, IGNORE
+    out = Fit(SIZES, 0, [Zoom(1.0, factor=(1.25, 1.25))])(dict(batch))
+    for row, true in enumerate((size, small)):
+        places = np.meshgrid(*((np.arange(n) - (n - 1) / 2) / 1.25 + (n - 1) / 2 for n in true), indexing="ij")
+        nearest = tuple(np.floor(place + 0.5).astype(int) for place in places)
+        box = tuple(slice(n) for n in true)
+        assert np.array_equal(out[f"{view}_label"][row][box].numpy(), batch[f"{view}_label"][row].numpy()[nearest])
+    assert (out[f"{view}_label"][2] == IGNORE).all()
+    assert out[f"{view}_label"].dtype == torch.uint8
+    centre = (torch.tensor(size[:2]) - 1) / 2
+    assert torch.allclose(out[f"{view}_points"][0], centre + (batch[f"{view}_points"][0] - centre) * 1.25, atol=1e-5)
+    assert torch.allclose(out[f"{view}_spacing"][0, :2], batch[f"{view}_spacing"][0, :2] / 1.25)
+    if view == "lax_4c":
+        before, after = (world(one, view, one[f"{view}_points"]) for one in (batch, out))
+        assert torch.allclose(before, after, atol=1e-4)
+
+
+def test_several_moves_are_one():
+    """A quarter turn, then a mirror image, then the crop."""
+    batch = with_points(make_batch("lax_4c", [(44, 44)]), "lax_4c", [[[10.0, 20.0]]])
+
+    class Turned(Fit):
+        def draws(self, sample):
+            return super().draws(sample) | affine(turn=math.pi / 2)
+
+    out = Turned(SIZES, 0, [Affine(1.0), Flip(1.0)])(dict(batch))
+    image = np.rot90(unit(batch["lax_4c"][0, 0].numpy().astype(np.float64)), 1)[::-1]
+    assert np.allclose(out["lax_4c"][0, 0].numpy(), image[2:42, 2:42], atol=1e-4)
+    assert np.array_equal(out["lax_4c_label"][0], np.rot90(batch["lax_4c_label"][0].numpy(), 1)[::-1][2:42, 2:42])
+    assert torch.allclose(world(out, "lax_4c", out["lax_4c_points"]), world(batch, "lax_4c", batch["lax_4c_points"]))
+
+
+def test_without_a_crop_the_centre_is_kept():
+    batch = make_batch("sax", [(38, 35, 9)])
+    out = Fit(SIZES, 0, [Gamma(0.0)])(dict(batch))
+    assert torch.equal(out["sax"][0, 0], unit(batch["sax"][0, 0].float())[3:35, 1:33, 1:7])
+    assert torch.equal(out["sax_label"][0], batch["sax_label"][0, 3:35, 1:33, 1:7])
+
+
+def test_the_second_effect_of_a_name_has_draws_of_its_own():
+    transform = Fit(SIZES, 0, [Hole(1.0), Crop(), Hole(1.0)])
+    first, second = (drawn(transform, (0, "a"), "sax", (32, 32, 6))[name] for name in ("hole", "hole 2"))
+    assert first != second
+
+
+def test_grey_levels_may_change_after_the_moves_too():
+    batch = make_batch("sax", [(40, 38, 6), (20, 30, 4)])
+    before, after = (Fit(SIZES, 4, some)(dict(batch)) for some in ([Gamma(1.0), Crop()], [Crop(), Gamma(1.0)]))
+    assert torch.allclose(before["sax"], after["sax"], atol=1e-6)
+
+
+def test_padding_stays_zero_whatever_an_effect_does():
+    class Bright(Grey):
+        def draw(self, rng, sample):
+            return float(rng.uniform(0.5, 1))
+
+        def apply(self, image, drawn, about):
+            return image * 0 + drawn
+
+    batch = make_batch("sax", [(32, 30, 5), (28, 32, 4)])
+    for some in ([Bright(1.0)], [Crop(), Bright(1.0)]):
+        out = Fit(SIZES, 0, some)(dict(batch))["sax"]
+        for image, (x, y, z) in zip(out[:, 0], batch["sax_size"].tolist(), strict=True):
+            assert (image[:x, :y, :z] >= 0.5).all()
+            assert int((image > 0).sum()) == x * y * z
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [[Gamma(), Zoom()], [Affine(), Noise(), Flip()], [Crop(), Affine()], [Crop(), Crop()], [Flip(), Gamma(), Crop()]],
+)
+def test_an_order_that_cannot_be_kept_is_refused(wrong):
+    names = ", ".join(type(effect).__name__ for effect in wrong)
+    with pytest.raises(CinemaError, match=rf"data\.augment lists {names}: first come warps"):
+        Fit(SIZES, 0, wrong)
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: Gamma(1.5), "probability of Gamma is 1.5; it has to be between 0 and 1"),
+        (lambda: Gamma(exponent=(1.2, 0.8)), r"exponent of Gamma is \[1.2, 0.8\]; it has to be the lowest and the"),
+        (lambda: Zoom(factor=(0, 1)), r"factor of Zoom is \[0, 1\]"),
+        (lambda: Affine(scale=(-1, 1)), r"scale of Affine is \[-1, 1\]"),
+        (lambda: Affine(turn=200), "turn of Affine is 200; it has to be between 0 and 180 degrees"),
+        (lambda: Noise(sd=-0.1), "sd of Noise is -0.1"),
+        (lambda: Hole(plane=(0, 0.1)), r"plane of Hole is \[0, 0.1\]; it has to be shares above 0"),
+    ],
+)
+def test_an_option_that_cannot_be_is_refused(make, message):
+    with pytest.raises(CinemaError, match=rf"data\.augment: {message}"):
+        make()
+
+
+def test_a_move_along_z_is_refused():
+    class Lift(Flip):
+        def matrix(self, drawn, size, spacing):
+            return np.array([[1.0, 0, 0, 0], [0, 1, 0, 0], [0, 0, 1, 2], [0, 0, 0, 1]])
+
+    with pytest.raises(CinemaError, match="Lift moves along z; a move stays in plane"):
+        Fit(SIZES, 0, [Lift(1.0)])(make_batch("sax", [(32, 32, 6)]))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
@@ -63,9 +64,9 @@ class Effect(ABC):
         if not holds:
             raise CinemaError(f"data.augment: {option} of {type(self).__name__} is {value}; it has to be {needs}.")
 
-    def check_range(self, option: str, pair: Sequence[float], above: float = 0) -> None:
-        """Refuses what is not a lowest and a highest number above another; CinemaError."""
-        self.check(option, list(pair), above < pair[0] <= pair[1], f"the lowest and the highest, above {above:g}")
+    def check_range(self, option: str, pair: Sequence[float]) -> None:
+        """Refuses what is not a lowest and a highest number above 0; CinemaError."""
+        self.check(option, list(pair), 0 < pair[0] <= pair[1] < math.inf, "the lowest and the highest, above 0")
 
     def drawn(self, sample: Sample, purpose: str) -> Any:
         """What is done to a sample: what :meth:`draw` gives, None for nothing."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Literal
 
@@ -31,7 +32,7 @@ class Noise(Grey):
 
     def __init__(self, probability: float = 0.5, sd: float = 0.1, scale: Scale = "unit") -> None:
         super().__init__(probability)
-        self.check("sd", sd, sd >= 0, "0 or more")
+        self.check("sd", sd, 0 <= sd < math.inf, "0 or more")
         self.sd = sd
         self.scale = scale
 
