@@ -17,8 +17,8 @@ from pathlib import Path
 
 import numpy as np
 
-from cinema_lightning.data.datamodule import PretrainData
 from cinema_lightning.data.table import read_cohort, write_cohort
+from cinema_lightning.tasks.pretrain.data import PretrainData
 from cinema_lightning.views import VIEWS
 
 TARGET_S = 2.0

@@ -190,7 +190,7 @@ def test_resuming_another_experiment_is_refused(phantom_cohort, trained, capsys)
 def test_steps_with_a_non_finite_loss_are_dropped_counted_and_end_the_run(
     phantom_cohort, tmp_path, monkeypatch, capsys
 ):
-    from cinema_lightning.tasks.pretrain import Pretrain
+    from cinema_lightning.tasks.pretrain.task import Pretrain
 
     original = Pretrain.loss
 

@@ -23,9 +23,6 @@ from cinema_lightning.data.augment.gamma import Gamma
 from cinema_lightning.data.augment.hole import Hole
 from cinema_lightning.data.augment.noise import Noise
 from cinema_lightning.data.augment.zoom import Zoom
-from cinema_lightning.data.datamodule import PretrainData
-from cinema_lightning.data.labelled_dense import LandmarkData, SegmentationData
-from cinema_lightning.data.labelled_pooled import ClassificationData, RegressionData, SurvivalData
 from cinema_lightning.data.transforms import PLAN
 from cinema_lightning.losses.landmarks import heatmap_loss, wing_loss
 from cinema_lightning.losses.segmentation import segmentation_loss
@@ -33,11 +30,17 @@ from cinema_lightning.losses.survival import cox_loss
 from cinema_lightning.models.convunetr import ConvUNetR
 from cinema_lightning.models.convvit import ConvViT
 from cinema_lightning.models.mae import MaskedAutoencoder
+from cinema_lightning.tasks.classification.data import ClassificationData
 from cinema_lightning.tasks.classification.task import Classification
+from cinema_lightning.tasks.landmarks.data import LandmarkData
 from cinema_lightning.tasks.landmarks.task import LandmarkCoordinate, LandmarkHeatmap
-from cinema_lightning.tasks.pretrain import Pretrain
+from cinema_lightning.tasks.pretrain.data import PretrainData
+from cinema_lightning.tasks.pretrain.task import Pretrain
+from cinema_lightning.tasks.regression.data import RegressionData
 from cinema_lightning.tasks.regression.task import Regression
+from cinema_lightning.tasks.segmentation.data import SegmentationData
 from cinema_lightning.tasks.segmentation.task import Segmentation
+from cinema_lightning.tasks.survival.data import SurvivalData
 from cinema_lightning.tasks.survival.task import Survival
 
 

@@ -83,7 +83,7 @@ class Registry(Generic[T]):
 
 TASKS: Registry[type] = Registry("task", "cinema_lightning.tasks")
 """Tasks by class name."""
-DATA: Registry[Any] = Registry("data module", "cinema_lightning.data")
+DATA: Registry[Any] = Registry("data module", "cinema_lightning.tasks", only="data")
 """Data modules by class name."""
 BACKBONES: Registry[type] = Registry("backbone", "cinema_lightning.models")
 """What downstream tasks can be built on, by class name."""

@@ -8,10 +8,10 @@ import pytest
 import torch
 
 from cinema_lightning.data import DATA
-from cinema_lightning.data.datamodule import PretrainData
 from cinema_lightning.data.store import series_path, write_series
 from cinema_lightning.data.table import write_cohort
 from cinema_lightning.errors import CinemaError
+from cinema_lightning.tasks.pretrain.data import PretrainData
 from cinema_lightning.views import VIEWS
 
 SIZES = {"sax": [16, 16, 6], "lax_2c": [24, 24], "lax_3c": [24, 24], "lax_4c": [24, 24]}

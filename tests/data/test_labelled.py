@@ -6,11 +6,14 @@ import numpy as np
 import pytest
 
 from cinema_lightning.data import DATA
-from cinema_lightning.data.labelled_dense import LandmarkData, SegmentationData
-from cinema_lightning.data.labelled_pooled import ClassificationData, RegressionData, SurvivalData
 from cinema_lightning.data.splits import fraction_of_subjects, split_rows
 from cinema_lightning.data.table import read_cohort, write_cohort
 from cinema_lightning.errors import CinemaError
+from cinema_lightning.tasks.classification.data import ClassificationData
+from cinema_lightning.tasks.landmarks.data import LandmarkData
+from cinema_lightning.tasks.regression.data import RegressionData
+from cinema_lightning.tasks.segmentation.data import SegmentationData
+from cinema_lightning.tasks.survival.data import SurvivalData
 
 FRAMES, ED, ES = 4, 1, 3
 

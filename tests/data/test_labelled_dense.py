@@ -9,12 +9,13 @@ import pandas as pd
 import pytest
 import torch
 
-from cinema_lightning.data.labelled_dense import LandmarkData, SegmentationData
-from cinema_lightning.data.labelled_pooled import ClassificationData
 from cinema_lightning.data.labels import IGNORE
 from cinema_lightning.data.store import series_path, write_series
 from cinema_lightning.data.table import write_cohort
 from cinema_lightning.errors import CinemaError
+from cinema_lightning.tasks.classification.data import ClassificationData
+from cinema_lightning.tasks.landmarks.data import LandmarkData
+from cinema_lightning.tasks.segmentation.data import SegmentationData
 
 SIZES = {"sax": [16, 16, 4], "lax_2c": [20, 20], "lax_4c": [20, 20]}
 FRAMES, ED, ES = 4, 1, 3

@@ -8,11 +8,13 @@ import numpy as np
 import pytest
 import torch
 
-from cinema_lightning.data.labelled_dense import SegmentationData
-from cinema_lightning.data.labelled_pooled import ClassificationData, RegressionData, SurvivalData
 from cinema_lightning.errors import CinemaError
 from cinema_lightning.models.convvit import ConvViT
+from cinema_lightning.tasks.classification.data import ClassificationData
 from cinema_lightning.tasks.classification.task import Classification
+from cinema_lightning.tasks.regression.data import RegressionData
+from cinema_lightning.tasks.segmentation.data import SegmentationData
+from cinema_lightning.tasks.survival.data import SurvivalData
 
 CLASSES = ("DCM", "HCM", "MINF", "NOR", "RV")
 SIZES = {"sax": [16, 16, 4], "lax_2c": [20, 20], "lax_4c": [20, 20]}

@@ -7,11 +7,12 @@ from dataclasses import FrozenInstanceError, replace
 import numpy as np
 import pytest
 
-from cinema_lightning.data.datamodule import PretrainData
 from cinema_lightning.data.evaluation import Left
-from cinema_lightning.data.labelled_dense import SegmentationData
-from cinema_lightning.data.labelled_pooled import ClassificationData, RegressionData
 from cinema_lightning.data.open import Options, open_cohort
+from cinema_lightning.tasks.classification.data import ClassificationData
+from cinema_lightning.tasks.pretrain.data import PretrainData
+from cinema_lightning.tasks.regression.data import RegressionData
+from cinema_lightning.tasks.segmentation.data import SegmentationData
 
 
 @pytest.fixture

@@ -6,12 +6,12 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from cinema_lightning.data.datamodule import PretrainData
-from cinema_lightning.data.labelled_dense import SegmentationData
 from cinema_lightning.data.spacing import wanted_spacing
 from cinema_lightning.data.store import series_path, write_series
 from cinema_lightning.data.table import write_cohort
 from cinema_lightning.errors import CinemaError
+from cinema_lightning.tasks.pretrain.data import PretrainData
+from cinema_lightning.tasks.segmentation.data import SegmentationData
 
 
 def store(root, *sizes, view="sax"):

@@ -10,13 +10,13 @@ import torch
 from torch.nn import functional as F
 
 from cinema_lightning.cli import main
-from cinema_lightning.data.labelled_dense import SegmentationData
 from cinema_lightning.data.store import series_path, write_series
 from cinema_lightning.data.table import write_cohort
 from cinema_lightning.imaging.geometry import Window
 from cinema_lightning.imaging.grid import Grid
 from cinema_lightning.models import BACKBONES
 from cinema_lightning.models.backbone import DenseBackbone
+from cinema_lightning.tasks.segmentation.data import SegmentationData
 
 AXES = (24.0, 24.0, 46.0)
 FIELD = (96.0, 96.0, 120.0)

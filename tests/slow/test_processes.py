@@ -70,7 +70,7 @@ DDP = ("--trainer.devices=2", "--trainer.strategy=ddp")
 
 def test_two_processes_train_like_one_with_the_whole_batch(mixed_cohort, tmp_path):
     common = ("--trainer.max_epochs=2", "--model.optim.lr=1e-4")
-    from cinema_lightning.data.datamodule import PretrainData
+    from cinema_lightning.tasks.pretrain.data import PretrainData
 
     data = PretrainData(str(mixed_cohort), batch_size=2)
     data.setup("fit")

@@ -11,13 +11,13 @@ from jsonargparse import Namespace
 from lightning.pytorch.strategies import DDPStrategy
 from torch import nn
 
-from cinema_lightning.data.datamodule import PretrainData
-from cinema_lightning.data.labelled_pooled import ClassificationData
 from cinema_lightning.models.baselines import ResNet50
 from cinema_lightning.models.mae import MaskedAutoencoder
 from cinema_lightning.models.precision import choose_float32
+from cinema_lightning.tasks.classification.data import ClassificationData
 from cinema_lightning.tasks.classification.task import Classification
-from cinema_lightning.tasks.pretrain import Pretrain
+from cinema_lightning.tasks.pretrain.data import PretrainData
+from cinema_lightning.tasks.pretrain.task import Pretrain
 from cinema_lightning.trainer_options import choose_precision
 
 SIZES = {"sax": [32, 32, 4], "lax_2c": [64, 64], "lax_3c": [64, 64], "lax_4c": [64, 64]}

@@ -10,9 +10,6 @@ import pandas as pd
 import pytest
 import torch
 
-from cinema_lightning.data.datamodule import PretrainData
-from cinema_lightning.data.labelled_dense import SegmentationData
-from cinema_lightning.data.labelled_pooled import RegressionData
 from cinema_lightning.data.protocol import TaskData, planned_data
 from cinema_lightning.models.convunetr import ConvUNetR
 from cinema_lightning.models.convvit import ConvViT
@@ -21,8 +18,11 @@ from cinema_lightning.output.predict import PredictionWriter
 from cinema_lightning.output.test import CaseWriter
 from cinema_lightning.tasks.base import Task
 from cinema_lightning.tasks.downstream import Downstream
-from cinema_lightning.tasks.pretrain import Pretrain
+from cinema_lightning.tasks.pretrain.data import PretrainData
+from cinema_lightning.tasks.pretrain.task import Pretrain
+from cinema_lightning.tasks.regression.data import RegressionData
 from cinema_lightning.tasks.regression.task import Regression
+from cinema_lightning.tasks.segmentation.data import SegmentationData
 from cinema_lightning.tasks.segmentation.task import Segmentation
 
 QUIET = {"logger": False, "enable_progress_bar": False, "enable_model_summary": False, "enable_checkpointing": False}

@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 import torch
 
-from cinema_lightning.data.datamodule import PretrainData
 from cinema_lightning.models.mae import MaskedAutoencoder
 from cinema_lightning.tasks.optim import (
     Optimisation,
@@ -18,7 +17,8 @@ from cinema_lightning.tasks.optim import (
     learning_rate,
     parameter_groups,
 )
-from cinema_lightning.tasks.pretrain import Pretrain
+from cinema_lightning.tasks.pretrain.data import PretrainData
+from cinema_lightning.tasks.pretrain.task import Pretrain
 
 SMALL = {"sax": [32, 32, 4], "lax_2c": [64, 64], "lax_3c": [64, 64], "lax_4c": [64, 64]}
 

@@ -128,6 +128,18 @@ def test_every_class_of_before_is_found_where_it_is(old, registry, tmp_path):
     assert arguments[2] == f"--model={now}"
 
 
+def test_plug_ins_find_classes_where_they_were():
+    from cinema_lightning.data.datamodule import PretrainData
+    from cinema_lightning.data.labelled_dense import LandmarkData, SegmentationData
+    from cinema_lightning.data.labelled_pooled import ClassificationData, RegressionData, SurvivalData
+    from cinema_lightning.tasks.pretrain import Pretrain
+
+    found = [PretrainData, LandmarkData, SegmentationData, ClassificationData, RegressionData, SurvivalData, Pretrain]
+    assert found == [(DATA if cls in DATA.values() else TASKS)[cls.__name__] for cls in found]
+    with pytest.raises(ImportError, match="cannot import name 'UltrasoundData'"):
+        from cinema_lightning.data.labelled_dense import UltrasoundData  # noqa: F401
+
+
 @pytest.mark.parametrize("name", ["os.system", "cinema_lightning.files.replacing", "evil.Segmentation"])
 def test_what_is_registered_nowhere_keeps_its_name_and_is_refused(name):
     assert up_to_date(name) == name

@@ -14,10 +14,8 @@ import torch
 from lightning.pytorch.trainer.states import TrainerFn
 from torch.utils.data import DataLoader
 
-from cinema_lightning.data import DATA
+from cinema_lightning.data import formerly
 from cinema_lightning.data.augment.base import Effect, check_order
-from cinema_lightning.data.augment.crop import Crop
-from cinema_lightning.data.augment.zoom import Zoom
 from cinema_lightning.data.dataset import FrameDataset, Prepared, Step
 from cinema_lightning.data.evaluation import Left, single_batches
 from cinema_lightning.data.loader import at_least, open_loader
@@ -396,14 +394,6 @@ class CineDataModule(L.LightningDataModule):
         return open_loader(prepared, sampler, workers, self.prefetch_factor, self.pin_memory)
 
 
-@DATA.register
-class PretrainData(CineDataModule):
-    """UK Biobank, or any other cohort, for pretraining: one random frame per study and epoch, the same in all views.
-
-    Subjects may lack views: batches are grouped by the views that their samples have. Training batches are zoomed at
-    random as published. Arguments are those of :class:`CineDataModule`.
-    """
-
-    def published(self) -> list[Effect]:
-        """A zoom, and a crop."""
-        return [Zoom(), Crop(axes_apart=True)]
+def __getattr__(name: str) -> Any:
+    """Where PretrainData was before each kind had its folder: plug-ins find it here still."""
+    return formerly(__name__, name)

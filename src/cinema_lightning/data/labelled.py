@@ -1,8 +1,8 @@
-"""What all data modules with labels share; see :mod:`cinema_lightning.data.labelled_dense` and ``labelled_pooled``."""
+"""What all data modules with labels share; each kind of task has its own in its folder (``tasks/*/data.py``)."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any, ClassVar, Literal
 
@@ -24,6 +24,7 @@ from cinema_lightning.data.transforms import Whole
 from cinema_lightning.errors import CinemaError
 
 Pairs = list[tuple[int, int]]
+Frames = Literal["ed_es", "all"]
 
 
 class LabelledData(CineDataModule):
@@ -63,7 +64,10 @@ class LabelledData(CineDataModule):
     kind: ClassVar[str]
     """Name of the kind of target in ``spec``."""
     per_study: ClassVar[bool] = False
-    """A study is one sample, with ED and ES as its channels."""
+    """A study is one sample: ED and ES are its channels, (B, 2, X, Y[, Z]), scaled to [0, 1] over both together.
+
+    Images without a time axis have one channel, or one for each sequence.
+    """
 
     def __init__(
         self,
@@ -234,6 +238,43 @@ def with_samples(opened: Opened, pairs: Mapping[Split, Pairs], strata: np.ndarra
     train = set(fraction_of_subjects(opened.cohort, found, options.fraction, options.run_seed, strata).tolist())
     kept = {**pairs, "train": [pair for pair in pairs["train"] if pair[0] in train]}
     return replace(opened, samples={split: arrays(some) for split, some in kept.items()})
+
+
+def with_studies(opened: Opened, known: np.ndarray, notes: list[str], strata: np.ndarray | None = None) -> Opened:
+    """One sample per study that is (n,) known to have a target, named after its ED frame."""
+    pairs = {}
+    for split, rows in opened.studies.items():
+        there, said = with_ed_es(opened, rows[known[rows]])
+        pairs[split] = list(zip(there.tolist(), opened.phases[there, 0].astype(int).tolist(), strict=True))
+        notes = [*notes, *said]
+    return replace(with_samples(opened, pairs, strata), notes=[*opened.notes, *notes])
+
+
+def numbers_in(opened: Opened, name: str) -> tuple[np.ndarray, np.ndarray, list[str]]:
+    """A numeric column, which of its cells can be used, and a sentence about those of the splits that cannot."""
+    opened.cohort.texts(name)  # says which columns there are where it is none
+    values = opened.cohort.numbers(name)
+    known = np.isfinite(values)
+    return values, known, without_value(opened, name, ~known)
+
+
+def without_value(opened: Opened, name: str, unknown: np.ndarray) -> list[str]:
+    """A sentence about the studies of the splits that are (n,) unknown to have a value in a column; none for none."""
+    rows = np.flatnonzero(unknown & opened.in_a_split)
+    return opened.left_out(rows, f"without a value in column {name}")
+
+
+def frames_with(opened: Opened, row: int, frames: Callable[[str, str], list[int]]) -> set[int]:
+    """Frames of a study that have a label map or landmarks in one of its views."""
+    study = str(opened.cohort.ids[row])
+    return {frame for view in views_of(int(opened.masks[row])) for frame in frames(study, view)}
+
+
+def checked_frames(frames: Frames) -> Frames:
+    """The option; CinemaError where it is neither."""
+    if frames not in ("ed_es", "all"):
+        raise CinemaError(f"frames is {frames!r}; it is ed_es or all.")
+    return frames
 
 
 def _facts(opened: Opened, kind: str) -> dict[str, Any]:

@@ -7,9 +7,9 @@ from typing import Any
 
 import heartwall.kind  # noqa: F401  (registers the kind)
 from cinema_lightning.data import DATA
-from cinema_lightning.data.labelled_dense import SegmentationData
 from cinema_lightning.tasks import TASKS
 from cinema_lightning.tasks.base import Batch
+from cinema_lightning.tasks.segmentation.data import SegmentationData
 from cinema_lightning.tasks.segmentation.task import Segmentation, Segmented
 
 
