@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 import torch
+from lightning.fabric.utilities.apply_func import move_data_to_device
 from monai.transforms import AdjustContrast
 from scipy.ndimage import affine_transform
 
@@ -414,12 +415,7 @@ def test_gpu_and_cpu_agree_but_for_the_noise():
     transform = Fit(SIZES, 0, [Zoom(1.0), Gamma(1.0), Affine(1.0), Flip(1.0), Crop(), Hole(1.0)])
     plan = transform.prepare(batch)
 
-    def move(value):
-        if torch.is_tensor(value):
-            return value.cuda()
-        return {key: move(item) for key, item in value.items()} if isinstance(value, dict) else value
-
-    out, wanted = transform.apply(move(plan)), transform.apply(plan)
+    out, wanted = transform.apply(move_data_to_device(plan, torch.device("cuda"))), transform.apply(plan)
     assert torch.allclose(out["sax"].cpu(), wanted["sax"], atol=1e-4)
     assert (out["sax_label"].cpu() == wanted["sax_label"]).float().mean() > 0.999
 

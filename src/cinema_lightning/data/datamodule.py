@@ -35,9 +35,8 @@ class CineDataModule(L.LightningDataModule):
     """Cohort, splits, samplers, loaders and the device-side transform: what all data modules share.
 
     What is in the data is one value, :class:`cinema_lightning.data.open.Opened`; this class makes batches of it. A
-    subclass says what training batches are augmented with as published (:meth:`published`) and may replace how the
-    cohort is opened (:meth:`open`), the dataset (:meth:`make_dataset`) and the transform of everything else
-    (:meth:`eval_transform`).
+    subclass says which augmentation is published for it (:meth:`published_augmentation`), and may replace how the
+    cohort is opened (:meth:`open`), the dataset (:meth:`make_dataset`) and the transforms.
 
     Args:
         root: Folder of the data: a store made by `cinema prepare` or `cinema phantom`, or plain NIfTI files named
@@ -112,8 +111,7 @@ class CineDataModule(L.LightningDataModule):
         self.prefetch_factor = at_least(1, "prefetch_factor", prefetch_factor)
         self.pin_memory = pin_memory
         self.augment = augment
-        if not isinstance(augment, bool):
-            check_order(augment)
+        check_order([] if isinstance(augment, bool) else augment)
         self.predict_split = predict_split
         self.predict_frames = predict_frames
         self.train_sampler: ViewGroupSampler | None = None
@@ -236,13 +234,14 @@ class CineDataModule(L.LightningDataModule):
         """The dataset, of all rows of the cohort; samplers say which are used."""
         return FrameDataset(self.cohort.ids, self.cohort.reader, self.run_seed, str(self.cohort.source))
 
-    def published(self) -> list[Effect]:
+    def published_augmentation(self) -> list[Effect]:
         """The published augmentation of training batches."""
         return []
 
     def train_transform(self) -> Fit:
         """The device-side transform of training batches, where they are augmented."""
-        return Fit(self.input_size, self.run_seed, self.published() if self.augment is True else self.augment or [])
+        listed = [] if isinstance(self.augment, bool) else self.augment
+        return Fit(self.input_size, self.run_seed, self.published_augmentation() if self.augment is True else listed)
 
     def eval_transform(self) -> Fit:
         """The device-side transform of all other batches."""

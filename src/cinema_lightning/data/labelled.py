@@ -170,7 +170,7 @@ class LabelledData(CineDataModule):
             opened.targets,
         )
 
-    def published(self) -> list[Effect]:
+    def published_augmentation(self) -> list[Effect]:
         """The published augmentation of fine-tuning."""
         return [Gamma(), Noise(scale=self.noise_scale), Affine(), Crop()]
 

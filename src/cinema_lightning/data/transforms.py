@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from cinema_lightning.data.augment.base import About, Effect, Grey, Move, Sample, Warp, check_order
-from cinema_lightning.data.augment.crop import Centred
+from cinema_lightning.data.augment.crop import Centred, Crop
 from cinema_lightning.data.draws import Key
 from cinema_lightning.data.labels import IGNORE
 from cinema_lightning.data.planes import as_planes, grey_range, inside, place, sample_linear, sample_nearest, unit
@@ -56,7 +56,7 @@ class Fit:
         check_order(effects)
         self.effects = _by_purpose(effects)
         names = list(self.effects)
-        crop = next(n for n, name in enumerate(names) if isinstance(self.effects[name], Centred))
+        crop = next(n for n, name in enumerate(names) if isinstance(self.effects[name], Crop))
         self.before, self.after = ({name: self.effects[name] for name in some} for some in (names[:crop], names[crop:]))
 
     def __call__(self, batch: Batch) -> Batch:
@@ -109,7 +109,7 @@ class Fit:
         for purpose, effect in self.effects.items():
             if (one := effect.drawn(sample, purpose)) is not None:
                 drawn[purpose] = one
-            if isinstance(effect, Centred):
+            if isinstance(effect, Crop):
                 sample = sample._replace(start=one)
         return drawn
 
@@ -239,7 +239,7 @@ def sample_keys(batch: Batch) -> list[Key]:
 def _by_purpose(effects: Sequence[Effect]) -> dict[str, Effect]:
     """The effects by what their draws are keyed on, with a crop among them."""
     listed = list(effects)
-    if not any(isinstance(effect, Centred) for effect in listed):
+    if not any(isinstance(effect, Crop) for effect in listed):
         moves = [n for n, effect in enumerate(listed) if effect.stage == "m"]
         listed.insert(moves[-1] + 1 if moves else len(listed), Centred())
     names = [type(effect).__name__.lower() for effect in listed]

@@ -10,18 +10,30 @@ from cinema_lightning.data.augment.base import Move, Sample
 Starts = tuple[int, ...]
 
 
-class Centred(Move):
-    """Crops what is larger than the network's input at its centre: what is done where no crop is listed."""
+@AUGMENTATIONS.register
+class Crop(Move):
+    """Crops what is larger than the network's input, z too, at a random place; always.
+
+    Args:
+        axes_apart: Draw each axis with a key of its own, as in pretraining.
+    """
 
     stage = "c"
 
+    def __init__(self, axes_apart: bool = False) -> None:
+        super().__init__(1.0)
+        self.axes_apart = axes_apart
+
     def drawn(self, sample: Sample, purpose: str) -> Starts:
-        """Always."""
-        return self.draw(sample.rng(purpose), sample)
+        """The first voxel that is kept, (x, y[, z])."""
+        if not self.axes_apart:
+            return self.draw(sample.rng(purpose), sample)
+        excess = enumerate(_excess(sample))
+        return tuple(int(sample.rng(purpose, axis).integers(n + 1)) if n else 0 for axis, n in excess)
 
     def draw(self, rng: np.random.Generator, sample: Sample) -> Starts:
-        """The first voxel that is kept, (x, y[, z])."""
-        return tuple(excess // 2 for excess in _excess(sample))
+        """See :meth:`drawn`."""
+        return tuple(int(rng.integers(n + 1)) for n in _excess(sample))
 
     def matrix(self, drawn: Starts, size: np.ndarray, spacing: np.ndarray) -> np.ndarray:
         """See :class:`Move`."""
@@ -30,29 +42,12 @@ class Centred(Move):
         return back
 
 
-@AUGMENTATIONS.register
-class Crop(Centred):
-    """Crops what is larger than the network's input, z too, at a random place; always.
-
-    Args:
-        axes_apart: Draw each axis with a key of its own, as in pretraining.
-    """
-
-    def __init__(self, axes_apart: bool = False) -> None:
-        super().__init__()
-        self.axes_apart = axes_apart
+class Centred(Crop):
+    """Crops at the centre: what is done where no crop is listed."""
 
     def drawn(self, sample: Sample, purpose: str) -> Starts:
         """The first voxel that is kept, (x, y[, z])."""
-        if not self.axes_apart:
-            return super().drawn(sample, purpose)
-        return tuple(
-            int(sample.rng(purpose, axis).integers(n + 1)) if n else 0 for axis, n in enumerate(_excess(sample))
-        )
-
-    def draw(self, rng: np.random.Generator, sample: Sample) -> Starts:
-        """See :meth:`drawn`."""
-        return tuple(int(rng.integers(n + 1)) for n in _excess(sample))
+        return tuple(n // 2 for n in _excess(sample))
 
 
 def _excess(sample: Sample) -> list[int]:

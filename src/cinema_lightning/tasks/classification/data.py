@@ -10,11 +10,7 @@ from typing import Any
 import numpy as np
 
 from cinema_lightning.data import DATA
-from cinema_lightning.data.labelled import (
-    LabelledData,
-    with_studies,
-    without_value,
-)
+from cinema_lightning.data.labelled import LabelledData, with_studies, without_value
 from cinema_lightning.data.open import Opened, Spec
 from cinema_lightning.errors import CinemaError
 

@@ -10,14 +10,7 @@ import numpy as np
 from lightning.pytorch.utilities import rank_zero_warn
 
 from cinema_lightning.data import DATA
-from cinema_lightning.data.labelled import (
-    Frames,
-    LabelledData,
-    Pairs,
-    checked_frames,
-    frames_with,
-    with_samples,
-)
+from cinema_lightning.data.labelled import Frames, LabelledData, Pairs, checked_frames, frames_with, with_samples
 from cinema_lightning.data.labels import Points, gather_points, read_landmarks
 from cinema_lightning.data.open import Opened, Spec
 from cinema_lightning.data.table import mask_of

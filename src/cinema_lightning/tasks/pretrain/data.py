@@ -17,6 +17,6 @@ class PretrainData(CineDataModule):
     random as published. Arguments are those of :class:`CineDataModule`.
     """
 
-    def published(self) -> list[Effect]:
+    def published_augmentation(self) -> list[Effect]:
         """A zoom, and a crop."""
         return [Zoom(), Crop(axes_apart=True)]

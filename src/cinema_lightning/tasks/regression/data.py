@@ -8,11 +8,7 @@ from typing import Any
 import numpy as np
 
 from cinema_lightning.data import DATA
-from cinema_lightning.data.labelled import (
-    LabelledData,
-    numbers_in,
-    with_studies,
-)
+from cinema_lightning.data.labelled import LabelledData, numbers_in, with_studies
 from cinema_lightning.data.open import Opened, Spec
 
 

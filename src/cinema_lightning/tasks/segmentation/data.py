@@ -83,9 +83,9 @@ class SegmentationData(LabelledData):
         )
         return kept, [opened.note(text)]
 
-    def published(self) -> list[Effect]:
+    def published_augmentation(self) -> list[Effect]:
         """The published augmentation of fine-tuning, and a hole."""
-        return [*super().published(), Hole()]
+        return [*super().published_augmentation(), Hole()]
 
 
 def _classes(facts: Facts, spec: Spec | None) -> dict[str, int]:

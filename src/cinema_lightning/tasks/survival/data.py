@@ -7,11 +7,7 @@ from dataclasses import replace
 import numpy as np
 
 from cinema_lightning.data import DATA
-from cinema_lightning.data.labelled import (
-    LabelledData,
-    numbers_in,
-    with_studies,
-)
+from cinema_lightning.data.labelled import LabelledData, numbers_in, with_studies
 from cinema_lightning.data.open import Opened, Spec
 from cinema_lightning.errors import CinemaError
 
