@@ -262,9 +262,10 @@ def check_same_experiment(run: Path, ours: dict[str, Any], allowed: bool) -> Non
     before, ours = saved(run), up_to_date(ours)
     if before is None:
         return
+    before = {"ema": {"decay": 0.0}} | before  # runs of before there were averaged weights
     changed = [
         key
-        for part in ("seed_everything", "model", "data")
+        for part in ("seed_everything", "model", "data", "ema")
         for key in _differences(before.get(part), ours.get(part), part)
         if key not in FREE_KEYS
     ]
@@ -272,6 +273,11 @@ def check_same_experiment(run: Path, ours: dict[str, Any], allowed: bool) -> Non
         raise CinemaError(
             "key 'model.optim.global_batch': a resumed run goes on with the steps that it began with; leave it as it "
             f"was in {run}, or start a new run without --ckpt_path."
+        )
+    if "ema.decay" in changed:
+        raise CinemaError(
+            f"key 'ema.decay': a resumed run averages its weights as it did; leave it as it was in {run}, or start a "
+            "new run without --ckpt_path."
         )
     if changed and allowed:
         rank_zero_info(f"The run {run} goes on with other options: {', '.join(changed)}.")

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from lightning import Trainer
 from lightning.fabric.plugins.environments import ClusterEnvironment
 from lightning.pytorch.utilities import rank_zero_warn
 
@@ -19,17 +20,43 @@ PRECISIONS = ("32-true", "bf16-mixed", "16-mixed")
 _SPELT = {"32": "32-true", "bf16": "bf16-mixed", "16": "16-mixed"}
 
 
-def refuse_unsupported(trainer: Any) -> None:
+def refuse_unsupported(trainer: Any, verb: str) -> None:
     """Says which option cannot be had, and what to take instead.
 
     Args:
         trainer: The options, as a mapping with ``get``.
+        verb: ``fit``, ``validate``, ``test`` or ``predict``.
 
     Raises:
         CinemaError: For the first option that would break, or that would be accepted and do nothing.
     """
     for check in (_barebones, _checkpointing, _strategy, _precision):
         check(trainer)
+    if verb == "fit":
+        _nothing(trainer)
+
+
+def _nothing(trainer: Any) -> None:
+    for key in ("limit_train_batches", "max_steps", "max_epochs"):
+        if trainer.get(key) == 0:
+            raise CinemaError(f"key 'trainer.{key}': 0 trains nothing; leave it out, or give a number above 0.")
+
+
+def refuse_untrained(trainer: Trainer, fresh: bool) -> None:
+    """Says so where a run that was started afresh ends without having trained at all.
+
+    Args:
+        trainer: After the run.
+        fresh: Whether it was started afresh.
+
+    Raises:
+        CinemaError: If it made no step.
+    """
+    if fresh and trainer.global_step == 0:
+        raise CinemaError(
+            "nothing was trained: not one step was made within trainer.max_time, trainer.max_steps and "
+            "trainer.limit_train_batches."
+        )
 
 
 def _barebones(trainer: Any) -> None:

@@ -33,6 +33,7 @@ from cinema_lightning.callbacks.checkpoint import (
     keep_apart,
 )
 from cinema_lightning.callbacks.early_stop import EarlyStop
+from cinema_lightning.callbacks.ema import Ema
 from cinema_lightning.callbacks.pictures import Pictures
 from cinema_lightning.callbacks.record import RecordWhenItGoesOn
 from cinema_lightning.callbacks.throughput import Throughput
@@ -41,7 +42,7 @@ from cinema_lightning.data.datamodule import CineDataModule
 from cinema_lightning.data.evaluation import check_held_out
 from cinema_lightning.data.sending import explained
 from cinema_lightning.errors import CinemaError
-from cinema_lightning.messages import quieten, translate, understand_null
+from cinema_lightning.messages import quieten, suggestion, translate, understand_null, unmonitored
 from cinema_lightning.models import BACKBONES
 from cinema_lightning.output.predict import PredictionWriter
 from cinema_lightning.output.rows import RowWriter
@@ -51,7 +52,7 @@ from cinema_lightning.tasks import TASKS
 from cinema_lightning.tasks.base import Task
 from cinema_lightning.tasks.ensemble import load_ensemble
 from cinema_lightning.tasks.turns import Turning
-from cinema_lightning.trainer_options import as_list, choose_precision, of_run, refuse_unsupported
+from cinema_lightning.trainer_options import as_list, choose_precision, of_run, refuse_unsupported, refuse_untrained
 from cinema_lightning.weights.compatibility import buildable, check_fits
 from cinema_lightning.weights.files import load_checkpoint
 from cinema_lightning.weights.published import PUBLISHED, published_network
@@ -127,15 +128,12 @@ class CinemaCLI(LightningCLI):
         if self._source is not None:
             self._source.add_options(parser)
         parser.add_lightning_class_args(Checkpoints, "checkpoint")
+        parser.add_lightning_class_args(Ema, "ema")  # before what saves at the end of a step
         parser.add_lightning_class_args(CleanStop, "stop")
         parser.add_lightning_class_args(Pictures, "pictures")
         parser.add_lightning_class_args(EarlyStop, "early_stop")
-        parser.add_argument(
-            "--ckpt_path",
-            type=list[str] | str | None,
-            default=None,
-            help="best, last, auto (fit only), or a file; for test and predict also several, or a pattern in quotes.",
-        )
+        names = "best, last, auto (fit), a file; test and predict take several, or a pattern in quotes."
+        parser.add_argument("--ckpt_path", type=list[str] | str | None, default=None, help=names)
         if self._verb in WRITERS:
             parser.add_argument("--tta", type=Turning, default="none", help="Average over turned images.")
             parser.add_lightning_class_args(WRITERS[self._verb], "output")
@@ -155,7 +153,9 @@ class CinemaCLI(LightningCLI):
             self.config = parser.parse_args(args)  # type: ignore[arg-type]
         except ArgumentError as error:
             hint = " Give a --config, for example --config pretrain.yaml." if "are required" in str(error) else ""
-            raise CinemaError(translate(str(error), REGISTRIES) + hint) from error
+            said = translate(str(error), REGISTRIES)
+            keys = (action.dest for action in self._parser(self._verb)._actions)
+            raise CinemaError(said + suggestion(said, keys, REGISTRIES) + hint) from error
         expand_all(self.config[self._verb])
 
     def _parse_ckpt_path(self) -> None:
@@ -168,7 +168,7 @@ class CinemaCLI(LightningCLI):
         config.base = None
         if config.data is None or (config.model is None and self._verb == "fit"):
             raise CinemaError("there is no model or no data: give a --config, for example --config pretrain.yaml.")
-        refuse_unsupported(config.trainer)
+        refuse_unsupported(config.trainer, self._verb)
         if config.get("shard") is None:  # shards are processes of their own
             launch.check(config.trainer)
         root, name = Path(config.runs), config.name or runs.run_name(self._configs)
@@ -272,7 +272,7 @@ class CinemaCLI(LightningCLI):
         if self._verb != "fit":
             callbacks = [c for c in callbacks if isinstance(c, RowWriter)]
         else:
-            callbacks = [c for c in callbacks if not isinstance(c, RowWriter)]
+            callbacks = [c for c in callbacks if not isinstance(c, RowWriter) and getattr(c, "decay", 1)]
             callbacks.append(Throughput())
             assert self.run_dir is not None
             if self.checkpoint is not None:  # what they found is in the run's state
@@ -311,6 +311,7 @@ class CinemaCLI(LightningCLI):
             options["verbose"] = False  # the figures with their intervals follow from the table of cases
         getattr(self.trainer, subcommand)(model, **options)
         if subcommand == "fit":
+            refuse_untrained(self.trainer, fresh=self.checkpoint is None)
             kept = f"The run is in {self.run_dir} (checkpoints, pictures, TensorBoard events, config.yaml)."
             rank_zero_info("A trial (trainer.fast_dev_run): nothing of it is kept." if self._trial else kept)
 
@@ -385,7 +386,7 @@ def run(verb: str, arguments: list[str], configs: list[Path], source: DataSource
     except MisconfigurationException as error:
         raise CinemaError(str(error).strip().split("\n", 1)[0]) from error
     except RuntimeError as error:
-        if (sentence := explained(error)) is None:
+        if (sentence := explained(error) or unmonitored(error)) is None:
             raise
         raise sentence from error
     except SystemExit as exit_:
