@@ -58,6 +58,7 @@ class CineDataModule(L.LightningDataModule):
         val_fraction: Share of the subjects that validate, where the table does not say who does.
         min_views: Studies with fewer of the views are left out.
         limit_subjects: Train on this many subjects only, drawn with the seed.
+        fold: Cross-validation: 2/5 validates on the second of five folds of the subjects and trains on the others.
         augment: Augment training batches.
         seed: Keys the split and every random draw; by default the run's seed (seed_everything), else 0.
         predict_split: Which studies to predict.
@@ -87,6 +88,7 @@ class CineDataModule(L.LightningDataModule):
         val_fraction: float = 0.1,
         min_views: int = 1,
         limit_subjects: int | None = None,
+        fold: str | None = None,
         augment: bool = True,
         seed: int | None = None,
         predict_split: Literal["all", "train", "val", "test"] = "all",
@@ -102,6 +104,7 @@ class CineDataModule(L.LightningDataModule):
             val_fraction=val_fraction,
             min_views=min_views,
             limit_subjects=limit_subjects,
+            fold=fold,
             seed=seed,
         )
         self.batch_size = batch_size
@@ -239,8 +242,6 @@ class CineDataModule(L.LightningDataModule):
     def eval_transform(self) -> Fit:
         """The device-side transform of all other batches."""
         return Fit(self.input_size, self.run_seed)
-
-    # Lightning's hooks.
 
     def setup(self, stage: str | None = None) -> None:
         """Opens the cohort, says what is left out, and orders the training batches.

@@ -41,6 +41,7 @@ class ClassificationData(LabelledData):
         super().__init__(root, **options)
         self.target = target
         self.given_classes = classes
+        self._given = replace(self._given, stratum=target)
 
     def with_targets(self, opened: Opened, spec: Spec | None) -> Opened:
         """See :meth:`LabelledData.with_targets`."""
@@ -141,6 +142,10 @@ class SurvivalData(LabelledData):
     kind = "survival"
     per_study = True
     test_splits = ("val", "test")  # Cox models and cut points are fitted on those who validate
+
+    def __init__(self, root: str, **options: Any) -> None:
+        super().__init__(root, **options)
+        self._given = replace(self._given, stratum="event")
 
     def with_targets(self, opened: Opened, spec: Spec | None) -> Opened:
         """See :meth:`LabelledData.with_targets`."""

@@ -107,7 +107,12 @@ class Classification(Pooled):
     def setup(self, stage: str) -> None:
         """See :meth:`Task.setup`; a validation set of one class is worth a word."""
         super().setup(stage)
-        there = getattr(getattr(self._trainer, "datamodule", None), "validation_classes", [])
+        data = getattr(self._trainer, "datamodule", None)
+        if stage == "fit" and self.class_weights is not None and getattr(data, "sampling", "") == "balanced":
+            raise CinemaError(
+                "Classes would be balanced twice, by data.sampling and by model.init_args.class_weights; leave one out."
+            )
+        there = getattr(data, "validation_classes", [])
         if stage == "fit" and len(there) == 1:
             rank_zero_warn(
                 f"All validation studies are of the class {there[0]}, so neither val/mcc nor val/auroc is defined: the "
