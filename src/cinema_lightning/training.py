@@ -35,6 +35,7 @@ from cinema_lightning.callbacks.checkpoint import (
 from cinema_lightning.callbacks.early_stop import EarlyStop
 from cinema_lightning.callbacks.ema import Ema
 from cinema_lightning.callbacks.pictures import Pictures
+from cinema_lightning.callbacks.probe import Probe
 from cinema_lightning.callbacks.record import RecordWhenItGoesOn
 from cinema_lightning.callbacks.throughput import Throughput
 from cinema_lightning.data import DATA
@@ -124,6 +125,7 @@ class CinemaCLI(LightningCLI):
             parser.add_argument(
                 "--allow_changes", type=bool, default=False, help="Resume with other options than the run had."
             )
+            parser.add_argument("--probe", type=str | None, default=None, help="Column that features are tried on.")
         parser.add_argument("--name", type=str | None, default=None, help="Run name; made of the overlays otherwise.")
         if self._source is not None:
             self._source.add_options(parser)
@@ -260,7 +262,7 @@ class CinemaCLI(LightningCLI):
             raise
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
-        """Adds what every run has: folder, logger, atomic checkpoints, no requeueing behind our back."""
+        """Adds what every run has."""
         assert self.run_dir is not None
         trainer = self._get(self.config_init, "trainer")
         self.datamodule.overfit = bool(trainer.get("overfit_batches"))
@@ -273,7 +275,8 @@ class CinemaCLI(LightningCLI):
             callbacks = [c for c in callbacks if isinstance(c, RowWriter)]
         else:
             callbacks = [c for c in callbacks if not isinstance(c, RowWriter) and getattr(c, "decay", 1)]
-            callbacks.append(Throughput())
+            probed = self.config[self._verb].probe
+            callbacks += [Throughput(), *([Probe(probed)] if probed else [])]
             assert self.run_dir is not None
             if self.checkpoint is not None:  # what they found is in the run's state
                 found = BatchSizeFinder | LearningRateFinder
