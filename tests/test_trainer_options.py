@@ -58,6 +58,10 @@ def test_null_is_null_at_any_depth(phantom_cohort, tmp_path, option):
         (["--trainer.strategy=deepspeed_stage_2"], "trainer.strategy", "ddp"),
         (["--trainer.barebones=true"], "trainer.barebones", "limit_train_batches"),
         (["--trainer.enable_checkpointing=false"], "trainer.enable_checkpointing", "fast_dev_run"),
+        (["--trainer.limit_train_batches=0"], "trainer.limit_train_batches", "0 trains nothing"),
+        (["--trainer.limit_train_batches=0.0"], "trainer.limit_train_batches", "0 trains nothing"),
+        (["--trainer.max_steps=0"], "trainer.max_steps", "0 trains nothing"),
+        (["--trainer.max_epochs=0"], "trainer.max_epochs", "0 trains nothing"),
     ],
 )
 def test_what_cannot_be_had_is_refused_in_a_sentence(phantom_cohort, tmp_path, capsys, options, key, instead):
@@ -90,6 +94,39 @@ def test_what_cannot_be_built_is_refused_and_leaves_no_run(phantom_cohort, tmp_p
     assert key in said
     assert instead in said
     assert not list((tmp_path / "runs").rglob("*"))
+
+
+@pytest.mark.parametrize(
+    ("options", "nearest"),
+    [
+        (["--model.optim.weight_deca=1"], "model.optim.weight_decay"),
+        (["--model.network.sise=tiny"], "model.network.size"),
+        (["--data.batchsize=2"], "data.batch_size"),
+        (["--datta.batch_size=2"], "data.batch_size"),
+        (["--checkpoints.every_n_epochs=2"], "checkpoint.every_n_epochs"),
+        ({"trainer": {"max_epoch": 3}}, "trainer.max_epochs"),
+        ({"model": {"init_args": {"optim": {"min_rl": 3}}}}, "model.optim.min_lr"),
+    ],
+)
+def test_a_wrong_key_suggests_the_nearest_right_one(phantom_cohort, tmp_path, capsys, options, nearest):
+    if isinstance(options, dict):
+        (tmp_path / "mine.yaml").write_text(yaml.safe_dump(options))
+        options = ["--config", str(tmp_path / "mine.yaml")]
+    assert fit(phantom_cohort, tmp_path / "runs", *options) == 2
+    assert f"Did you mean {nearest}?" in capsys.readouterr().err.strip().splitlines()[-1]
+
+
+def test_a_time_that_leaves_no_step_is_said(phantom_cohort, tmp_path, capsys):
+    assert fit(phantom_cohort, tmp_path, "--trainer.max_time=00:00:00:00") == 2
+    assert "nothing was trained" in capsys.readouterr().err
+
+
+def test_a_users_early_stopping_on_what_is_not_logged_is_a_sentence(phantom_cohort, tmp_path, capsys):
+    callback = {"class_path": "lightning.pytorch.callbacks.EarlyStopping", "init_args": {"monitor": "val/los"}}
+    (tmp_path / "mine.yaml").write_text(yaml.safe_dump({"trainer": {"callbacks": [callback]}}))
+    assert fit(phantom_cohort, tmp_path / "runs", "--config", str(tmp_path / "mine.yaml")) == 2
+    said = capsys.readouterr().err.strip().splitlines()[-1]
+    assert "EarlyStopping watches val/los, which this run does not log; did you mean val/loss?" in said
 
 
 def test_float16_on_a_cpu_falls_back_with_a_sentence(phantom_cohort, tmp_path, monkeypatch):

@@ -50,7 +50,7 @@ VERBS: dict[str, Verb] = {
     "describe": Verb(
         "Statistics per split, and a contact sheet with label contours.", "prepare.describe:describe", ("dataset",)
     ),
-    "export": Verb("Write a trained network as safetensors in the published layout.", "weights.export:export"),
+    "export": Verb("Write a trained network as published safetensors, torch.export or ONNX.", "weights.export:export"),
     "benchmark": Verb(
         "Plan, run, submit to SLURM and report the benchmark.", "benchmark.command:benchmark", own_arguments=True
     ),

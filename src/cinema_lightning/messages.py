@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import difflib
+import inspect
 import logging
 import re
 import warnings
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Iterable, Mapping
+from dataclasses import fields, is_dataclass
+from typing import Any, get_args, get_type_hints
 
+from cinema_lightning.errors import CinemaError
 from cinema_lightning.registry import Registry
 
 _ONLY_A_KEY = re.compile(r"""[\s-]*(Parser key|Problem with given class_path) ["'][^"']+["']:\s*""")
@@ -140,6 +143,88 @@ def understand_null() -> None:
 
     load_null.understands_null = True  # type: ignore[attr-defined]
     set_loader("yaml", load_null, exceptions=(yaml.YAMLError,))
+
+
+def suggestion(message: str, known: Iterable[str], registries: Mapping[str, tuple[Registry[type], ...]]) -> str:
+    """The nearest right key, where the complaint of :func:`translate` is about one that does not exist.
+
+    Args:
+        message: The complaint.
+        known: Keys that the verb has, such as ``trainer.max_epochs``.
+        registries: For the first part of a key, the classes whose options stand under it.
+
+    Returns:
+        `` Did you mean ...?``; empty where nothing is near, or the complaint is another.
+    """
+    option = re.search(r"^(?:key '([\w.]+)': )?Option '([\w.]+)' is not accepted", message)
+    whole = re.search(r"does not accept option '([\w.]+)'|unrecognized arguments: --([\w.]+)", message)
+    near = None
+    if option is not None:
+        place, name = option[1] or "", option[2]
+        near = _nearest(name, _options_at(place.split("."), registries))
+        near = f"{place}.{near}".lstrip(".") if near else None
+    elif whole is not None:
+        near = _nearest_key(whole[1] or whole[2], [key for key in known if key.isidentifier() or "." in key])
+    return f" Did you mean {near}?" if near else ""
+
+
+def _nearest(name: str, known: Iterable[str]) -> str | None:
+    return next(iter(difflib.get_close_matches(name, list(known), n=1, cutoff=0.6)), None)
+
+
+def _nearest_key(key: str, known: list[str]) -> str | None:
+    head, dot, tail = key.partition(".")
+    heads = {name.partition(".")[0] for name in known}
+    head = head if head in heads else _nearest(head, heads) or head
+    inside = [name for name in known if name.startswith(f"{head}.")]
+    if head in heads and dot and head not in known and inside:
+        return _nearest(head + dot + tail, inside)
+    return head + dot + tail if head in heads and head + dot + tail != key else _nearest(key, known)
+
+
+def _options_at(keys: list[str], registries: Mapping[str, tuple[Registry[type], ...]]) -> set[str]:
+    """Names of options under a key: of the classes that it takes, or of the group that one of their options is."""
+    classes = [cls for registry in registries.get(keys[0], ()) for cls in registry.values()]
+    if len(keys) == 1:
+        classes = [cls for registry in registries.get(keys[0], ())[:1] for cls in registry.values()]
+        return {name for cls in classes for name in _arguments(cls)}
+    if keys[-1] == "network":
+        backbones = [cls for registry in registries.get(keys[0], ())[1:] for cls in registry.values()]
+        return {name for cls in backbones for name in _arguments(cls)}
+    groups = [hint for cls in classes for hint in _types(_arguments(cls).get(keys[-1])) if is_dataclass(hint)]
+    return {field.name for group in groups for field in fields(group)}
+
+
+def _arguments(cls: type) -> dict[str, Any]:
+    """Type of each argument that a class or those that it is made of take."""
+    own = [vars(base)["__init__"] for base in cls.__mro__ if "__init__" in vars(base) and base.__module__ != "builtins"]
+    return {name: hint for init in own if inspect.isfunction(init) for name, hint in _hints(init).items()}
+
+
+def _types(hint: Any) -> tuple[Any, ...]:
+    return get_args(hint) or (hint,)
+
+
+def _hints(function: Any) -> dict[str, Any]:
+    names = [name for name in inspect.signature(function).parameters if name not in ("self", "spec", "options")]
+    try:
+        hints = get_type_hints(function)
+    except NameError:  # a name that is imported for type checking only
+        hints = {}
+    return {name: hints.get(name) for name in names}
+
+
+def unmonitored(error: Exception) -> CinemaError | None:
+    """The sentence for a callback of the user's that watches a metric which is not logged; None for other errors."""
+    match = re.search(r"conditioned on metric `(.+?)` which is not available.*?following: (.*)", str(error), re.DOTALL)
+    if match is None:
+        return None
+    logged = re.findall(r"`([^`]+)`", match[2])
+    close = difflib.get_close_matches(match[1], logged, n=1, cutoff=0.6)
+    return CinemaError(
+        f"key 'trainer.callbacks': EarlyStopping watches {match[1]}, which this run does not log"
+        + (f"; did you mean {close[0]}?" if close else f"; it logs {', '.join(logged)}.")
+    )
 
 
 def quieten() -> None:

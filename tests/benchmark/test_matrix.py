@@ -162,3 +162,19 @@ def test_filters(tmp_path):
 def test_a_filter_that_lets_nothing_through_is_a_mistake(tmp_path, expression, words):
     with pytest.raises(CinemaError, match=words):
         select(read_matrix(write(tmp_path, SMALL)).cells, expression)
+
+
+def test_folds_are_an_axis(tmp_path):
+    cells = read_matrix(write(tmp_path, SMALL | {"folds": 3})).cells
+    assert len(cells) == 27
+    assert cells[1].name == "pretrain/cinema/f100/s0k2of3"
+    assert "--data.init_args.fold=2/3" in cells[1].fit
+    assert Cell.from_dict(cells[1].as_dict()) == cells[1]
+    assert [cells[i].fold for i in select(cells, "fold=2/3,task=other")] == ["2/3"]
+    assert len({cell.digest for cell in cells[:3]}) == 3
+    for content, words in (
+        ({"folds": 1}, "key 'folds' is 1; give the number of folds"),
+        ({"folds": 3, "test_arguments": {"data.init_args.test_split": "val"}}, "cannot be had with a test_split"),
+    ):
+        with pytest.raises(CinemaError, match=words):
+            read_matrix(write(tmp_path, SMALL | content))

@@ -119,3 +119,21 @@ def test_a_metric_that_is_not_defined_neither_wins_nor_stops(scores, best, epoch
     assert trainer.current_epoch == epochs
     said = "Stopped after epoch 3: val/score did not improve in 2 validations (early_stop.patience); its best was 0.7."
     assert (said in caplog.text + capsys.readouterr().err) == (epochs < 4)
+
+
+class Twice(Scripted):
+    """Two validations an epoch, of which the first is scripted to be better."""
+
+    def validation_step(self, batch, _):
+        self.log("val/score", torch.tensor(self.scores.pop(0)))
+
+
+def test_each_validation_of_an_epoch_is_considered(tmp_path):
+    train, val = torch.utils.data.DataLoader(torch.ones(4, 1)), torch.utils.data.DataLoader(torch.ones(1, 1))
+    saver = Checkpoints()
+    saver.dirpath = str(tmp_path)
+    options = {"accelerator": "cpu", "logger": False, "num_sanity_val_steps": 0, "enable_progress_bar": False}
+    trainer = lightning.Trainer(max_epochs=2, callbacks=[saver], val_check_interval=0.5, **options)
+    trainer.fit(Twice([0.3, 0.4, 0.9, 0.1]), train, val)
+    assert load_checkpoint(tmp_path / "best.ckpt")["global_step"] == 6, "the third validation, in mid-epoch"
+    assert load_checkpoint(tmp_path / "last.ckpt")["global_step"] == 8

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+from cinema_lightning.data.transforms import sample_keys
 from cinema_lightning.errors import CinemaError
 from cinema_lightning.models.convvit import ConvViT
 from cinema_lightning.tasks.classification.data import ClassificationData
@@ -338,3 +339,26 @@ def test_survival_without_events_or_with_gaps(kit, acdc, tmp_path):
     with pytest.warns(UserWarning, match=r"1 study without a value in column time .*'p07'"):
         data.setup("fit")
     assert data.n_train == 14
+
+
+def test_balanced_training_draws_rare_classes_again_with_other_keys(kit, acdc, tmp_path):
+    def uneven(rows):
+        for number, row in enumerate(rows):
+            row["pathology"] = "DCM" if number % 5 else "NOR"
+
+    root = kit.table_of(acdc, tmp_path, uneven)
+    options = {"classes": ["NOR", "DCM"], "batch_size": 15}
+    data = kit.build(ClassificationData, root, sampling="balanced", **options)
+    data.setup("fit")
+    (batch,) = list(data.train_dataloader())
+    assert sorted(batch["label"].tolist()) in ([0] * 7 + [1] * 8, [0] * 8 + [1] * 7)
+    keys = sample_keys(batch)
+    assert len(set(keys)) == 15 > len(set(batch["id"]))
+    plain = kit.build(ClassificationData, root, **options)
+    plain.setup("fit")
+    (batch,) = list(plain.train_dataloader())
+    assert batch["label"].tolist().count(0) == 3
+    assert "epochs" not in batch
+    survival = kit.build(SurvivalData, root, sampling="balanced")
+    with pytest.raises(CinemaError, match="sampling is balanced, but survival"):
+        survival.setup("fit")

@@ -9,6 +9,7 @@ import pytest
 
 from cinema_lightning.data.evaluation import Left
 from cinema_lightning.data.open import Options, open_cohort
+from cinema_lightning.errors import CinemaError
 from cinema_lightning.tasks.classification.data import ClassificationData
 from cinema_lightning.tasks.pretrain.data import PretrainData
 from cinema_lightning.tasks.regression.data import RegressionData
@@ -97,3 +98,44 @@ def test_a_pretrained_network_is_fed_its_views(acdc):
     data = PretrainData(str(acdc), input_size={"sax": [16, 16, 4]}, num_workers=0)
     data.follow({"views": ["sax"], "input_size": {"sax": [8, 8, 2]}, "spacing": {"sax": None}}, "predict")
     assert (data.views, data.input_size) == (["sax"], {"sax": (8, 8, 2)})
+
+
+def test_folds_validate_each_subject_once_and_in_the_shares_of_the_classes(kit, acdc):
+    folds = [kit.build(ClassificationData, acdc, fold=f"{n}/5") for n in range(1, 6)]
+    seen = np.concatenate([data.rows["val"] for data in folds])
+    assert sorted(seen) == list(range(20)), "the rows of train and val together, each in one fold"
+    for data in folds:
+        assert data.rows["test"].tolist() == list(range(20, 25))
+        assert not set(data.rows["val"]) & set(data.rows["train"])
+        assert len(data.rows["train"]) == 16
+        cells = data.cohort.texts("pathology")
+        assert len({cells[row] for row in data.rows["val"]}) == 4, "no class twice among four of five"
+    again = kit.build(ClassificationData, acdc, fold="1/5")
+    assert np.array_equal(again.rows["val"], folds[0].rows["val"])
+    other = kit.build(ClassificationData, acdc, fold="1/5", seed=9)
+    assert not np.array_equal(other.rows["val"], folds[0].rows["val"])
+
+
+def test_a_fold_is_the_networks_own(kit, acdc, tmp_path):
+    trained = kit.build(RegressionData, acdc, fold="2/4", seed=3)
+    assert trained.spec["split"]["fold"] == "2/4"
+    later = kit.build(RegressionData, acdc, seed=1)
+    later.follow(trained.spec)
+    assert np.array_equal(later.rows["val"], trained.rows["val"])
+    with pytest.raises(CinemaError, match=r"data.fold is 3/4, but the network in use was trained with fold 2/4"):
+        RegressionData(str(acdc), dataset="acdc", fold="3/4").follow(trained.spec)
+    with pytest.raises(CinemaError, match=r"data.fold is 5/4; give the fold that validates"):
+        RegressionData(str(acdc), dataset="acdc", fold="5/4")
+    with pytest.raises(CinemaError, match="20 subjects to divide, too few for 30 folds"):
+        kit.build(RegressionData, acdc, fold="1/30").setup("fit")
+
+
+def test_the_held_out_subjects_of_a_fold_are_tested_on_the_same_table_only(kit, acdc, tmp_path):
+    trained = kit.build(RegressionData, acdc, fold="2/4")
+    same = kit.build(RegressionData, acdc, test_split="val")
+    same.follow(trained.spec)
+    same.setup("test")
+    other = kit.build(RegressionData, kit.table_of(acdc, tmp_path, lambda rows: rows.pop(0)), test_split="val")
+    other.follow(trained.spec)
+    with pytest.raises(CinemaError, match="divides into other folds than the table of the training"):
+        other.setup("test")

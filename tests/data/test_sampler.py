@@ -164,3 +164,37 @@ def test_frames_are_handed_through():
     masks = np.full(3, ALL, dtype=np.uint8)
     made = ViewGroupSampler(np.array([5, 5, 6]), masks, batch_size=2, seed=0, shuffle=False, frames=np.array([0, 9, 4]))
     assert [(draw.row, draw.frame) for batch in made for draw in batch] == [(5, 0), (5, 9), (6, 4)]
+
+
+def balanced(classes, masks=None, **options):
+    made = sampler(masks or [ALL] * len(classes), **options)
+    made.classes = np.asarray(classes)
+    return made
+
+
+def test_a_balanced_epoch_has_as_many_of_each_class():
+    classes = [0] * 30 + [1] * 6 + [2] * 4
+    made = balanced(classes)
+    drawn = [draw for batch in made for draw in batch]
+    assert len(drawn) == 40 == 4 * len(made)
+    counts = Counter(classes[draw.row - 100] for draw in drawn)
+    assert sorted(counts.values()) == [13, 13, 14]
+    rare = Counter(draw.row for draw in drawn if classes[draw.row - 100] == 2)
+    assert set(rare.values()) <= {3, 4}, "each of a rare class comes as often as the others"
+    keys = [(draw.epoch, draw.row) for draw in drawn]
+    assert len(set(keys)) == len(keys), "no two draws of a sample are keyed alike"
+    made.set_epoch(1)
+    other = {draw.row for batch in made for draw in batch}
+    assert {row for row in other if row < 130} != {draw.row for draw in drawn if draw.row < 130}
+
+
+def test_a_balanced_order_is_that_of_all_ranks_and_of_a_resumed_run():
+    classes, masks = [0] * 20 + [1] * 4 + [0] * 5 + [1] * 11, [ALL] * 24 + [NO_2C] * 16
+    whole = list(balanced(classes, masks))
+    shares = [list(balanced(classes, masks, batch_size=2, world_size=2, rank=rank)) for rank in (0, 1)]
+    assert [a + b for a, b in zip(*shares, strict=True)] == whole
+    resumed = balanced(classes, masks)
+    resumed.skip = 3
+    assert list(resumed) == whole[3:]
+    counts = Counter(classes[draw.row - 100] for batch in whole for draw in batch)
+    assert counts == {0: 20, 1: 20}

@@ -1,7 +1,7 @@
 """The matrix of a benchmark: one YAML of tasks, arms, label fractions and seeds, and the cells that it means.
 
-A cell is one task, one arm (a network and where it starts), one label fraction and one seed. Its name is stable and
-readable (``acdc_seg/unet/f25/s0``), and its results lie under ``<root>/cells/<name>/``.
+A cell is one task, one arm (a network and where it starts), one label fraction, one seed and, where there are folds,
+one fold. Its name is stable and readable (``acdc_seg/unet/f25/s0``), and its results are in ``<root>/cells/<name>/``.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ Kind = Literal["dense", "pooled"]
 KINDS: tuple[Kind, ...] = ("dense", "pooled")
 _SAFE = re.compile(r"[A-Za-z0-9][\w.+-]*")
 
-_TOP = ("name", "root", "overlays", "arguments", "test_arguments", "seeds", "fractions", "arms", "tasks")
+_TOP = ("name", "root", "overlays", "arguments", "test_arguments", "seeds", "fractions", "folds", "arms", "tasks")
 _TASK = (
     "config",
     "kind",
@@ -35,6 +35,7 @@ _TASK = (
     "test_arguments",
     "seeds",
     "fractions",
+    "folds",
 )
 _ARM = ("display", "network", "weights", "layer_decay", "arguments")
 
@@ -52,7 +53,7 @@ class Cell:
     """One training and its tests.
 
     Attributes:
-        name: ``<task>/<arm>/f<percent>/s<seed>``.
+        name: ``<task>/<arm>/f<percent>/s<seed>``, with folds ``.../s<seed>k<fold>of<folds>``.
         task: Name of the task in the matrix.
         kind: ``dense`` or ``pooled``.
         arm: Name of the arm.
@@ -60,6 +61,7 @@ class Cell:
         seed: Seed of everything.
         fit: Arguments of ``cinema fit``, without run folder and checkpoint.
         tests: Tests after it, the task's own data first.
+        fold: The fold that validates, such as ``2/5``; empty without folds.
     """
 
     name: str
@@ -70,6 +72,7 @@ class Cell:
     seed: int
     fit: tuple[str, ...]
     tests: tuple[Test, ...]
+    fold: str = ""
 
     @property
     def digest(self) -> str:
@@ -174,11 +177,12 @@ class _Reader:
         seeds = self.axis(task, top, key, "seeds", lambda x: isinstance(x, int) and x >= 0, "whole numbers from 0")
         config = self.config(str(task.get("config", name)), f"{key}.config" if "config" in task else key)
         overlays = self.overlays(top, "overlays") + self.overlays(task, f"{key}.overlays")
+        folds = self.folds(task, top, key)
         tests = self.tests(config, task, top, key, overlays)
         common = self.options(top, "arguments") | self.options(task, f"{key}.arguments")
         return [
             Cell(
-                name=f"{name}/{arm}/f{percent(fraction)}/s{seed}",
+                name=f"{name}/{arm}/f{percent(fraction)}/s{seed}" + (f"k{fold.replace('/', 'of')}" if fold else ""),
                 task=name,
                 kind=kind,
                 arm=arm,
@@ -189,13 +193,16 @@ class _Reader:
                     *_flags(arm_options),
                     *overlays,
                     *_flags({"data.init_args.fraction": round(fraction / 100, 6), "seed_everything": seed} | common),
+                    *_flags({"data.init_args.fold": fold} if fold else {}),
                     *_flags(extra),
                 ),
                 tests=tests,
+                fold=fold,
             )
             for arm, (arm_options, extra) in chosen.items()
             for fraction in fractions
             for seed in seeds
+            for fold in folds
         ]
 
     # ------------------------------------------------------------------ parts
@@ -263,6 +270,18 @@ class _Reader:
             raise self.error(where, "holds a value twice")
         return values
 
+    def folds(self, task: dict[str, Any], top: dict[str, Any], key: str) -> list[str]:
+        """The folds as ``data.fold`` takes them; one empty text without folds."""
+        count, where = (task["folds"], f"{key}.folds") if "folds" in task else (top.get("folds"), "folds")
+        if count is None:
+            return [""]
+        if not isinstance(count, int) or isinstance(count, bool) or count < 2:
+            raise self.error(where, f"is {count!r}; give the number of folds, 2 or more")
+        tested = self.options(top, "test_arguments") | self.options(task, f"{key}.test_arguments")
+        if any(name.endswith("test_split") and value != "test" for name, value in tested.items()):
+            raise self.error(where, "cannot be had with a test_split: all folds are tested on the table's test rows")
+        return [f"{number}/{count}" for number in range(1, count + 1)]
+
     def overlays(self, content: dict[str, Any], key: str) -> tuple[str, ...]:
         names = content.get("overlays") or []
         if not isinstance(names, list):
@@ -306,7 +325,7 @@ def _flags(options: Mapping[str, Any]) -> tuple[str, ...]:
 
 
 # ---------------------------------------------------------------------- selection
-AXES = ("task", "arm", "fraction", "seed", "kind", "cell")
+AXES = ("task", "arm", "fraction", "seed", "fold", "kind", "cell")
 
 
 def select(cells: Sequence[Cell], expression: str | None) -> list[int]:
@@ -315,7 +334,8 @@ def select(cells: Sequence[Cell], expression: str | None) -> list[int]:
     Args:
         cells: All cells.
         expression: ``task=*_seg,arm=cinema,unet,fraction=100,seed=0``: values of an axis are alternatives and may hold
-            ``*`` and ``?``; axes are task, arm, fraction (percent), seed, kind and cell (the full name). None: all.
+            ``*`` and ``?``; axes are task, arm, fraction (percent), seed, fold (``2/5``), kind and cell (the
+            full name). None: all.
 
     Returns:
         Indices in the full order.

@@ -136,6 +136,7 @@ class CellRecord:
     def new(cls, cell: Cell) -> CellRecord:
         """The record of a cell that was never started."""
         axes = {"task": cell.task, "kind": cell.kind, "arm": cell.arm, "fraction": cell.fraction, "seed": cell.seed}
+        axes |= {"fold": cell.fold} if cell.fold else {}
         return cls(cell.name, cell.digest, axes=axes, started=time.time())
 
     @property

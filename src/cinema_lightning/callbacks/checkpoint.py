@@ -78,12 +78,13 @@ def _first_line(error: BaseException) -> str:
 
 
 class Checkpoints(ModelCheckpoint):
-    """Keeps two checkpoints per run: ``best.ckpt`` on the task's metric and ``last.ckpt`` for resuming.
+    """Keeps ``best.ckpt`` on the task's metric and ``last.ckpt`` for resuming, and numbered ones where asked.
 
     Args:
         every_n_epochs: Epochs between checkpoints to resume from; the best one is kept after every validation.
         monitor: Metric that chooses the best; None takes the task's.
         mode: ``min`` or ``max``; None takes the task's, or min for a loss.
+        keep_every_n_epochs: Epochs between checkpoints that stay (``epoch_0100.ckpt`` after 100); 0 keeps none.
 
     Raises:
         CinemaError: If the epochs are none; at setup, if the direction of a metric is not known.
@@ -91,9 +92,18 @@ class Checkpoints(ModelCheckpoint):
 
     CHECKPOINT_EQUALS_CHAR = "_"
 
-    def __init__(self, every_n_epochs: int = 1, monitor: str | None = None, mode: str | None = None) -> None:
+    def __init__(
+        self,
+        every_n_epochs: int = 1,
+        monitor: str | None = None,
+        mode: str | None = None,
+        keep_every_n_epochs: int = 0,
+    ) -> None:
         if every_n_epochs < 1:
             raise CinemaError(f"checkpoint.every_n_epochs is {every_n_epochs}; it has to be at least 1.")
+        if keep_every_n_epochs < 0:
+            raise CinemaError(f"checkpoint.keep_every_n_epochs is {keep_every_n_epochs}; write 0 to keep none.")
+        self.keep_every_n_epochs = keep_every_n_epochs
         self._given = monitor, mode
         self._validated = False
         super().__init__(
@@ -123,8 +133,11 @@ class Checkpoints(ModelCheckpoint):
         return super().check_monitor_top_k(trainer, current)
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Remembers that the metric is this epoch's; saving waits for the end of the epoch."""
-        self._validated = not trainer.sanity_checking
+        """Considers a validation in the middle of an epoch at once; one at its end when the epoch is complete."""
+        used = trainer.fit_loop.epoch_loop.batch_progress.current.ready
+        self._validated = not trainer.sanity_checking and used >= trainer.num_training_batches
+        if not self._validated and not self._should_skip_saving_checkpoint(trainer):
+            self._save_topk_checkpoint(trainer, self._monitor_candidates(trainer))
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Saves ``best.ckpt`` after a better validation and ``last.ckpt`` when due; ends a run that was told to stop.
@@ -142,9 +155,16 @@ class Checkpoints(ModelCheckpoint):
                 self._save_topk_checkpoint(trainer, candidates)
             if ending or (trainer.current_epoch + 1) % self._every_n_epochs == 0:
                 self._save_last_checkpoint(trainer, candidates)
+            self._keep(trainer)
         self._validated = False
         if stop:
             raise stops[0].stopped(trainer)
+
+    def _keep(self, trainer: Trainer) -> None:
+        assert self.dirpath is not None
+        done = trainer.current_epoch + 1
+        if self.keep_every_n_epochs and done % self.keep_every_n_epochs == 0:
+            trainer.save_checkpoint(Path(self.dirpath) / f"epoch_{done:04d}.ckpt")
 
     def save_now(self, trainer: Trainer) -> None:
         """Saves ``last.ckpt`` now, on all ranks."""

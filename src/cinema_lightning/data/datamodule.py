@@ -58,6 +58,7 @@ class CineDataModule(L.LightningDataModule):
         val_fraction: Share of the subjects that validate, where the table does not say who does.
         min_views: Studies with fewer of the views are left out.
         limit_subjects: Train on this many subjects only, drawn with the seed.
+        fold: Cross-validation: 2/5 validates on the second of five folds of the subjects and trains on the others.
         augment: What training batches are augmented with: the published effects of the kind of data (true), nothing
             (false), or a list of effects, such as [{class_path: Gamma, init_args: {exponent: [0.8, 1.2]}}].
         seed: Keys the split and every random draw; by default the run's seed (seed_everything), else 0.
@@ -88,6 +89,7 @@ class CineDataModule(L.LightningDataModule):
         val_fraction: float = 0.1,
         min_views: int = 1,
         limit_subjects: int | None = None,
+        fold: str | None = None,
         augment: bool | list[Effect] = True,
         seed: int | None = None,
         predict_split: Literal["all", "train", "val", "test"] = "all",
@@ -103,6 +105,7 @@ class CineDataModule(L.LightningDataModule):
             val_fraction=val_fraction,
             min_views=min_views,
             limit_subjects=limit_subjects,
+            fold=fold,
             seed=seed,
         )
         self.batch_size = batch_size
@@ -246,8 +249,6 @@ class CineDataModule(L.LightningDataModule):
     def eval_transform(self) -> Fit:
         """The device-side transform of all other batches."""
         return Fit(self.input_size, self.run_seed)
-
-    # Lightning's hooks.
 
     def setup(self, stage: str | None = None) -> None:
         """Opens the cohort, says what is left out, and orders the training batches.

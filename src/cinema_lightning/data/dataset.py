@@ -11,7 +11,8 @@ same views):
 ======================  ==================================================================================
 
 and for the sample: ``id`` (list of str), ``frame`` int64 (B,), ``weight`` float32 (B,) (0 for a repeat that only fills
-the last batch of a distributed validation, else 1), and ``epoch`` (int), which keys the random draws.
+the last batch of a distributed validation, else 1), and ``epoch`` (int), which keys the random draws; where a sample
+comes again within an epoch also ``epochs``, the key of each (list of int).
 
 A transform's plan and, in pretraining, which patches are hidden (:mod:`cinema_lightning.tasks.pretrain`) are added by
 the workers too (:class:`Prepared`), so that nothing has to be decided where the device would wait for it.
@@ -53,7 +54,7 @@ import torch
 from torch.utils.data import Dataset, get_worker_info
 
 from cinema_lightning.data.draws import generator
-from cinema_lightning.data.sampler import Draw
+from cinema_lightning.data.sampler import REPEATS, Draw
 from cinema_lightning.data.table import Reader, SeriesLike
 from cinema_lightning.errors import CinemaError
 from cinema_lightning.views import get_view
@@ -242,8 +243,10 @@ def collate(samples: Sequence[Sample]) -> dict[str, Any]:
         "id": [sample["id"] for sample in samples],
         "frame": torch.tensor([sample["frame"] for sample in samples]),
         "weight": torch.tensor([sample["weight"] for sample in samples], dtype=torch.float32),
-        "epoch": samples[0]["epoch"],
+        "epoch": samples[0]["epoch"] % REPEATS,
     }
+    if any(sample["epoch"] >= REPEATS for sample in samples):
+        batch["epochs"] = [sample["epoch"] for sample in samples]
     for view in (key.removesuffix("_affine") for key in samples[0] if key.endswith("_affine")):
         dims = get_view(view).dims
         images = [_with_channels(sample[view], dims) for sample in samples]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any, ClassVar, Literal
@@ -18,7 +19,8 @@ from cinema_lightning.data.dataset import FrameDataset
 from cinema_lightning.data.facts import check_made_of, facts_of
 from cinema_lightning.data.labels import LabelledDataset, plain
 from cinema_lightning.data.open import Opened, Spec, arrays, named_phases, open_cohort
-from cinema_lightning.data.splits import fraction_of_subjects
+from cinema_lightning.data.sampler import ViewGroupSampler
+from cinema_lightning.data.splits import fraction_of_subjects, strata_of
 from cinema_lightning.data.table import Split, views_of
 from cinema_lightning.data.transforms import Whole
 from cinema_lightning.errors import CinemaError
@@ -53,6 +55,8 @@ class LabelledData(CineDataModule):
             such as [0, 0.35] for UK Biobank; by default those studies are left out.
         noise_scale: Scale of the noise of the published augmentation: unit (0 to 1), or published (grey levels 0 to
             255). A list of effects says it itself.
+        sampling: Order of the training samples: all of them, shuffled; or as many of each class (the target's, else the
+            dataset's own) in every epoch, of which a rare one comes several times with other augmentation.
         test_fraction: Share of the subjects that test, where the table does not say who does.
         test_split: The split that a test goes through, such as val where the test subjects have no labels.
         **options: See :class:`~cinema_lightning.data.datamodule.CineDataModule`.
@@ -77,6 +81,7 @@ class LabelledData(CineDataModule):
         fraction: float = 1.0,
         assumed_phases: list[float] | None = None,
         noise_scale: Scale = "unit",
+        sampling: Literal["shuffled", "balanced"] = "shuffled",
         test_fraction: float = 0.0,
         test_split: Split = "test",
         **options: Any,
@@ -101,8 +106,26 @@ class LabelledData(CineDataModule):
             raise CinemaError(
                 f"noise_scale is {noise_scale}, but data.augment is a list of effects: set the scale of Noise there."
             )
+        self.sampling = sampling
         if test_split != "test":
             self.test_splits = (test_split,)
+
+    def setup(self, stage: str | None = None) -> None:
+        """See :meth:`CineDataModule.setup`; the validation subjects of a fold are tested only where they are the same.
+
+        Raises:
+            CinemaError: If a fold's validation subjects are to be tested, and this table gives others.
+        """
+        super().setup(stage)
+        trained = (self._followed or {}).get("split", {}).get("held_out")
+        if stage != "test" or trained is None or "val" not in self.test_splits or trained == held_out(self.opened):
+            return
+        self.test_splits = tuple(split for split in self.test_splits if split != "val")
+        if not self.test_splits:
+            raise CinemaError(
+                f"{self.cohort.source} divides into other folds than the table of the training (other subjects or "
+                "classes), so that who validated there is not known here: test on the table that it was trained with."
+            )
 
     def with_targets(self, opened: Opened, spec: Spec | None) -> Opened:
         """The cohort with samples, targets, and what ``spec`` says of them.
@@ -133,6 +156,17 @@ class LabelledData(CineDataModule):
             why = f"none of the {n_studies} training studies can be used for {self.kind}; the warnings above say why."
             untrainable = opened.note(why)
         return replace(opened, facts={**_facts(opened, self.kind), **opened.facts}, untrainable=untrainable)
+
+    def _order_training(self, cuts: int = 1) -> ViewGroupSampler:
+        sampler = super()._order_training(cuts)
+        if self.sampling == "balanced":
+            if self.opened.strata is None or self.kind == "survival":
+                why = (
+                    "has no classes" if self.kind != "survival" else "compares subjects, which have to come as they are"
+                )
+                raise CinemaError(f"data.sampling is balanced, but {self.kind} of {self.cohort.source} {why}.")
+            sampler.classes = self.opened.strata[sampler.rows]
+        return sampler
 
     @property
     def spacing_known(self) -> bool:
@@ -237,7 +271,16 @@ def with_samples(opened: Opened, pairs: Mapping[Split, Pairs], strata: np.ndarra
     strata = _strata(opened) if strata is None else strata
     train = set(fraction_of_subjects(opened.cohort, found, options.fraction, options.run_seed, strata).tolist())
     kept = {**pairs, "train": [pair for pair in pairs["train"] if pair[0] in train]}
-    return replace(opened, samples={split: arrays(some) for split, some in kept.items()})
+    return replace(opened, strata=strata, samples={split: arrays(some) for split, some in kept.items()})
+
+
+def held_out(opened: Opened) -> str:
+    """A digest of the subjects that the fold in use validates on; empty where there is no fold."""
+    if opened.options.fold is None:
+        return ""
+    rows = opened.options.split(opened.cohort)["val"]
+    names = np.unique(opened.cohort.table["subject"].to_numpy(dtype=str)[rows])
+    return hashlib.blake2b("\n".join(names.tolist()).encode(), digest_size=8).hexdigest()
 
 
 def with_studies(opened: Opened, known: np.ndarray, notes: list[str], strata: np.ndarray | None = None) -> Opened:
@@ -286,7 +329,8 @@ def _facts(opened: Opened, kind: str) -> dict[str, Any]:
         "channel_names": list(opened.channel_names),
         "spacing_known": opened.spacing_known,
         "split": {name: getattr(options, name) for name in ("val_fraction", "test_fraction")}
-        | {"seed": options.run_seed},
+        | {"seed": options.run_seed}
+        | ({} if options.fold is None else {"fold": options.fold, "held_out": held_out(opened)}),
         "n_train": len(opened.samples["train"][0]),
         "n_subjects": len(set(opened.cohort.table["subject"].to_numpy(dtype=str)[opened.rows["train"]].tolist())),
     }
@@ -295,7 +339,7 @@ def _facts(opened: Opened, kind: str) -> dict[str, Any]:
 def _strata(opened: Opened) -> np.ndarray | None:
     table, facts = opened.cohort.table, opened.options.facts
     column = next((name for name in facts.classes if name in table), None) if facts else None
-    return None if column is None else np.unique(table[column].astype(str).to_numpy(dtype=str), return_inverse=True)[1]
+    return None if column is None else strata_of(opened.cohort, column)
 
 
 def _phases(opened: Opened) -> np.ndarray:

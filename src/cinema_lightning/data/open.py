@@ -15,7 +15,7 @@ import numpy as np
 from cinema_lightning.data.facts import Facts
 from cinema_lightning.data.labels import Extra
 from cinema_lightning.data.spacing import Option, Spacing, check_option, plain_spacing, spacing_here, wanted_spacing
-from cinema_lightning.data.splits import limit_subjects, split_rows
+from cinema_lightning.data.splits import fold_rows, limit_subjects, parse_fold, split_rows, strata_of
 from cinema_lightning.data.table import Cohort, Split, mask_of, read_cohort
 from cinema_lightning.errors import CinemaError
 from cinema_lightning.imaging.nifti import Geometry
@@ -31,7 +31,8 @@ Samples = tuple[np.ndarray, np.ndarray | None]
 class Options:
     """What a user says of the studies to use, see :class:`cinema_lightning.data.datamodule.CineDataModule`.
 
-    ``facts`` (of the dataset), ``fraction`` and ``assumed_phases`` are of data with labels.
+    ``facts`` (of the dataset), ``fraction`` and ``assumed_phases`` are of data with labels, as is ``stratum``, the
+    column that folds are balanced by.
 
     Raises:
         CinemaError: If views, sizes or voxel sizes cannot be.
@@ -50,6 +51,8 @@ class Options:
     facts: Facts | None = None
     fraction: float = 1.0
     assumed_phases: Sequence[float] | None = None
+    fold: str | None = None
+    stratum: str | None = None
 
     def __post_init__(self) -> None:
         for view in self.views:
@@ -61,6 +64,8 @@ class Options:
             if len(size) != dims or min(size) < 1:
                 raise CinemaError(f"input_size of {view} is {list(size)}; it needs {dims} whole numbers above 0.")
         check_option(self.spacing)
+        if self.fold is not None:
+            parse_fold(self.fold)
 
     @property
     def sizes(self) -> dict[str, tuple[int, ...]]:
@@ -80,7 +85,22 @@ class Options:
         if self.facts is None or "split" not in spec or spec["dataset"] != self.facts.name:
             return out
         names = ("seed", "val_fraction", "test_fraction")  # whoever was trained on must not be tested
-        return replace(out, **{name: spec["split"][name] for name in names})
+        fold = spec["split"].get("fold")
+        if self.fold is not None and self.fold != fold:
+            raise CinemaError(
+                f"data.fold is {self.fold}, but the network in use was trained with "
+                f"{f'fold {fold}' if fold else 'no fold'}; leave data.fold out, for it follows the network."
+            )
+        return replace(out, fold=fold, **{name: spec["split"][name] for name in names})
+
+    def split(self, cohort: Cohort) -> dict[Split, np.ndarray]:
+        """Rows that train, validate and test."""
+        if self.fold is None:
+            return split_rows(cohort, self.val_fraction, self.run_seed, self.test_fraction)
+        known = list(self.facts.classes) if self.facts else []
+        column = next((name for name in (self.stratum, *known) if name in cohort.table), None)
+        strata = None if column is None else strata_of(cohort, column)
+        return fold_rows(cohort, self.fold, self.run_seed, self.test_fraction, strata)
 
     def wanted_spacing(self, spec: Spec | None) -> Spacing:
         """The voxel size in mm that images are brought to, by view."""
@@ -117,6 +137,7 @@ class Opened:
         found_phases: (n, 2) ED and ES frame of each row, NaN where unknown; None: those that the table names.
         still: Images have no time axis.
         per_study: A study is one sample, all its channels together.
+        strata: (n,) number of each row's class, by which training can be balanced; None where there are none.
         spacing_known: Whether the images' voxel size in mm is known.
         targets: Key of the batch -> (n,) number of each row.
         extras: What else is read beside the images.
@@ -137,6 +158,7 @@ class Opened:
     found_phases: np.ndarray | None = None
     still: bool = False
     per_study: bool = False
+    strata: np.ndarray | None = None
     spacing_known: bool = True
     targets: Mapping[str, np.ndarray] = field(default_factory=dict)
     extras: Sequence[Extra] = ()
@@ -258,7 +280,7 @@ def open_cohort(options: Options, spec: Spec | None = None) -> Opened:
     masks = cohort.view_masks & np.uint8(mask_of(options.views))
     needed, names = max(options.min_views, 1), ", ".join(options.views)
     usable = np.array([mask.bit_count() for mask in range(256)])[masks] >= needed
-    split = split_rows(cohort, options.val_fraction, options.run_seed, options.test_fraction)
+    split = options.split(cohort)
     studies = {name: rows[usable[rows]] for name, rows in split.items()}
     unusable = sum(map(len, split.values())) - sum(map(len, studies.values()))
     if unusable:

@@ -43,6 +43,8 @@ class Draw(NamedTuple):
     frame: int | None
 
 
+REPEATS = 1_000_000
+"""Added to the epoch that keys a sample's draws at each repeat within an epoch, so that no two are alike."""
 Planned = tuple[int, np.ndarray, np.ndarray]  # mask of views, positions of samples, weights
 
 
@@ -69,6 +71,9 @@ class ViewGroupSampler(DistributedSampler[list[Draw]]):
         skip: Batches to leave out at the start of the next iteration only, to go on in the middle of an epoch. The
             length does not change.
         pinned: Every epoch is the first one, with its order and its draws (``trainer.overfit_batches``).
+        classes: (n,) class of each sample where a training epoch is to have as many of each (of those with the same
+            views): of a frequent class some are left out, another few in each epoch, and of a rare one each comes
+            several times, with other draws each time. An epoch stays as long as it is.
         n_dropped: Samples that no epoch can use in full: the size of the dropped tail.
 
     Raises:
@@ -101,6 +106,7 @@ class ViewGroupSampler(DistributedSampler[list[Draw]]):
         self.cuts = cuts
         self.skip = 0
         self.pinned = False
+        self.classes: np.ndarray | None = None
         self._validate()
         self.n_dropped = 0
         if shuffle:
@@ -138,10 +144,17 @@ class ViewGroupSampler(DistributedSampler[list[Draw]]):
         mask, positions, weights = batch
         share = len(positions) // self.num_replicas
         mine = slice(self.rank * share, (self.rank + 1) * share)
-        views = views_of(mask)
+        views, count = views_of(mask), len(self.rows)
+        places = ((*divmod(int(p), count), float(w)) for p, w in zip(positions[mine], weights[mine], strict=True))
         return [
-            Draw(epoch, int(self.rows[p]), views, float(w), None if self.frames is None else int(self.frames[p]))
-            for p, w in zip(positions[mine], weights[mine], strict=True)
+            Draw(
+                epoch + again * REPEATS,
+                int(self.rows[p]),
+                views,
+                weight,
+                None if self.frames is None else int(self.frames[p]),
+            )
+            for again, p, weight in places
         ]
 
     def _cut(self, batches: list[Planned]) -> list[Planned]:
@@ -182,26 +195,46 @@ class ViewGroupSampler(DistributedSampler[list[Draw]]):
 
     def _shuffled(self, epoch: int) -> list[Planned]:
         rng = generator(self.seed, epoch, "order")
-        groups = self._group(rng.permutation(len(self.rows)))
+        groups = self._group(rng.permutation(len(self.rows)) if self.classes is None else self._balanced(rng))
         weights = np.ones(self.planned)
         return [(*groups[i], weights) for i in rng.permutation(len(groups))]
+
+    def _balanced(self, rng: np.random.Generator) -> np.ndarray:
+        """Positions with as many of each class as there can be; that of an n-th repeat is higher by n epochs' samples.
+
+        Each set of views keeps its number of samples, on which the number of batches depends.
+        """
+        assert self.classes is not None
+        out = []
+        for mask in np.unique(self.masks):
+            of_mask = np.flatnonzero(self.masks == mask)
+            kinds = rng.permutation(np.unique(self.classes[of_mask]))
+            for number, kind in enumerate(kinds):
+                members = of_mask[self.classes[of_mask] == kind]
+                share = len(of_mask) // len(kinds) + (number < len(of_mask) % len(kinds))
+                rounds = [
+                    rng.permutation(members) + again * len(self.rows) for again in range(-(-share // len(members)))
+                ]
+                out.append(np.concatenate([*rounds, members[:0]])[:share])
+        return rng.permutation(np.concatenate(out))
 
     def _group(self, order: np.ndarray) -> list[tuple[int, np.ndarray]]:
         """Cuts samples in the given order into whole global batches of one set of views each."""
         size = self.planned
         batches: list[tuple[int, np.ndarray]] = []
         left: list[np.ndarray] = []
-        masks = self.masks[order]
+        own = np.tile(self.masks, 1 + int(order.max()) // len(self.masks))  # of repeats, too
+        masks = own[order]
         for mask in np.unique(masks):
             group = order[masks == mask]
             whole = len(group) - len(group) % size
             batches.extend((int(mask), chunk) for chunk in group[:whole].reshape(-1, size))
             left.append(group[whole:])
         rest = np.concatenate(left)
-        while (shared := _shared_views(self.masks[rest], size)) is not None:
+        while (shared := _shared_views(own[rest], size)) is not None:
             # Those with the fewest views to lose go first; stable, so otherwise in the shuffled order.
-            having = np.flatnonzero((self.masks[rest] & shared) == shared)
-            lost = np.array([(int(mask) & ~shared).bit_count() for mask in self.masks[rest[having]]])
+            having = np.flatnonzero((own[rest] & shared) == shared)
+            lost = np.array([(int(mask) & ~shared).bit_count() for mask in own[rest[having]]])
             chosen = having[np.argsort(lost, kind="stable")[:size]]
             batches.append((shared, rest[chosen]))
             rest = np.delete(rest, chosen)

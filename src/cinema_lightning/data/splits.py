@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 import warnings
 
 import numpy as np
@@ -46,6 +47,58 @@ def split_rows(cohort: Cohort, val_fraction: float, seed: int, test_fraction: fl
         rest, tests = _set_aside(cohort, rest, test_fraction, seed, "test")
     rest, validates = _set_aside(cohort, rest, val_fraction, seed, "split")
     return {"train": rest, "val": validates, "test": tests}
+
+
+def parse_fold(text: str) -> tuple[int, int]:
+    """The fold that validates, from 1, and their number: of ``2/5``.
+
+    Raises:
+        CinemaError: If it is something else.
+    """
+    match = re.fullmatch(r"\s*(\d+)\s*/\s*(\d+)\s*", str(text))
+    fold, count = (int(match[1]), int(match[2])) if match else (0, 0)
+    if not 1 <= fold <= count or count < 2:
+        raise CinemaError(f"data.fold is {text}; give the fold that validates and their number, from 1, such as 2/5.")
+    return fold, count
+
+
+def fold_rows(
+    cohort: Cohort, fold: str, seed: int, test_fraction: float = 0.0, strata: np.ndarray | None = None
+) -> dict[Split, np.ndarray]:
+    """Splits a cohort for cross-validation: one fold of the subjects validates, the others train.
+
+    Divided are the subjects of the table's train and val rows together; those that test do so in every fold. Subjects
+    are ranked by a hash of seed and name and dealt out stratum by stratum, so that folds differ by one subject at most,
+    in all and of each stratum.
+
+    Args:
+        cohort: The cohort.
+        fold: Such as ``2/5``.
+        seed: The run's seed.
+        test_fraction: See :func:`split_rows`.
+        strata: (n,) stratum of each row; a subject belongs to that of its first row.
+
+    Returns:
+        Row numbers, in the order of the table, under train, val and test.
+
+    Raises:
+        CinemaError: If the fold cannot be, or there are fewer subjects than folds.
+    """
+    number, count = parse_fold(fold)
+    split = split_rows(cohort, 0.0, seed, test_fraction)
+    rows = np.sort(np.concatenate([split["train"], split["val"]]))
+    unique, first, inverse = np.unique(
+        cohort.table["subject"].to_numpy(dtype=str)[rows], return_index=True, return_inverse=True
+    )
+    if len(unique) < count:
+        raise CinemaError(f"{cohort.source} has {len(unique)} subjects to divide, too few for {count} folds.")
+    group = np.zeros(len(unique), dtype=int) if strata is None else np.asarray(strata)[rows[first]]
+    ranking = _ranking(unique, seed, "fold")
+    dealt = ranking[np.argsort(group[ranking], kind="stable")]
+    place = np.empty(len(unique), dtype=int)
+    place[dealt] = np.arange(len(unique)) % count
+    validates = place[inverse] == number - 1
+    return {"train": rows[~validates], "val": rows[validates], "test": split["test"]}
 
 
 def _set_aside(
@@ -120,6 +173,11 @@ def fraction_of_subjects(
     kept = np.zeros(len(unique), dtype=bool)
     kept[order[: max(int(fraction * len(unique) + 1e-9), 1)]] = True
     return rows[kept[inverse]]
+
+
+def strata_of(cohort: Cohort, column: str) -> np.ndarray:
+    """(n,) number of each row's cell in a column, equal cells alike."""
+    return np.unique(cohort.table[column].astype(str).to_numpy(dtype=str), return_inverse=True)[1]
 
 
 def _ranking(subjects: np.ndarray, seed: int, purpose: str) -> np.ndarray:

@@ -231,9 +231,10 @@ def sample_keys(batch: Batch) -> list[Key]:
     """What the draws of each sample of a batch are keyed on: two frames of a study are two samples."""
     if KEYS in batch:  # kept on the host, where the frames may be on a device by now
         return list(batch[KEYS])
-    epoch, names = int(batch["epoch"]), batch["id"]
+    names = batch["id"]
+    epochs = batch.get("epochs") or [int(batch["epoch"])] * len(names)
     frames = batch["frame"].tolist() if "frame" in batch else [0] * len(names)
-    return [(epoch, name, frame) for name, frame in zip(names, frames, strict=True)]
+    return list(zip(epochs, names, frames, strict=True))
 
 
 def _by_purpose(effects: Sequence[Effect]) -> dict[str, Effect]:

@@ -190,7 +190,7 @@ class MultiViewEncoder(nn.Module):
             view: self.stems[view](image, None if selections is None else selections[view], self.visible_only)
             for view, image in images.items()
         }
-        batch = len(next(iter(images.values())))
+        batch = next(iter(images.values())).shape[0]  # not len, which a graph takes for a constant
         tokens = torch.cat([self.cls_token.expand(batch, -1, -1), *[stem.tokens for stem in stems.values()]], dim=1)
         tokens = self.transformer(tokens)
         cls, *views = tokens.split([1, *[stem.tokens.shape[1] for stem in stems.values()]], dim=1)

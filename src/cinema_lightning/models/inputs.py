@@ -38,6 +38,7 @@ def ordered_images(images: Mapping[str, Tensor], dims: Mapping[str, int], channe
             raise CinemaError(
                 f"Images of view '{view}' have {image.shape[1]} channels, but the network takes {channels}."
             )
-    if len({len(image) for image in images.values()}) > 1:
+    first = next(iter(images.values()))  # shapes are compared and not counted, so that a graph takes any batch
+    if any(image.shape[0] != first.shape[0] for image in images.values()):
         raise CinemaError("The views of a batch have different numbers of samples; give the same views for each.")
     return {view: images[view] for view in dims if view in images}

@@ -1,62 +1,50 @@
-"""``cinema export``: a trained network as safetensors in the layout of the published files."""
+"""``cinema export``: a trained network as safetensors in the layout of the published files, or as a graph."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 _TRAINING_ONLY = ("weights", "layer_decay", "freeze", "lora", "optim", "compile")
 
 
-def export(checkpoint: Path, out: Path) -> None:
-    """Writes a trained network in the published layout, with a config.yaml beside it.
+def export(checkpoint: Path, out: Path, format: Literal["safetensors", "torch", "onnx"] = "safetensors") -> None:
+    """Writes a trained network for others, LoRA adapters folded in.
 
-    Pretrained networks and those fine-tuned from them (ConvUNetR, ConvViT), LoRA adapters folded in. Other software
-    that reads the published files reads them too, and so do `cinema test` and `cinema predict --ckpt_path FILE`.
+    As safetensors in the published layout, with a config.yaml beside: pretrained networks and those fine-tuned from
+    them (ConvUNetR, ConvViT). Other software that reads the published files reads them too, and so do `cinema test` and
+    `cinema predict --ckpt_path FILE`. As a graph that runs without this package (torch.export, ONNX), with what goes in
+    and comes out as JSON beside: any network, checked against itself.
 
     Args:
         checkpoint: Checkpoint (.ckpt) of a run.
-        out: The safetensors file to write, in a folder of its own.
+        out: The file to write: .safetensors, in a folder of its own; .pt2 (torch) or .onnx.
+        format: What to write.
 
     Raises:
-        CinemaError: If the checkpoint holds another network, which has no published counterpart.
+        CinemaError: If the checkpoint holds a network that cannot be written so.
     """
     from cinema_lightning.errors import CinemaError
     from cinema_lightning.models.lora import merge_lora
     from cinema_lightning.weights.files import save_published
+    from cinema_lightning.weights.graph import SUFFIXES, write_graph
     from cinema_lightning.weights.published import PUBLISHED
+    from cinema_lightning.weights.restore import load_task
 
-    if out.suffix != PUBLISHED:
-        raise CinemaError(f"--out {out}: the name of the file has to end in {PUBLISHED}.")
-    task, hparams = _trained(checkpoint)
+    suffix = SUFFIXES.get(format, PUBLISHED)
+    if out.suffix != suffix:
+        raise CinemaError(f"--out {out}: the name of the file has to end in {suffix} (--format {format}).")
+    task, hparams = load_task(checkpoint)
+    if format == "safetensors":
+        _refuse(task.network, checkpoint)
     if merged := merge_lora(task.network):
         print(f"LoRA: {merged} adapters were folded into the weights that they adapt.")
-    save_published(task.network, out, task.spec.get("spacing"), _about(task, hparams))
+    if format == "safetensors":
+        save_published(task.network, out, task.spec.get("spacing"), _about(task, hparams))
+    else:
+        off = write_graph(task, out, format)
+        print(f"The graph's outputs are the network's to {off:.1g}, relative to the largest.")
     print(f"Written: {out}")
-
-
-def _trained(checkpoint: Path) -> tuple[Any, dict[str, Any]]:
-    """The task that a checkpoint holds, with its weights, and its hyperparameters."""
-    from argparse import ArgumentError
-
-    from lightning.pytorch.cli import instantiate_module
-
-    from cinema_lightning.errors import CinemaError
-    from cinema_lightning.messages import translate
-    from cinema_lightning.registry import TASKS
-    from cinema_lightning.weights.compatibility import buildable, check_fits
-    from cinema_lightning.weights.files import load_checkpoint
-
-    content = load_checkpoint(checkpoint)
-    hparams = buildable(content["hyper_parameters"], checkpoint)
-    try:
-        task: Any = instantiate_module(TASKS[hparams["_class_path"].rsplit(".", 1)[-1]], hparams)
-    except ArgumentError as error:
-        raise CinemaError(f"{checkpoint} describes a network that cannot be built: {translate(str(error))}") from error
-    _refuse(task.network, checkpoint)
-    check_fits(task, checkpoint)
-    task.load_state_dict(content["state_dict"])
-    return task, hparams
 
 
 def _refuse(network: Any, checkpoint: Path) -> None:

@@ -218,3 +218,16 @@ def test_a_damaged_record_names_the_file(one_cell):
     (one_cell / "cells/acdc_seg/cinema/f100/s0/cell.json").write_text("{")
     with pytest.raises(CinemaError, match=r"cell.json cannot be read"):
         build_index(one_cell)
+
+
+def test_folds_of_a_seed_are_cells_of_their_own(tmp_path):
+    for fold in (1, 2):
+        place = tmp_path / "cells" / "seg" / "unet" / "f100" / f"s3k{fold}of2" / "results" / "acdc"
+        place.mkdir(parents=True)
+        (place / "cases.csv").write_text("id\n")
+        (place / "test.json").write_text('{"dataset": "acdc"}')
+    cells = [SimpleNamespace(task="seg", arm="unet", fraction=100, seed=3, fold=f"{n}/2") for n in (1, 2)]
+    index = build_index(tmp_path, cells)
+    assert [str(entry.key) for entry in index.entries] == ["seg/unet/f100/s3k1of2", "seg/unet/f100/s3k2of2"]
+    assert [entry.key.repeat for entry in index.entries] == [301, 302]
+    assert not index.missing()

@@ -127,11 +127,11 @@ def gather(index: Index, ours: str, baselines: Sequence[str] | None) -> list[Gro
         )
         _check(group, results, entry)
         arm = group.arms.setdefault((entry.key.arm, entry.key.fraction), Arm(entry.key.arm, entry.key.fraction))
-        if entry.key.seed in arm.seeds:
+        if entry.key.repeat in arm.seeds:
             raise CinemaError(
                 f"{entry.folder}: cell {entry.key} has results under cells/ and under external/; keep one."
             )
-        arm.seeds[entry.key.seed] = results
+        arm.seeds[entry.key.repeat] = results
     order = arm_order(index, ours, baselines)
     for group in groups.values():
         group.arms = dict(sorted(group.arms.items(), key=lambda item: (order.index(item[0][0]), -item[0][1])))

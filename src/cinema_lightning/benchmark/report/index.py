@@ -20,20 +20,27 @@ from cinema_lightning.errors import CinemaError
 from cinema_lightning.files import natural_key
 
 _FRACTION = re.compile(r"f(\d+(?:\.\d+)?)")
-_SEED = re.compile(r"s(\d+)")
+_SEED = re.compile(r"s(\d+)(?:k(\d+of\d+))?")
 
 
 @dataclass(frozen=True, order=True)
 class CellKey:
-    """One training: task, arm, label fraction in percent, seed."""
+    """One training: task, arm, label fraction in percent, seed and, where there are folds, fold of how many."""
 
     task: str
     arm: str
     fraction: float
     seed: int
+    fold: tuple[int, int] | tuple[()] = ()
 
     def __str__(self) -> str:
-        return f"{self.task}/{self.arm}/f{self.fraction:g}/s{self.seed}"
+        fold = "k{}of{}".format(*self.fold) if self.fold else ""
+        return f"{self.task}/{self.arm}/f{self.fraction:g}/s{self.seed}{fold}"
+
+    @property
+    def repeat(self) -> int:
+        """Number under which the report averages it with others: the seed; with folds 100 times that and the fold."""
+        return 100 * self.seed + self.fold[0] if self.fold else self.seed
 
 
 @dataclass(frozen=True)
@@ -101,7 +108,10 @@ def build_index(root: Path, expected: Iterable[Any] = ()) -> Index:
         )
     index = Index(root)
     cells = list(expected)
-    index.expected = [CellKey(cell.task, cell.arm, float(cell.fraction), int(cell.seed)) for cell in cells]
+    index.expected = [
+        CellKey(cell.task, cell.arm, float(cell.fraction), int(cell.seed), _fold(getattr(cell, "fold", "")))
+        for cell in cells
+    ]
     place = {key: number for number, key in enumerate(index.expected)}
     found = [*_cells(root / "cells", index), *_cells(root / "external", index, external=True)]
     index.entries = sorted(found, key=lambda entry: (place.get(entry.key, len(place)), entry.key, entry.dataset))
@@ -118,6 +128,12 @@ def build_index(root: Path, expected: Iterable[Any] = ()) -> Index:
     return index
 
 
+def _fold(text: str | None) -> tuple[int, int] | tuple[()]:
+    """``2/5`` or ``2of5`` as numbers; empty for none."""
+    found = re.findall(r"\d+", text or "")
+    return (int(found[0]), int(found[1])) if found else ()
+
+
 def _changed(record: dict[str, Any] | None, cell: Any) -> bool:
     digest = getattr(cell, "digest", None)
     return record is not None and digest is not None and record.get("digest", digest) != digest
@@ -130,7 +146,7 @@ def _cells(top: Path, index: Index, external: bool = False) -> Iterator[Entry]:
         if percent is None or number is None:
             index.warnings.append(f"{folder} is no cell's folder (f<percent>/s<seed>); it was left out.")
             continue
-        key = CellKey(task, arm, float(percent[1]), int(number[1]))
+        key = CellKey(task, arm, float(percent[1]), int(number[1]), _fold(number[2]))
         if (folder / "cell.json").is_file():
             index.records[key] = read_json(folder / "cell.json")
         yield from _results(folder, key, index, external)

@@ -37,6 +37,7 @@ class ClassificationData(LabelledData):
         super().__init__(root, **options)
         self.target = target
         self.given_classes = classes
+        self._given = replace(self._given, stratum=target)
 
     def with_targets(self, opened: Opened, spec: Spec | None) -> Opened:
         """See :meth:`LabelledData.with_targets`."""

@@ -107,7 +107,12 @@ class Classification(Pooled):
     def setup(self, stage: str) -> None:
         """See :meth:`Task.setup`; a validation set of one class is worth a word."""
         super().setup(stage)
-        there = getattr(getattr(self._trainer, "datamodule", None), "validation_classes", [])
+        data = getattr(self._trainer, "datamodule", None)
+        if stage == "fit" and self.class_weights is not None and getattr(data, "sampling", "") == "balanced":
+            raise CinemaError(
+                "Classes would be balanced twice, by data.sampling and by model.init_args.class_weights; leave one out."
+            )
+        there = getattr(data, "validation_classes", [])
         if stage == "fit" and len(there) == 1:
             rank_zero_warn(
                 f"All validation studies are of the class {there[0]}, so neither val/mcc nor val/auroc is defined: the "
@@ -132,6 +137,15 @@ class Classification(Pooled):
 
     def _cross_entropy(self, logits: Tensor, label: Tensor) -> Tensor:
         return F.cross_entropy(logits.float(), label, self.class_weights, label_smoothing=self.label_smoothing)
+
+    def scores(self, output: Tensor) -> dict[str, Tensor]:
+        """Probabilities of the classes."""
+        return {"probabilities": output.float().softmax(dim=1)}
+
+    def from_scores(self, batch: Batch, scores: dict[str, Tensor]) -> Tensor:
+        """Logits of these probabilities."""
+        found = scores["probabilities"]
+        return found.clamp(min=torch.finfo(found.dtype).tiny).log()
 
     def rows(self, batch: Batch, output: Tensor) -> list[dict[str, Any]]:
         """The most probable class, and the probability of each."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 
@@ -23,6 +24,10 @@ class SurvivalData(LabelledData):
     kind = "survival"
     per_study = True
     test_splits = ("val", "test")  # Cox models and cut points are fitted on those who validate
+
+    def __init__(self, root: str, **options: Any) -> None:
+        super().__init__(root, **options)
+        self._given = replace(self._given, stratum="event")
 
     def with_targets(self, opened: Opened, spec: Spec | None) -> Opened:
         """See :meth:`LabelledData.with_targets`."""
