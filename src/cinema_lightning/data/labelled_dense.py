@@ -10,12 +10,12 @@ import numpy as np
 from lightning.pytorch.utilities import rank_zero_warn
 
 from cinema_lightning.data import DATA
-from cinema_lightning.data.facts import Facts
 from cinema_lightning.data.finetune_transforms import FinetuneAugment, Whole
 from cinema_lightning.data.labelled import LabelledData, Pairs, with_ed_es, with_samples
 from cinema_lightning.data.labels import LabelledDataset, LabelMaps, Points, gather_points, read_landmarks
 from cinema_lightning.data.open import Opened, Spec
 from cinema_lightning.data.table import Split, mask_of, views_of
+from cinema_lightning.datasets.base import Dataset
 from cinema_lightning.errors import CinemaError
 from cinema_lightning.views import VIEWS, get_view
 
@@ -135,7 +135,7 @@ class LandmarkData(LabelledData):
         return pairs
 
 
-def _classes(facts: Facts, spec: Spec | None) -> dict[str, int]:
+def _classes(facts: Dataset, spec: Spec | None) -> dict[str, int]:
     """Classes in the order of the network's outputs, the background first, with their codes in the store."""
     own = {facts.labels[code]: code for code in sorted(facts.labels)}
     if spec is None:

@@ -9,8 +9,8 @@ from typing import Any
 
 from lightning.pytorch.utilities import rank_zero_warn
 
-from cinema_lightning.data.facts import Facts, facts_of
-from cinema_lightning.datasets.base import CINE_LABELS, DATASETS
+from cinema_lightning.data.facts import facts_of
+from cinema_lightning.datasets.base import CINE_LABELS, DATASETS, Dataset
 from cinema_lightning.errors import CinemaError
 from cinema_lightning.models.mae import MaskedAutoencoder
 from cinema_lightning.registry import BACKBONES, TASKS, class_path
@@ -129,13 +129,13 @@ class PublishedFile:
         facts: What is known of its network: network, outputs, and what its configuration says of classes, target,
             landmarks, mean and SD.
         options: Options of the command's data.
-        dataset: Facts of the dataset in use.
+        dataset: The dataset in use.
     """
 
     path: Path
     facts: dict[str, Any]
     options: dict[str, Any]
-    dataset: Facts
+    dataset: Dataset
 
     def option(self, name: str, default: str) -> str:
         """An option of the command's data."""
@@ -173,8 +173,8 @@ class PublishedFile:
                 "was trained for."
             )
 
-    def _source(self) -> Facts:
-        """Facts of the dataset that it was trained on; where it does not say, of the one in use."""
+    def _source(self) -> Dataset:
+        """The dataset that it was trained on; where it does not say, the one in use."""
         name = trained_on(self.path, locate(self.path)[1])
         return facts_of(name) if name in DATASETS else self.dataset
 
