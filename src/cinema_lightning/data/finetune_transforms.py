@@ -18,9 +18,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from cinema_lightning.data.dataset import Batch
 from cinema_lightning.data.draws import generator
 from cinema_lightning.data.labels import IGNORE
-from cinema_lightning.data.transforms import Batch, Fit, Key, sample_keys
+from cinema_lightning.data.transforms import Fit, Key, sample_keys
 from cinema_lightning.views import get_view
 
 # Published limits at the published input sizes: translation 60 of 192 and 80 of 256 pixels, hole 40 x 40 x 2 of

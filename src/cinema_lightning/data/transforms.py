@@ -17,12 +17,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from cinema_lightning.data.dataset import Batch
 from cinema_lightning.data.draws import generator
 from cinema_lightning.views import get_view
 
 PLAN = "_plan"
 KEYS = "_keys"
-Batch = dict[str, Any]
 Key = tuple[int, str, int]
 """Epoch, id and frame: what the draws of a sample are keyed on."""
 # Of the cubic convolution kernel, as torch and monai use it in bicubic interpolation.

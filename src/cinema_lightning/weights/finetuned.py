@@ -63,11 +63,11 @@ def load_finetuned(
     file_path, config_path = locate(path, revision)
     shapes, note = read_shapes(file_path), read_note(file_path)
     facts = finetuned_facts(file_path, config_path, shapes, note)
-    kind = ConvUNetR if facts["network"] == "ConvUNetR" else ConvViT
+    cls = ConvUNetR if facts["network"] == "ConvUNetR" else ConvViT
     wanted = {**network_arguments(config_path, shapes, facts), **noted_arguments(note, file_path), **arguments}
     try:
         with torch.device("meta"):
-            network = kind(**wanted)
+            network = cls(**wanted)
     except TypeError as error:
         raise CinemaError(f"{file_path} cannot be built: {error}; check the arguments and {CONFIG_NAME}.") from error
     check_layout(network, shapes, file_path)
@@ -118,7 +118,7 @@ def finetuned_facts(
             f"{config_path} lists {len(names)} classes ({', '.join(names)}), but the network in {path} has "
             f"{facts['outputs']} outputs; take the {CONFIG_NAME} that belongs to it."
         )
-    caution = next((said for kind in PUBLISHED.values() if (said := kind.caution(facts))), "")
+    caution = next((text for kind in PUBLISHED.values() if (text := kind.caution(facts))), "")
     if caution and not note:  # the columns of our own tables are the user's
         facts["caution"] = caution
     return facts

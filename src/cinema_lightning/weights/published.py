@@ -65,13 +65,13 @@ def _published_mae(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
 def _exported(path: Path, note: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
     """A network that :func:`cinema_lightning.weights.export.export` wrote, as its checkpoint held it."""
     network, _ = load_finetuned(path)
-    task, kind = TASKS[str(note["task"])], BACKBONES[type(network).__name__]
+    task, backbone = TASKS[str(note["task"])], BACKBONES[type(network).__name__]
     hparams = {
         **(note.get("options") or {}),
         "_class_path": class_path(task),
         "spec": note["spec"],
         "network": {
-            "class_path": class_path(kind),
+            "class_path": class_path(backbone),
             "init_args": {key: value for key, value in note["network"]["arguments"].items() if key not in GIVEN},
         },
     }
@@ -103,12 +103,12 @@ def _published_finetuned(path: Path, config: dict[str, Any]) -> tuple[dict[str, 
         **task.published(PublishedFile(path, facts, data, facts_of(data.get("dataset")))),
     }
     arguments = network_arguments(config_path, read_shapes(path), facts)
-    kind = BACKBONES[facts["network"]]
+    backbone = BACKBONES[facts["network"]]
     hparams = {
         "_class_path": class_path(task),
         "spec": spec,
         "network": {
-            "class_path": class_path(kind),
+            "class_path": class_path(backbone),
             "init_args": {key: value for key, value in arguments.items() if key not in GIVEN},
         },
     }
