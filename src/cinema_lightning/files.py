@@ -53,6 +53,12 @@ def replacing(path: Path) -> Iterator[Path]:
             temporary.unlink(missing_ok=True)
 
 
+def write_text(path: Path, text: str) -> None:
+    """Writes a text file as a whole or not at all, see :func:`replacing`."""
+    with replacing(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
 def lock(handle: int, path: Path, *, wait: bool = False) -> bool:
     """Locks an open file for this process; the system lets go of it when the file is closed or the process ends.
 

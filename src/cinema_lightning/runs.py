@@ -16,7 +16,7 @@ from typing import Any
 
 from cinema_lightning.configs import read_config
 from cinema_lightning.errors import CinemaError
-from cinema_lightning.files import replacing
+from cinema_lightning.files import write_text
 from cinema_lightning.registry import up_to_date
 
 RUN_DIR_VARIABLE = "CINEMA_RUN_DIR"
@@ -315,5 +315,4 @@ def write_record(run: Path, text: str) -> None:
         target = latest if same else run / f"config.resumed_{len(resumed) + 1}.yaml"
     versions = json.dumps(software_versions(), indent=2) + "\n"
     for path, content in ((target, text), (run / "versions.json", versions)):
-        with replacing(path) as temporary:
-            temporary.write_text(content, encoding="utf-8")
+        write_text(path, content)

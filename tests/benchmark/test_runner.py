@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from cinema_lightning.benchmark.children import Stop
+from cinema_lightning.benchmark.children import Relay
 from cinema_lightning.benchmark.estimate import estimate
 from cinema_lightning.benchmark.local import run_local, slot_environments
 from cinema_lightning.benchmark.locks import Lock
@@ -64,7 +64,7 @@ def test_training_then_tests_once(tmp_path):
     matrix = matrix_of(tmp_path)
     folder = CellFolder.of(matrix.root, matrix.cells[0])
     assert states(matrix) == ["missing"]
-    assert run_cell(matrix.cells[0], place(matrix), Stop()).state == "done"
+    assert run_cell(matrix.cells[0], place(matrix), Relay()).state == "done"
     assert trace(matrix) == ["fit from 0", "trained 2", "test pretrain", "test laptop"]
     assert (folder.results("laptop") / "cases.csv").is_file()
     record = read_record(folder)
@@ -79,40 +79,40 @@ def test_training_then_tests_once(tmp_path):
     assert record.attempts == 1
     assert record.max_epochs == 800
     assert states(matrix) == ["done"]
-    assert run_cell(matrix.cells[0], place(matrix), Stop()).reason == "was done already"
+    assert run_cell(matrix.cells[0], place(matrix), Relay()).reason == "was done already"
     assert len(trace(matrix)) == 4
 
 
 def test_a_new_test_is_all_that_a_finished_cell_still_does(tmp_path):
     matrix = matrix_of(tmp_path)
-    run_cell(matrix.cells[0], place(matrix), Stop())
+    run_cell(matrix.cells[0], place(matrix), Relay())
     content = yaml.safe_load((tmp_path / "m.yaml").read_text())
     content["tasks"]["pretrain"]["also_test"] = ["laptop", "phantom"]
     (tmp_path / "m.yaml").write_text(yaml.safe_dump(content))
     more = read_matrix(str(tmp_path / "m.yaml"))
     (state,) = survey(more.cells, [0], more.root)
     assert (state.state, state.detail) == ("stopped", "not tested yet: phantom; resumable")
-    assert run_cell(more.cells[0], place(more), Stop()).state == "done"
+    assert run_cell(more.cells[0], place(more), Relay()).state == "done"
     assert trace(more)[4:] == ["test phantom"]
 
 
 def test_a_failure_says_why_and_can_be_run_again(tmp_path):
     matrix = matrix_of(tmp_path, **{"fake.code": 3, "fake.until": str(tmp_path / "mended")})
-    outcome = run_cell(matrix.cells[0], place(matrix), Stop())
+    outcome = run_cell(matrix.cells[0], place(matrix), Relay())
     assert (outcome.state, outcome.exit_code) == ("failed", 1)
     assert outcome.reason == "fit ended with code 3: cinema fit: the heart of this cell is broken."
     (state,) = survey(matrix.cells, [0], matrix.root)
     assert (state.state, state.detail) == ("failed", outcome.reason)
     assert "Traceback" in state.log.read_text()
     (tmp_path / "mended").touch()
-    assert run_cell(matrix.cells[0], place(matrix), Stop()).state == "done"
+    assert run_cell(matrix.cells[0], place(matrix), Relay()).state == "done"
     assert read_record(CellFolder.of(matrix.root, matrix.cells[0])).attempts == 2
 
 
 def test_a_test_without_results_is_a_failure(tmp_path):
     matrix = matrix_of(tmp_path)
     program = (sys.executable, "-c", "")
-    outcome = run_cell(matrix.cells[0], Workplace(matrix.root, program), Stop())
+    outcome = run_cell(matrix.cells[0], Workplace(matrix.root, program), Relay())
     assert outcome.state == "failed"
     assert "wrote no" in outcome.reason
 
@@ -120,15 +120,15 @@ def test_a_test_without_results_is_a_failure(tmp_path):
 def test_a_killed_child_is_a_failure(tmp_path):
     matrix = matrix_of(tmp_path)
     program = (sys.executable, "-c", "import os; os.kill(os.getpid(), 9)")
-    outcome = run_cell(matrix.cells[0], Workplace(matrix.root, program), Stop())
+    outcome = run_cell(matrix.cells[0], Workplace(matrix.root, program), Relay())
     assert outcome.reason == "fit was killed by SIGKILL (out of memory?)"
 
 
 def test_options_that_change_begin_the_cell_anew(tmp_path):
     matrix = matrix_of(tmp_path, **{"fake.code": 3})
-    run_cell(matrix.cells[0], place(matrix), Stop())
+    run_cell(matrix.cells[0], place(matrix), Relay())
     matrix = matrix_of(tmp_path)
-    assert run_cell(matrix.cells[0], place(matrix), Stop()).state == "done"
+    assert run_cell(matrix.cells[0], place(matrix), Relay()).state == "done"
     record = read_record(CellFolder.of(matrix.root, matrix.cells[0]))
     assert record.attempts == 1
     assert (matrix.root / "earlier" / matrix.cells[0].name / "1" / "run").is_dir()
@@ -177,7 +177,7 @@ def test_a_signal_saves_and_the_next_run_goes_on(tmp_path, number):
     (state,) = survey(matrix.cells, [0], matrix.root)
     assert state.state == "stopped"
     before = record.seconds
-    assert run_cell(matrix.cells[0], place(matrix), Stop()).state == "done"
+    assert run_cell(matrix.cells[0], place(matrix), Relay()).state == "done"
     lines = trace(matrix)
     saved = int(lines[1].split()[-1])
     assert 0 < saved < 30
@@ -193,12 +193,12 @@ def test_a_killed_runner_leaves_a_cell_that_goes_on(tmp_path):
     wait_for(lambda: "child" in Lock(folder.lock).last().facts)
     runner.kill()
     runner.wait()
-    assert run_cell(matrix.cells[0], place(matrix), Stop()).state == "elsewhere", "its training still runs"
+    assert run_cell(matrix.cells[0], place(matrix), Relay()).state == "elsewhere", "its training still runs"
     wait_for(lambda: Lock(folder.lock).holder() is None)
     (state,) = survey(matrix.cells, [0], matrix.root)
     assert state.state == "stopped"
     assert "vanished" in state.detail
-    assert run_cell(matrix.cells[0], place(matrix), Stop()).state == "done"
+    assert run_cell(matrix.cells[0], place(matrix), Relay()).state == "done"
     assert "TWO AT ONCE" not in trace(matrix)
 
 
@@ -206,7 +206,7 @@ def test_two_runners_of_one_cell(tmp_path):
     matrix = matrix_of(tmp_path, **{"fake.steps": 10})
     outcomes = []
     threads = [
-        threading.Thread(target=lambda: outcomes.append(run_cell(matrix.cells[0], place(matrix), Stop()).state))
+        threading.Thread(target=lambda: outcomes.append(run_cell(matrix.cells[0], place(matrix), Relay()).state))
         for _ in range(4)
     ]
     for thread in threads:
@@ -222,7 +222,7 @@ def test_a_runner_that_was_taken_over_kills_its_child_and_writes_nothing(tmp_pat
     folder = CellFolder.of(matrix.root, matrix.cells[0])
     monkeypatch.setattr("cinema_lightning.benchmark.runner.Lock", lambda path, alive: Lock(path, alive, heartbeat=0.05))
     outcomes = []
-    thread = threading.Thread(target=lambda: outcomes.append(run_cell(matrix.cells[0], place(matrix), Stop())))
+    thread = threading.Thread(target=lambda: outcomes.append(run_cell(matrix.cells[0], place(matrix), Relay())))
     thread.start()
     wait_for((folder.path / "trace.txt").exists)
     (folder.lock / "000002").write_text("{}")
@@ -233,7 +233,7 @@ def test_a_runner_that_was_taken_over_kills_its_child_and_writes_nothing(tmp_pat
 
 def test_all_cells_here(tmp_path, capsys):
     matrix = matrix_of(tmp_path, seeds=(0, 1, 2, 3), **{"fake.code": 1, "fake.seed": 2})
-    outcomes = run_local(matrix.cells, place(matrix), 2, Stop())
+    outcomes = run_local(matrix.cells, place(matrix), 2, Relay())
     assert sorted(outcome.state for outcome in outcomes) == ["done", "done", "done", "failed"]
     printed = capsys.readouterr()
     assert printed.out.count(": done (") == 3
@@ -268,7 +268,7 @@ def test_options_that_do_not_go_together(tmp_path, options):
 def test_the_plan_and_its_table(tmp_path, capsys):
     matrix = matrix_of(tmp_path, seeds=(0, 1, 2), **{"fake.code": 1, "fake.seed": 1})
     for cell in matrix.cells[:2]:
-        run_cell(cell, place(matrix), Stop())
+        run_cell(cell, place(matrix), Relay())
     assert plan(config=str(matrix.path), select="seed=0,1", estimate=True) == 0
     printed = capsys.readouterr().out
     assert "2 cells: 1 done, 1 failed." in printed

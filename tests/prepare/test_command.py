@@ -16,6 +16,7 @@ from cinema_lightning.data.store import open_series, series_path
 from cinema_lightning.errors import CinemaError
 from cinema_lightning.prepare import command, runner
 from cinema_lightning.prepare.command import prepare
+from cinema_lightning.prepare.scratch import scratch_of
 
 GROUPS = ("DCM", "HCM", "NOR")
 
@@ -197,6 +198,25 @@ def test_a_failed_write_leaves_the_old_study(tmp_path, monkeypatch):
     assert not list(out.glob(".*"))
 
 
+def test_a_failed_move_puts_the_old_study_back(tmp_path, monkeypatch):
+    raw, out = _acdc(tmp_path, 1), tmp_path / "out"
+    prepare("acdc", raw, out)
+    before = _content(out / "patient001")
+    os.utime(raw / "database/training/patient001/Info.cfg", (5, 5))
+    rename = Path.rename
+
+    def refuse(self, target):
+        if self.name == "patient001" and self.parent != out:
+            raise OSError(5, "Input/output error")
+        return rename(self, target)
+
+    monkeypatch.setattr(Path, "rename", refuse)
+    assert prepare("acdc", raw, out) == 1
+    assert _failures(out)["patient001"] == ("write", "OSError: [Errno 5] Input/output error")
+    assert _content(out / "patient001") == before
+    assert not list(out.glob(".*"))
+
+
 def test_more_shards_than_subjects(tmp_path):
     raw = _acdc(tmp_path, 1)
     assert prepare("acdc", raw, tmp_path / "out", shard="2/2") == 0
@@ -206,7 +226,7 @@ def test_more_shards_than_subjects(tmp_path):
 
 def test_one_run_at_a_time(tmp_path):
     raw, out = _acdc(tmp_path, 1), tmp_path / "out"
-    with command._scratch(out, ""), pytest.raises(CinemaError, match="Another run prepares"):
+    with scratch_of(out, ""), pytest.raises(CinemaError, match="Another run prepares"):
         prepare("acdc", raw, out)
     assert prepare("acdc", raw, out) == 0
 

@@ -18,8 +18,9 @@ from cinema_lightning.models.mae import MaskedAutoencoder
 from cinema_lightning.tasks import TASKS
 from cinema_lightning.tasks.base import Task
 from cinema_lightning.weights.export import export
-from cinema_lightning.weights.files import load_published_mae
-from cinema_lightning.weights.finetuned import load_finetuned, trained_on
+from cinema_lightning.weights.files import load_published_mae, read_shapes, save_published
+from cinema_lightning.weights.finetuned import finetuned_facts, load_finetuned, trained_on
+from cinema_lightning.weights.kinds import PUBLISHED, PublishedKind
 from cinema_lightning.weights.layout import published_slots
 from cinema_lightning.weights.published import published_network
 from cinema_lightning.weights.published_config import published_config
@@ -229,3 +230,22 @@ def test_an_exported_autoencoder_comes_back(tmp_path):
     again = load_published_mae(tmp_path / "mine").eval()
     wanted, found = task.network.encode(images(spec)), again.encode(images(spec))
     assert all(torch.equal(wanted[name], found[name]) for name in wanted)
+
+
+def test_a_kind_of_a_plug_in_names_its_outputs_in_the_configuration(tmp_path, monkeypatch):
+    PUBLISHED.load()
+    monkeypatch.setattr(PUBLISHED, "_items", dict(PUBLISHED._items))
+    kind = PublishedKind(
+        write=lambda spec: {"walls": spec["classes"]},
+        read=lambda data, path: {"class_names": data["walls"]} if "walls" in data else {},
+        task="wall",
+    )
+    PUBLISHED.add("wall", kind)
+    model = ConvViT(["sax"], outputs=2, size="tiny", input_size={"sax": SIZES["sax"]})
+    path = tmp_path / "mine" / "weights.safetensors"
+    save_published(model, path, about={"spec": {"kind": "wall", "classes": ["thin", "thick"]}})
+    config = yaml.safe_load((path.parent / "config.yaml").read_text())
+    assert (config["task"], config["data"]["walls"]) == ("wall", ["thin", "thick"])
+    facts = finetuned_facts(path, path.parent / "config.yaml", read_shapes(path))
+    assert facts["class_names"] == ["thin", "thick"]
+    assert published_config(model, about={"spec": {"kind": "nobody's"}})["task"] == "regression"

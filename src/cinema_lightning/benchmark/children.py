@@ -28,7 +28,7 @@ ENDED_BY = tuple(-number for number in PASSED_ON)
 POLL_SECONDS = 0.1
 
 
-class Stop:
+class Relay:
     """Whether a signal asked the runner to stop; passes it on to the children at work."""
 
     def __init__(self) -> None:
@@ -63,9 +63,9 @@ class Stop:
 
 
 @contextmanager
-def stop_on_signals() -> Iterator[Stop]:
+def relay_signals() -> Iterator[Relay]:
     """Signals are passed on to the children instead of ending this process; what ``nohup`` ignores stays ignored."""
-    stop = Stop()
+    stop = Relay()
     if threading.current_thread() is not threading.main_thread():
         yield stop
         return
@@ -93,7 +93,7 @@ def run_step(
     command: Sequence[str],
     log: Path,
     environment: Mapping[str, str],
-    stop: Stop,
+    stop: Relay,
     started: Callable[[int], None],
     abandoned: threading.Event,
 ) -> StepRecord:

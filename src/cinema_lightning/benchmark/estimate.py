@@ -28,7 +28,7 @@ class Guess:
 
 
 @dataclass
-class Estimate:
+class Forecast:
     """Time of all cells that are not done.
 
     Attributes:
@@ -58,7 +58,7 @@ class Estimate:
         return lines
 
 
-def estimate(states: Sequence[CellState], everything: Sequence[CellState]) -> Estimate:
+def estimate(states: Sequence[CellState], everything: Sequence[CellState]) -> Forecast:
     """Adds up what is left.
 
     Args:
@@ -69,7 +69,7 @@ def estimate(states: Sequence[CellState], everything: Sequence[CellState]) -> Es
         The estimate. What a cell has already worked counts as done, as far as its guess reaches.
     """
     finished = [state for state in everything if state.state == "done" and state.record is not None]
-    total = Estimate()
+    total = Forecast()
     for state in states:
         if state.state == "done":
             continue

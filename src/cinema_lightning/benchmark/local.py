@@ -11,13 +11,13 @@ from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import replace
 from queue import SimpleQueue
 
-from cinema_lightning.benchmark.children import Stop
+from cinema_lightning.benchmark.children import Relay
 from cinema_lightning.benchmark.cost import cores, query_gpus
 from cinema_lightning.benchmark.matrix import Cell
-from cinema_lightning.benchmark.runner import Outcome, Workplace, run_cell
+from cinema_lightning.benchmark.runner import CellEnd, Workplace, run_cell
 
 
-def run_local(cells: Sequence[Cell], place: Workplace, jobs: int, stop: Stop) -> list[Outcome]:
+def run_local(cells: Sequence[Cell], place: Workplace, jobs: int, stop: Relay) -> list[CellEnd]:
     """Runs cells, ``jobs`` at a time; one that fails does not stop the others.
 
     Each has one GPU to itself where there are GPUs (taken in turn), and its share of the CPU cores.
@@ -38,7 +38,7 @@ def run_local(cells: Sequence[Cell], place: Workplace, jobs: int, stop: Stop) ->
         slots.put(replace(place, environment={**place.environment, **slot}))
     failed = threading.Event()
 
-    def work(cell: Cell) -> Outcome | None:
+    def work(cell: Cell) -> CellEnd | None:
         if stop.signal is not None or failed.is_set():
             return None
         slot = slots.get()
@@ -50,22 +50,22 @@ def run_local(cells: Sequence[Cell], place: Workplace, jobs: int, stop: Stop) ->
         finally:
             slots.put(slot)
 
-    outcomes: list[Outcome] = []
+    ends: list[CellEnd] = []
     with (
         tqdm(total=len(cells), desc="benchmark", unit="cell", mininterval=1.0) as bar,
         ThreadPoolExecutor(jobs) as pool,
     ):
-        pending: set[Future[Outcome | None]] = {pool.submit(work, cell) for cell in cells}
+        pending: set[Future[CellEnd | None]] = {pool.submit(work, cell) for cell in cells}
         while pending:
             finished, pending = wait(pending, timeout=0.5, return_when=FIRST_COMPLETED)
             for future in finished:
-                outcome = future.result()
-                if outcome is None:
+                end = future.result()
+                if end is None:
                     continue
-                outcomes.append(outcome)
+                ends.append(end)
                 bar.update()
-                bar.write(line(outcome), file=sys.stdout)
-    return outcomes
+                bar.write(line(end), file=sys.stdout)
+    return ends
 
 
 def slot_environments(jobs: int) -> list[dict[str, str]]:
@@ -90,16 +90,16 @@ def slot_environments(jobs: int) -> list[dict[str, str]]:
     return environments
 
 
-def line(outcome: Outcome) -> str:
+def line(end: CellEnd) -> str:
     """One line for the terminal."""
-    state = "skipped" if outcome.state == "elsewhere" else outcome.state
-    took = f" ({outcome.seconds:.0f} s)" if outcome.seconds else ""
-    return f"{outcome.cell}: {state}{took}{f': {outcome.reason}' if outcome.reason else ''}"
+    state = "skipped" if end.state == "elsewhere" else end.state
+    took = f" ({end.seconds:.0f} s)" if end.seconds else ""
+    return f"{end.cell}: {state}{took}{f': {end.reason}' if end.reason else ''}"
 
 
-def summary(outcomes: Sequence[Outcome], left: int) -> str:
+def summary(ends: Sequence[CellEnd], left: int) -> str:
     """Counts for the end."""
-    number = Counter(outcome.state for outcome in outcomes)
+    number = Counter(end.state for end in ends)
     names = {"done": "done", "stopped": "stopped", "failed": "failed", "elsewhere": "being run elsewhere"}
     parts = [f"{number[state]} {name}" for state, name in names.items() if number[state]]
     parts += [f"{left} not begun"] if left else []

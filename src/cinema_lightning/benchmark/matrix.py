@@ -19,8 +19,8 @@ from cinema_lightning.configs import find_config, packaged_folder
 from cinema_lightning.errors import CinemaError
 from cinema_lightning.paths import expanded
 
-Kind = Literal["dense", "pooled"]
-KINDS: tuple[Kind, ...] = ("dense", "pooled")
+NetworkKind = Literal["dense", "pooled"]
+NETWORK_KINDS: tuple[NetworkKind, ...] = ("dense", "pooled")
 _SAFE = re.compile(r"[A-Za-z0-9][\w.+-]*")
 
 _TOP = ("name", "root", "overlays", "arguments", "test_arguments", "seeds", "fractions", "folds", "arms", "tasks")
@@ -66,7 +66,7 @@ class Cell:
 
     name: str
     task: str
-    kind: Kind
+    kind: NetworkKind
     arm: str
     fraction: float
     seed: int
@@ -168,7 +168,7 @@ class _Reader:
     def cells_of(self, name: str, task: dict[str, Any], top: dict[str, Any], arms: dict[str, Any]) -> list[Cell]:
         key = f"tasks.{name}"
         kind = task.get("kind")
-        if kind not in KINDS:
+        if kind not in NETWORK_KINDS:
             raise self.error(
                 f"{key}.kind", f"is {kind!r}; give dense (masks, heatmaps) or pooled (one answer per study)"
             )
@@ -207,7 +207,7 @@ class _Reader:
 
     # ------------------------------------------------------------------ parts
     def arms(self, content: Any) -> dict[str, dict[str, dict[str, Any]]]:
-        kinds = self.mapping(content or {}, "arms", KINDS)
+        kinds = self.mapping(content or {}, "arms", NETWORK_KINDS)
         arms: dict[str, dict[str, dict[str, Any]]] = {}
         for kind, of_kind in kinds.items():
             named = self.mapping(of_kind or {}, f"arms.{kind}", None)

@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 from cinema_lightning.benchmark.matrix import Cell
 from cinema_lightning.errors import CinemaError
-from cinema_lightning.files import replacing
+from cinema_lightning.files import write_text
 
 State = Literal["running", "stopped", "failed", "done"]
 
@@ -151,8 +151,7 @@ class CellRecord:
 
     def write(self, folder: CellFolder) -> None:
         """Replaces the cell's record."""
-        with replacing(folder.record) as temporary:
-            temporary.write_text(json.dumps(asdict(self), indent=1) + "\n", encoding="utf-8")
+        write_text(folder.record, json.dumps(asdict(self), indent=1) + "\n")
 
 
 def read_record(folder: CellFolder) -> CellRecord | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from cinema_lightning.benchmark.children import stop_on_signals
+from cinema_lightning.benchmark.children import relay_signals
 from cinema_lightning.benchmark.local import line, run_local, summary
 from cinema_lightning.benchmark.matrix import Cell, read_matrix, select
 from cinema_lightning.benchmark.plan import DEFAULT
@@ -73,10 +73,10 @@ def _cell(cells: tuple[Cell, ...], index: int) -> Cell:
 
 def _one(cell: Cell, place: Workplace) -> int:
     print(f"{cell.name}: log in {CellFolder.of(place.root, cell).log}", flush=True)
-    with stop_on_signals() as stop:
-        outcome = run_cell(cell, place, stop)
-    print(line(outcome), flush=True)
-    return outcome.exit_code
+    with relay_signals() as stop:
+        end = run_cell(cell, place, stop)
+    print(line(end), flush=True)
+    return end.exit_code
 
 
 _select = select
@@ -94,9 +94,9 @@ def _local(config: str, root: Path | None, jobs: int, select: str | None, retry:
     if not wanted:
         print("Nothing to run.")
         return 1 if failed else 0
-    with stop_on_signals() as stop:
-        outcomes = run_local(wanted, Workplace(matrix.root, job_alive=slurm.job_alive), jobs, stop)
-    print(summary(outcomes, len(wanted) - len(outcomes)))
+    with relay_signals() as stop:
+        ends = run_local(wanted, Workplace(matrix.root, job_alive=slurm.job_alive), jobs, stop)
+    print(summary(ends, len(wanted) - len(ends)))
     if stop.signal is not None:
         return STOPPED_EXIT_CODE
-    return max((outcome.exit_code for outcome in outcomes), default=0) or (1 if failed else 0)
+    return max((end.exit_code for end in ends), default=0) or (1 if failed else 0)

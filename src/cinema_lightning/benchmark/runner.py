@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 
-from cinema_lightning.benchmark.children import ENDED_BY, Stop, child_environment, run_step
+from cinema_lightning.benchmark.children import ENDED_BY, Relay, child_environment, run_step
 from cinema_lightning.benchmark.cost import device_of, samples_per_second
 from cinema_lightning.benchmark.locks import JobAlive, Lock
 from cinema_lightning.benchmark.matrix import Cell
@@ -29,7 +29,7 @@ PROGRAM = (sys.executable, "-m", "cinema_lightning")
 
 
 @dataclass(frozen=True)
-class Outcome:
+class CellEnd:
     """What became of a cell.
 
     Attributes:
@@ -91,7 +91,7 @@ def is_complete(cell: Cell, record: CellRecord | None) -> bool:
     return all(name in record.steps and record.steps[name].state == "done" for name in names)
 
 
-def run_cell(cell: Cell, place: Workplace, stop: Stop) -> Outcome:
+def run_cell(cell: Cell, place: Workplace, stop: Relay) -> CellEnd:
     """Runs what is left of a cell.
 
     Args:
@@ -107,16 +107,16 @@ def run_cell(cell: Cell, place: Workplace, stop: Stop) -> Outcome:
     """
     folder = CellFolder.of(place.root, cell)
     if is_complete(cell, read_record(folder)):
-        return Outcome(cell.name, "done", "was done already")
+        return CellEnd(cell.name, "done", "was done already")
     lock = Lock(folder.lock, place.job_alive)
     holder = lock.acquire()
     if holder is not None:
         job = f", job {holder.job}" if holder.job else ""
-        return Outcome(cell.name, "elsewhere", f"is being run on {holder.host}{job} (process {holder.pid})")
+        return CellEnd(cell.name, "elsewhere", f"is being run on {holder.host}{job} (process {holder.pid})")
     try:
         record = read_record(folder)  # anew: another may have finished it before the lock was ours
         if is_complete(cell, record):
-            return Outcome(cell.name, "done", "was done already")
+            return CellEnd(cell.name, "done", "was done already")
         return _Attempt(cell, folder, place, stop, lock).run(record or CellRecord.new(cell))
     finally:
         lock.release()
@@ -125,12 +125,12 @@ def run_cell(cell: Cell, place: Workplace, stop: Stop) -> Outcome:
 class _Attempt:
     """One attempt at a cell, under its lock."""
 
-    def __init__(self, cell: Cell, folder: CellFolder, place: Workplace, stop: Stop, lock: Lock) -> None:
+    def __init__(self, cell: Cell, folder: CellFolder, place: Workplace, stop: Relay, lock: Lock) -> None:
         self.cell, self.folder, self.place, self.stop, self.lock = cell, folder, place, stop, lock
         self.environment = child_environment(place.environment)
         self.began = time.monotonic()
 
-    def run(self, record: CellRecord) -> Outcome:
+    def run(self, record: CellRecord) -> CellEnd:
         if record.digest != self.cell.digest:
             record = self._start_anew(record)
         record.state, record.reason, record.ended = "running", "", None
@@ -142,10 +142,10 @@ class _Attempt:
         record.write(self.folder)
         state, reason = self._steps(record)
         if self.lock.lost.is_set():
-            return Outcome(self.cell.name, "elsewhere", "was taken over while this process seemed dead", self._seconds)
+            return CellEnd(self.cell.name, "elsewhere", "was taken over while this process seemed dead", self._seconds)
         record.state, record.reason, record.ended = state, reason, time.time()
         record.write(self.folder)
-        return Outcome(self.cell.name, state, reason, self._seconds)
+        return CellEnd(self.cell.name, state, reason, self._seconds)
 
     @property
     def _seconds(self) -> float:

@@ -15,7 +15,7 @@ from typing import Any
 from cinema_lightning.benchmark.matrix import Cell
 from cinema_lightning.cluster import slurm
 from cinema_lightning.errors import CinemaError
-from cinema_lightning.files import replacing
+from cinema_lightning.files import write_text
 
 
 @dataclass(frozen=True)
@@ -65,8 +65,7 @@ class Frozen:
     def write(self, path: Path) -> None:
         """Writes the file that jobs read."""
         content = {"root": str(self.root), "program": self.program, "cells": [cell.as_dict() for cell in self.cells]}
-        with replacing(path) as temporary:
-            temporary.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+        write_text(path, json.dumps(content, indent=1) + "\n")
 
 
 def read_frozen(path: Path) -> Frozen:
@@ -162,5 +161,4 @@ class Queue:
 def write_submission(folder: Path, name: str, cells: Sequence[Cell], **facts: Any) -> None:
     """Writes ``submission.json``, first before and then after the job has its id."""
     content = {"name": name, "cells": [cell.name for cell in cells], **facts}
-    with replacing(folder / "submission.json") as temporary:
-        temporary.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+    write_text(folder / "submission.json", json.dumps(content, indent=1) + "\n")

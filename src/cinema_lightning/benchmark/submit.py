@@ -22,7 +22,7 @@ from cinema_lightning.cluster import slurm
 from cinema_lightning.cluster.script import header, launch, script
 from cinema_lightning.cluster.site import Site, read_site
 from cinema_lightning.errors import CinemaError
-from cinema_lightning.files import replacing
+from cinema_lightning.files import write_text
 
 WAIT_SECONDS = 60.0
 LEFT_ALONE = ("done", "running", "queued")
@@ -136,8 +136,7 @@ def _submit(matrix: Matrix, site: Site, cells: list[Cell], program: Sequence[str
     Frozen(matrix.root.resolve(), None if program is None else tuple(program), tuple(cells)).write(
         folder / "cells.json"
     )
-    with replacing(folder / "job.sh") as temporary:
-        temporary.write_text(batch_script(site, folder, name, len(cells)), encoding="utf-8")
+    write_text(folder / "job.sh", batch_script(site, folder, name, len(cells)))
     write_submission(folder, name, cells, **facts)  # first: if this process dies now, the queue still tells by name
     try:
         job = slurm.sbatch(folder / "job.sh")

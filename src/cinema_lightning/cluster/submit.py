@@ -10,7 +10,7 @@ from cinema_lightning.cluster import slurm
 from cinema_lightning.cluster.script import header, launch, script
 from cinema_lightning.cluster.site import Site, read_site
 from cinema_lightning.errors import CinemaError
-from cinema_lightning.files import replacing
+from cinema_lightning.files import write_text
 from cinema_lightning.verbs import call
 
 SUMMARY = "Submit a training, test or prediction to SLURM: cinema submit --site SITE.yaml -- fit --config pretrain.yaml"
@@ -106,8 +106,7 @@ def submit_command(
         raise CinemaError(
             f"job {entry.job} does that already ({entry.state.lower()}); cancel it first: scancel {entry.job}."
         )
-    with replacing(place / f"{name}.sh") as temporary:
-        temporary.write_text(text, encoding="utf-8")
+    write_text(place / f"{name}.sh", text)
     job = slurm.sbatch(place / f"{name}.sh")
     print(f"Submitted as job {job}. Log: {place / f'{name}.out'}.")
     return 0

@@ -12,11 +12,11 @@ from typing import Any, Literal
 
 import numpy as np
 
-from cinema_lightning.data.facts import Facts
 from cinema_lightning.data.labels import Extra
 from cinema_lightning.data.spacing import Option, Spacing, check_option, plain_spacing, spacing_here, wanted_spacing
 from cinema_lightning.data.splits import fold_rows, limit_subjects, parse_fold, split_rows, strata_of
 from cinema_lightning.data.table import Cohort, Split, mask_of, read_cohort
+from cinema_lightning.datasets.base import Dataset
 from cinema_lightning.errors import CinemaError
 from cinema_lightning.imaging.nifti import Geometry
 from cinema_lightning.views import get_view
@@ -48,7 +48,7 @@ class Options:
     min_views: int = 1
     limit_subjects: int | None = None
     seed: int | None = None
-    facts: Facts | None = None
+    facts: Dataset | None = None
     fraction: float = 1.0
     assumed_phases: Sequence[float] | None = None
     fold: str | None = None

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from cinema_lightning.data.augment.base import About, Effect, Grey, Move, Sample, Warp, check_order
 from cinema_lightning.data.augment.crop import Centred, Crop
+from cinema_lightning.data.dataset import Batch
 from cinema_lightning.data.draws import Key
 from cinema_lightning.data.labels import IGNORE
 from cinema_lightning.data.planes import as_planes, grey_range, inside, place, sample_linear, sample_nearest, unit
@@ -25,7 +26,6 @@ from cinema_lightning.errors import CinemaError
 
 PLAN = "_plan"
 KEYS = "_keys"
-Batch = dict[str, Any]
 Plan = dict[str, Any]
 Drawn = dict[str, Any]
 """What was drawn for a sample and view, by purpose; what is not done to it is absent."""

@@ -33,7 +33,7 @@ class Float32Linear(nn.Linear):
             return super().forward(input.to(self.weight.dtype))
 
 
-class _Backbone(nn.Module):
+class Backbone(nn.Module):
     """Checks and keeps what all downstream networks are built with.
 
     Args:
@@ -111,7 +111,7 @@ class _Backbone(nn.Module):
         return frozenset(key for key, value in self.state_dict(keep_vars=True).items() if id(value) in members)
 
 
-class DenseBackbone(_Backbone):
+class DenseBackbone(Backbone):
     """A network that gives one value per voxel and class: segmentation, landmark heatmaps.
 
     Called with {view: (B, C, X, Y[, Z])}, any subset of its views, it returns {view: logits (B, classes, X, Y[, Z])}.
@@ -130,7 +130,7 @@ class DenseBackbone(_Backbone):
         return output
 
 
-class PooledBackbone(_Backbone):
+class PooledBackbone(Backbone):
     """A network that gives one row of outputs per sample: classification, regression, coordinates, risk.
 
     Called with {view: (B, C, X, Y[, Z])}, any subset of its views, it returns (B, outputs).

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from cinema_lightning.errors import CinemaError
 from cinema_lightning.models import BACKBONES
 from cinema_lightning.models.backbone import (
+    Backbone,
     DenseBackbone,
     DenseOutput,
     Float32Linear,
@@ -30,19 +31,41 @@ from cinema_lightning.views import get_view
 LEVELS = 5
 
 
-class _PerView(DenseBackbone):
-    """A dense baseline that keeps one network per view.
-
-    Subclasses fill ``networks`` and ``multiples`` (what each padded axis is a multiple of) in their constructors.
+class _PerView(Backbone):
+    """A baseline that keeps one network per view; subclasses fill ``networks`` in their constructors.
 
     Args:
         views: Views to build weights for.
         input_size: View -> image size in voxels; accepted as by every backbone, any size works.
         channels: Input channels.
-        classes: Classes per voxel, the background included.
+        outputs: Classes or output numbers.
         size: tiny, mini, base, large or huge: the width (32 for base).
         width: Channels at full size, a multiple of 8; doubled at each level.
     """
+
+    head: ClassVar[str]
+    """What a network calls its last layer."""
+
+    def __init__(
+        self,
+        views: Sequence[str],
+        input_size: Mapping[str, Sequence[int]] | None,
+        channels: int,
+        outputs: int,
+        size: str = "base",
+        width: int | None = None,
+    ) -> None:
+        super().__init__(views, input_size, channels, outputs)
+        self.width = cnn_width(size, width)
+        self.networks = nn.ModuleDict()
+
+    def head_modules(self) -> list[nn.Module]:
+        """The last layer of each view, not those of deep supervision (off where the backbone is frozen)."""
+        return [getattr(network, self.head) for network in self.networks.values()]
+
+
+class _Dense(_PerView, DenseBackbone):
+    """A dense baseline; subclasses fill ``multiples``, too: what each padded axis of a view is a multiple of."""
 
     def __init__(
         self,
@@ -50,12 +73,9 @@ class _PerView(DenseBackbone):
         input_size: Mapping[str, Sequence[int]] | None = None,
         channels: int = 1,
         classes: int = 4,
-        size: str = "base",
-        width: int | None = None,
+        **shared: Any,
     ) -> None:
-        super().__init__(views, input_size, channels, classes)
-        self.width = cnn_width(size, width)
-        self.networks = nn.ModuleDict()
+        super().__init__(views, input_size, channels, classes, **shared)
         self.multiples: dict[str, tuple[int, ...]] = {}
 
     def forward(self, images: Mapping[str, Tensor]) -> DenseOutput:
@@ -81,7 +101,7 @@ def _check_coarsest(network: str, view: str, size: Sequence[int], multiple: Sequ
 
 
 @BACKBONES.register
-class UNet(_PerView):
+class UNet(_Dense):
     """The U-Net that the published system is compared with: residual, instance norm, GELU, additive skips.
 
     Args:
@@ -91,6 +111,8 @@ class UNet(_PerView):
         dropout: Rate of dropout in the blocks.
         **shared: Options of every CNN here: ``channels``, ``classes``, ``size``, ``width``.
     """
+
+    head = "head"
 
     def __init__(
         self,
@@ -110,10 +132,6 @@ class UNet(_PerView):
             self.networks[view] = ResidualUNet(self.channels, self.classes, widths, scale, dropout)
             self.multiples[view] = tuple(s ** (levels - 1) for s in scale)
             _check_coarsest("UNet", view, image_size, self.multiples[view])
-
-    def head_modules(self) -> list[nn.Module]:
-        """The last convolution of each view."""
-        return [network.head for network in self.networks.values()]  # type: ignore[misc]
 
 
 def nnunet_plan(size: Sequence[int], spacing: Sequence[float]) -> tuple[list[list[int]], list[list[int]]]:
@@ -145,7 +163,7 @@ def nnunet_plan(size: Sequence[int], spacing: Sequence[float]) -> tuple[list[lis
 
 
 @BACKBONES.register
-class DynUNet(_PerView):
+class DynUNet(_Dense):
     """nnU-Net's network (monai's DynUNet), planned from each view's input size and voxel size.
 
     Channels are doubled at each level up to 10 (3D) or 16 times (2D) the width.
@@ -160,6 +178,8 @@ class DynUNet(_PerView):
         residual: Residual blocks in the encoder.
         **shared: Options of every CNN here: ``channels``, ``classes``, ``size``, ``width``.
     """
+
+    head = "output_block"
 
     def __init__(
         self,
@@ -198,17 +218,13 @@ class DynUNet(_PerView):
             )
             self.multiples[view] = tuple(math.prod(axis) for axis in zip(*strides, strict=True))
 
-    def head_modules(self) -> list[nn.Module]:
-        """The last convolution of each view, not those of deep supervision (off where the backbone is frozen)."""
-        return [network.output_block for network in self.networks.values()]  # type: ignore[misc]
-
     def auxiliary_heads(self) -> list[nn.Module]:
         """Those of deep supervision."""
         return [part for name, part in self.networks.named_modules() if name.endswith(".deep_supervision_heads")]
 
 
 @BACKBONES.register
-class SegResNet(_PerView):
+class SegResNet(_Dense):
     """monai's SegResNet (Myronenko 2018, without the variational branch). Every axis is halved three times.
 
     Args:
@@ -217,6 +233,8 @@ class SegResNet(_PerView):
         dropout: Rate of dropout after the first convolution.
         **shared: Options of every CNN here: ``channels``, ``classes``, ``size``, ``width``.
     """
+
+    head = "conv_final"
 
     def __init__(
         self,
@@ -240,13 +258,9 @@ class SegResNet(_PerView):
             )
             self.multiples[view] = (8,) * len(image_size)
 
-    def head_modules(self) -> list[nn.Module]:
-        """The last convolution of each view."""
-        return [network.conv_final for network in self.networks.values()]  # type: ignore[misc]
-
 
 @BACKBONES.register
-class SwinUNETR(_PerView):
+class SwinUNETR(_Dense):
     """monai's SwinUNETR, with features of 1.5 times the width (48 for base).
 
     Every axis is padded to a multiple of 32, so a short-axis stack of 16 slices to 32.
@@ -259,6 +273,8 @@ class SwinUNETR(_PerView):
         checkpointing: Compute activations again in the backward pass instead of keeping them.
         **shared: Options of every CNN here: ``channels``, ``classes``, ``size``, ``width``.
     """
+
+    head = "out"
 
     def __init__(
         self,
@@ -287,26 +303,24 @@ class SwinUNETR(_PerView):
             self.multiples[view] = (32,) * len(image_size)
             _check_coarsest("SwinUNETR", view, image_size, self.multiples[view])
 
-    def head_modules(self) -> list[nn.Module]:
-        """The last convolution of each view."""
-        return [network.out for network in self.networks.values()]  # type: ignore[misc]
-
 
 @BACKBONES.register
-class ResNet50(PooledBackbone):
+class ResNet50(_PerView, PooledBackbone):
     """monai's ResNet-50 in 2D or 3D, one per view: 7 x 7[x 7] stem of stride 2, max-pool, bottlenecks.
 
-    Outputs are averaged over the views present. Batch norm wants more than one sample per batch in training.
+    The stem has twice the width. Tiny and mini have one bottleneck per stage instead of 3, 4, 6 and 3. Outputs are
+    averaged over the views present. Batch norm wants more than one sample per batch in training.
 
     Args:
         views: Views to build weights for.
-        input_size: View -> image size in voxels; accepted as by every backbone, any size works.
+        input_size: View -> image size in voxels; any size works.
         channels: Input channels: frames are channels.
         outputs: Output numbers.
-        size: tiny, mini, base, large or huge: the width (32 for base). The two small ones have one bottleneck per
-            stage instead of 3, 4, 6 and 3.
-        width: Half the channels of the stem, a multiple of 8.
+        size: As of every CNN here, see above.
+        **shared: Option of every CNN here: ``width``.
     """
+
+    head = "fc"
 
     def __init__(
         self,
@@ -315,34 +329,25 @@ class ResNet50(PooledBackbone):
         channels: int = 1,
         outputs: int = 1,
         size: str = "base",
-        width: int | None = None,
+        **shared: Any,
     ) -> None:
         from monai.networks.nets.resnet import ResNet
 
-        super().__init__(views, input_size, channels, outputs)
-        first = 2 * cnn_width(size, width)
-        self.networks = nn.ModuleDict(
-            {
-                view: ResNet(
-                    "bottleneck",
-                    layers=[1, 1, 1, 1] if size in ("tiny", "mini") else [3, 4, 6, 3],
-                    block_inplanes=[first * 2**i for i in range(4)],
-                    spatial_dims=len(image_size),
-                    n_input_channels=channels,
-                    conv1_t_size=7,
-                    conv1_t_stride=2,
-                    num_classes=outputs,
-                    bias_downsample=False,
-                )
-                for view, image_size in self.input_size.items()
-            }
-        )
+        super().__init__(views, input_size, channels, outputs, size, **shared)
+        for view, image_size in self.input_size.items():
+            self.networks[view] = ResNet(
+                "bottleneck",
+                layers=[1, 1, 1, 1] if size in ("tiny", "mini") else [3, 4, 6, 3],
+                block_inplanes=[2 * self.width * 2**i for i in range(4)],
+                spatial_dims=len(image_size),
+                n_input_channels=channels,
+                conv1_t_size=7,
+                conv1_t_stride=2,
+                num_classes=outputs,
+                bias_downsample=False,
+            )
         for network in self.networks.values():
             network.fc = Float32Linear(int(network.fc.in_features), outputs)  # type: ignore[union-attr,arg-type]
-
-    def head_modules(self) -> list[nn.Module]:
-        """The last linear layer of each view."""
-        return [network.fc for network in self.networks.values()]  # type: ignore[misc]
 
     def forward(self, images: Mapping[str, Tensor]) -> Tensor:
         """Predicts from the views present, see :class:`PooledBackbone`."""

@@ -14,7 +14,7 @@ SCALE = (2, 2, 1)
 
 
 @dataclass(frozen=True)
-class Size:
+class Preset:
     """Widths, depths and head counts of the encoder and of the pretraining decoder."""
 
     enc_dim: int
@@ -25,12 +25,12 @@ class Size:
     dec_heads: int
 
 
-SIZES: dict[str, Size] = {
-    "tiny": Size(16, 1, 2, 16, 1, 2),
-    "base": Size(768, 12, 12, 512, 8, 16),
-    "large": Size(1024, 24, 16, 512, 8, 16),
-    "huge": Size(1280, 32, 16, 512, 8, 16),
-    "mini": Size(128, 4, 4, 96, 2, 4),
+SIZES: dict[str, Preset] = {
+    "tiny": Preset(16, 1, 2, 16, 1, 2),
+    "base": Preset(768, 12, 12, 512, 8, 16),
+    "large": Preset(1024, 24, 16, 512, 8, 16),
+    "huge": Preset(1280, 32, 16, 512, 8, 16),
+    "mini": Preset(128, 4, 4, 96, 2, 4),
 }
 
 MINI_CONV_CHANNELS = (16, 32)
@@ -67,12 +67,12 @@ def cnn_width(size: str, given: int | None = None) -> int:
     return width
 
 
-def resolve_size(size: str, **overrides: int | None) -> Size:
+def resolve_size(size: str, **overrides: int | None) -> Preset:
     """Looks up a size and replaces what is given by hand.
 
     Args:
         size: One of the keys of ``SIZES``.
-        **overrides: Fields of ``Size``; None keeps the table's number.
+        **overrides: Fields of :class:`Preset`; None keeps the table's number.
 
     Returns:
         The size to build.
@@ -86,7 +86,7 @@ def resolve_size(size: str, **overrides: int | None) -> Size:
     for key, value in given.items():
         if value < 1:
             raise CinemaError(f"{key} is {value}; give a positive number.")
-    result = Size(**{**vars(SIZES[size]), **given})
+    result = Preset(**{**vars(SIZES[size]), **given})
     for part in ("enc", "dec"):
         dim, heads = getattr(result, f"{part}_dim"), getattr(result, f"{part}_heads")
         if dim % heads:

@@ -14,7 +14,7 @@ from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
 
 from cinema_lightning.data.protocol import data_of
 from cinema_lightning.errors import CinemaError
-from cinema_lightning.files import replacing
+from cinema_lightning.files import write_text
 from cinema_lightning.output.images import write_nifti
 from cinema_lightning.output.parts import PartTable, PartWriter
 from cinema_lightning.shards import Shard
@@ -115,8 +115,7 @@ class RowWriter(Callback):
                 f"{folder} holds {self.what} of another checkpoint, other data or other options; choose another folder "
                 "with --output.folder, or replace them with --output.overwrite true."
             )
-        with replacing(known) as temporary:
-            temporary.write_text(text, encoding="utf-8")
+        write_text(known, text)
         return None
 
     def begin(self, trainer: Trainer) -> None:

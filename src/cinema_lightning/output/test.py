@@ -13,7 +13,7 @@ from lightning.pytorch.utilities import rank_zero_info
 
 from cinema_lightning import runs
 from cinema_lightning.data.protocol import data_of
-from cinema_lightning.files import replacing
+from cinema_lightning.files import write_text
 from cinema_lightning.output.overlays import draw_cases
 from cinema_lightning.output.parts import PartTable, PartWriter
 from cinema_lightning.output.rows import RowWriter
@@ -146,7 +146,7 @@ class CaseWriter(RowWriter):
             "versions": runs.software_versions(),
             **task.facts(),
         }
-        _write_text(self.place / "test.json", json.dumps(content, indent=2, default=str) + "\n")
+        write_text(self.place / "test.json", json.dumps(content, indent=2, default=str) + "\n")
 
     def _finish(self, trainer: Trainer, task: Task) -> None:
         from cinema_lightning.results.finish import finish
@@ -157,7 +157,7 @@ class CaseWriter(RowWriter):
         if make := KINDS[facts["kind"]].function:
             table = make(cases, facts)
             if len(table):
-                _write_text(self.place / "function.csv", table.to_csv(index=False))
+                write_text(self.place / "function.csv", table.to_csv(index=False))
         headlines = finish(self.place, seed=run_seed())
         if self.overlays:
             with torch.no_grad(), trainer.precision_plugin.forward_context():
@@ -176,11 +176,6 @@ def read_cases(path: Path) -> pd.DataFrame:
 def _is_real(row: dict[str, Any], batch: Any) -> bool:
     weights = dict(zip(batch["id"], batch["weight"].tolist(), strict=True))
     return bool(weights[row["id"]] > 0)
-
-
-def _write_text(path: Path, text: str) -> None:
-    with replacing(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")
 
 
 def _say(headlines: list[dict[str, Any]], folder: Path, undefined: str | None) -> None:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-import shutil
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
@@ -14,19 +14,22 @@ import numpy as np
 from cinema_lightning import __version__
 from cinema_lightning.data.draws import generator
 from cinema_lightning.data.store import series_path, write_series
-from cinema_lightning.errors import CinemaError
-from cinema_lightning.files import replacing
+from cinema_lightning.files import write_text
 from cinema_lightning.imaging.intensity import to_uint8
 from cinema_lightning.phantom.acquisition import Acquisition
 from cinema_lightning.phantom.anatomy import Heart
 from cinema_lightning.phantom.imaging import Imager, ViewSeries
-from cinema_lightning.phantom.parallel import make_each
+from cinema_lightning.phantom.making import Making, claim, make_subjects, read_note, subject_id
 from cinema_lightning.phantom.subject import Subject, draw_subject
 from cinema_lightning.phantom.truth import landmarks, table_row
+from cinema_lightning.prepare.scratch import move_folder
+from cinema_lightning.shards import Shard
 
 # Frames over the cycle by size, if none are asked for.
 FRAMES = {"full": 50, "small": 8}
-SETTINGS, ROW = "phantom.json", "row.json"
+ROW = "row.json"
+# What belongs to a store of phantoms.
+OWNED = ("phantom_[0-9]*", "cohort*.csv", "landmarks*.csv")
 # name, share, noise, blur in mm, shading: what tells scanners apart in cine images
 SCANNERS = (
     ("Siemens", 0.45, 0.014, 1.8, 0.85),
@@ -53,13 +56,7 @@ class Settings:
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values, with the version of the software that gives these bytes."""
-        return {
-            "seed": self.seed,
-            "size": self.size,
-            "frames": self.frames,
-            "missing_views": self.missing_views,
-            "version": __version__,
-        }
+        return {**asdict(self), "version": __version__}
 
 
 def scanner(subject: Subject) -> tuple[str, str, float, dict[str, Any]]:
@@ -110,10 +107,10 @@ def normalised(images: np.ndarray) -> np.ndarray:
 
 
 def make_subject(root: Path, index: int, settings: Settings) -> str:
-    """Makes the folder of one subject: complete, or not at all.
+    """Makes the folder of one subject.
 
     Args:
-        root: Folder of the store.
+        root: Folder in which it is made.
         index: Number of the subject.
         settings: The cohort's settings.
 
@@ -121,26 +118,13 @@ def make_subject(root: Path, index: int, settings: Settings) -> str:
         The subject's id.
 
     Raises:
-        CinemaError: If the folder cannot be written.
+        CinemaError: If a series cannot be written.
+        OSError: If the folder cannot be.
     """
     subject = draw_subject(settings.seed, index)
-    partial = root / f".{subject.id}.partial"
-    try:
-        shutil.rmtree(partial, ignore_errors=True)
-        partial.mkdir(parents=True)
-        record = _write_views(partial, subject, settings)
-        (partial / ROW).write_text(json.dumps(record, sort_keys=False), encoding="utf-8")
-        partial.replace(root / subject.id)
-    except (OSError, CinemaError) as error:
-        cause = error if isinstance(error, OSError) else error.__cause__
-        if not isinstance(cause, OSError):
-            raise
-        raise CinemaError(
-            f"{root / subject.id} could not be written ({cause.strerror or cause}); the subjects made before are "
-            "complete: free some space or mend the permissions, then run the command again to make the rest."
-        ) from error
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
+    folder = root / subject.id
+    record = _write_views(folder, subject, settings)
+    (folder / ROW).write_text(json.dumps(record, sort_keys=False), encoding="utf-8")
     return subject.id
 
 
@@ -164,86 +148,75 @@ def _write_views(folder: Path, subject: Subject, settings: Settings) -> dict[str
     return {"row": row, "landmarks": points}
 
 
-def claim(root: Path, settings: Settings, overwrite: bool) -> None:
-    """Marks a folder as this cohort's, or refuses one that is another's.
+@dataclass(frozen=True)
+class StoreMaking(Making):
+    """How the subjects of a store are made, each in a folder.
 
-    Raises:
-        CinemaError: If the folder holds a cohort made with other settings, or something else.
-    """
-    path = root / SETTINGS
-    wanted = settings.as_dict()
-    if path.exists() and not overwrite:
-        found = read_settings(path)
-        different = [key for key in wanted if found.get(key) != wanted[key]]
-        if different:
-            key = different[0]
-            raise CinemaError(
-                f"{root} holds phantoms made with {key} = {found.get(key)}, not {wanted[key]}; "
-                "give another --out, the same settings, or --overwrite true."
-            )
-        return
-    if root.is_file():
-        raise CinemaError(f"{root} is a file; give a folder as --out.")
-    if root.is_dir() and not path.exists() and any(not entry.name.startswith(".") for entry in root.iterdir()):
-        raise CinemaError(f"{root} is not empty and holds no phantoms; give an empty or a new folder as --out.")
-    if overwrite and path.exists():
-        _clear(root)
-    write_text(path, json.dumps(wanted, indent=1) + "\n")
-
-
-def read_settings(path: Path) -> dict[str, Any]:
-    """What the phantoms of a folder were made with, from its ``phantom.json``; empty where that cannot be read."""
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return found if isinstance(found, dict) else {}
-
-
-def _clear(root: Path) -> None:
-    for folder in [*root.glob("phantom_[0-9]*"), *root.glob(".phantom_*.partial")]:
-        shutil.rmtree(folder)
-    for table in (*root.glob("cohort*.csv"), *root.glob("landmarks*.csv")):
-        table.unlink()
-
-
-def write_text(path: Path, text: str) -> None:
-    """Writes a text file whole or not at all; CinemaError if it cannot be written, and an earlier file stays."""
-    with replacing(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")
-
-
-def make_cohort(root: Path, indices: list[int], settings: Settings, workers: int) -> None:
-    """Makes the subjects that are not there yet.
-
-    Args:
-        root: Folder of the store.
-        indices: Numbers of the subjects.
+    Attributes:
         settings: The cohort's settings.
-        workers: Processes; the result does not depend on it.
-
-    Raises:
-        CinemaError: If something cannot be written; subjects that are complete stay.
     """
-    wanted = [index for index in indices if not is_complete(root, index)]
-    make_each(partial(_make, root, settings), wanted, len(indices), workers, "phantom")
 
+    settings: Settings
 
-def _make(root: Path, settings: Settings, index: int) -> None:
-    make_subject(root, index, settings)
+    def called(self, index: int) -> str:
+        """See :meth:`Making.called`."""
+        return str(self.root / subject_id(index))
 
+    def is_complete(self, index: int) -> bool:
+        """See :meth:`Making.is_complete`; folders appear whole."""
+        return is_complete(self.root, index)
 
-def subject_id(index: int) -> str:
-    """Folder name of subject number ``index``."""
-    return f"phantom_{index:05d}"
+    def write(self, folder: Path, index: int) -> None:
+        """See :meth:`Making.write`."""
+        make_subject(folder.parent, index, self.settings)
+        move_folder(folder, self.root / folder.name)
 
 
 def is_complete(root: Path, index: int) -> bool:
-    """Whether a subject's folder is there; folders appear whole."""
+    """Whether a subject of a store is there."""
     return (root / subject_id(index) / ROW).exists()
 
 
-def write_tables(root: Path, indices: list[int], name: str = "") -> None:
+def make_cohort(
+    root: Path,
+    subjects: int,
+    settings: Settings,
+    workers: int = 1,
+    *,
+    shard: Shard | None = None,
+    overwrite: bool = False,
+) -> int:
+    """Makes a store of phantoms, or the rest of it, and its tables.
+
+    Args:
+        root: Folder of the store.
+        subjects: Number of subjects.
+        settings: The cohort's settings.
+        workers: Processes; the result does not depend on it.
+        shard: Make only this part; the part that is ready last puts the tables together.
+        overwrite: Remove another store of phantoms that lies there first.
+
+    Returns:
+        Exit code: 0, or 128 + number of the signal that stopped it.
+
+    Raises:
+        CinemaError: If the folder holds something else, or something cannot be written; complete subjects stay.
+    """
+    claim(root, settings.as_dict(), overwrite, lambda _: OWNED)
+    everyone = range(subjects)
+    mine = everyone if shard is None else everyone[shard.index - 1 :: shard.count]
+    part = "" if shard is None else f"{shard.index}-of-{shard.count}"
+    if code := make_subjects(partial(StoreMaking, settings=settings), root, mine, workers, "phantom", part):
+        return code
+    if part:
+        write_tables(root, mine, f".{part}")
+    # Looking at the subjects rather than at the other parts' tables: two parts that end together write the same table.
+    if all(is_complete(root, index) for index in everyone):
+        write_tables(root, everyone)
+    return 0
+
+
+def write_tables(root: Path, indices: Sequence[int], name: str = "") -> None:
     """Gathers the rows of complete subjects into ``cohort.csv`` and ``landmarks.csv``.
 
     Args:
@@ -256,18 +229,12 @@ def write_tables(root: Path, indices: list[int], name: str = "") -> None:
     rows: list[dict[str, Any]] = []
     points: list[dict[str, Any]] = []
     for index in indices:
-        path = root / subject_id(index) / ROW
-        try:
-            record = json.loads(path.read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
-            raise CinemaError(
-                f"{path} is missing or damaged; delete the folder {path.parent} and run the command again."
-            ) from error
+        folder = root / subject_id(index)
+        record = read_note(folder / ROW, f"the folder {folder}")
         rows.append(record["row"])
         points += record["landmarks"]
     columns = ["id", "view", "frame", "landmark", "x", "y"]
     write_text(root / f"landmarks{name}.csv", pd.DataFrame(points, columns=columns).to_csv(index=False))
     table = pd.DataFrame(rows)
-    for column in ("n_slices",):
-        table[column] = table[column].astype("Int64")
+    table["n_slices"] = table["n_slices"].astype("Int64")
     write_text(root / f"cohort{name}.csv", table.to_csv(index=False))

@@ -21,7 +21,7 @@ def phantom(
     shard: str | None = None,
     overwrite: bool = False,
     dataset: str | None = None,
-) -> None:
+) -> int:
     """Makes beating hearts with known truth, as prepared data: a store, a cohort table and landmarks.
 
     With ``--dataset NAME`` it makes them as that dataset's provider ships it instead, flaws included, for
@@ -44,6 +44,9 @@ def phantom(
         overwrite: Start anew in a folder that holds other phantoms.
         dataset: Write the raw layout of acdc, mnms, mnms2, kaggle, rescan, landmark, emidec, myops or ukb.
 
+    Returns:
+        Exit code: 0, or 128 + number of the signal that stopped it.
+
     Raises:
         CinemaError: If an option has an impossible value, the folder holds something else, or the disk is full.
     """
@@ -51,63 +54,27 @@ def phantom(
     part = Shard.parse(shard) if shard is not None else None
     if dataset is not None:
         _refuse_with_dataset({"--missing_views": missing_views, "--picture": picture, "--shard": shard})
-        _raw(dataset, subjects, Path(out), seed, size, frames, workers, overwrite)
-        return
+        from cinema_lightning.phantom.raw.base import settings_for
+        from cinema_lightning.phantom.raw.runner import make_raw
+
+        return make_raw(Path(out), settings_for(dataset, subjects, seed, size, frames), workers, overwrite=overwrite)
     if picture is not None:
         from cinema_lightning.phantom.picture import draw_picture
 
         draw_picture(Path(picture), seed)
-        return
-    from cinema_lightning.phantom.cohort import FRAMES, Settings, claim, is_complete, make_cohort, write_tables
-
-    settings = Settings(seed, size, frames or FRAMES[size], missing_views)
-    root = Path(out)
+        return 0
     if overwrite and part is not None:
         raise CinemaError("--overwrite with --shard would delete what the other parts make; empty the folder first.")
-    if overwrite:
-        _refuse_raw(root)
-    claim(root, settings, overwrite)
-    everyone = list(range(subjects))
-    if part is None:
-        make_cohort(root, everyone, settings, workers)
-        write_tables(root, everyone)
-        return
-    mine = everyone[part.index - 1 :: part.count]
-    make_cohort(root, mine, settings, workers)
-    write_tables(root, mine, f".{part.index}-of-{part.count}")
-    # Looking at the subjects rather than at the other parts' tables: two parts that end together write the same table.
-    if all(is_complete(root, index) for index in everyone):
-        write_tables(root, everyone)
+    from cinema_lightning.phantom.cohort import FRAMES, Settings, make_cohort
 
-
-def _raw(
-    dataset: str,
-    subjects: int,
-    root: Path,
-    seed: int,
-    size: Literal["full", "small"],
-    frames: int | None,
-    workers: int,
-    overwrite: bool,
-) -> None:
-    from cinema_lightning.phantom.raw.base import settings_for
-    from cinema_lightning.phantom.raw.runner import make_raw
-
-    make_raw(root, settings_for(dataset, subjects, seed, size, frames), workers, overwrite=overwrite)
+    settings = Settings(seed, size, frames or FRAMES[size], missing_views)
+    return make_cohort(Path(out), subjects, settings, workers, shard=part, overwrite=overwrite)
 
 
 def _refuse_with_dataset(options: dict[str, Any]) -> None:
     for name, value in options.items():
         if value:
             raise CinemaError(f"{name} does not go with --dataset; leave one of them out.")
-
-
-def _refuse_raw(root: Path) -> None:
-    """Overwriting raw phantoms by prepared ones would leave the raw files beside the store."""
-    from cinema_lightning.phantom.raw.runner import holds_raw
-
-    if holds_raw(root):
-        raise CinemaError(f"{root} holds raw phantoms; give another folder as --out for the store.")
 
 
 def _check(subjects: int, workers: int, missing_views: float, frames: int | None) -> None:

@@ -7,7 +7,6 @@ that one data folder serves all configurations.
 
 from __future__ import annotations
 
-import json
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -24,7 +23,8 @@ from cinema_lightning.data.table import TABLE
 from cinema_lightning.errors import CinemaError
 from cinema_lightning.files import lock
 from cinema_lightning.listing import list_paths
-from cinema_lightning.phantom.cohort import FRAMES, SETTINGS, read_settings, write_text
+from cinema_lightning.phantom.cohort import FRAMES
+from cinema_lightning.phantom.making import SETTINGS, read_json, write_settings
 
 PLAIN = "plain"
 """Folder, inside the folder of phantoms, of the store of those that stand for no dataset."""
@@ -111,7 +111,7 @@ def ensure_cohort(root: Path, cohort: PhantomCohort, dataset: str | None = None)
     Raises:
         CinemaError: If there are no phantoms of that dataset, another's data is in the way, or something cannot be
             written.
-        SystemExit: If a signal stopped the preparation; the code is 128 + its number.
+        SystemExit: If a signal stopped it; the code is 128 + its number.
     """
     root = Path(root)
     name = None if dataset in (None, "phantom") else dataset
@@ -133,7 +133,7 @@ def ensure_cohort(root: Path, cohort: PhantomCohort, dataset: str | None = None)
 
 def _settings(folder: Path) -> dict[str, Any] | None:
     """What the phantoms of a folder were made with; None where it holds none."""
-    return read_settings(folder / SETTINGS) if (folder / SETTINGS).is_file() else None
+    return read_json(folder / SETTINGS) if (folder / SETTINGS).is_file() else None
 
 
 def _holds_others(root: Path) -> bool:
@@ -236,7 +236,7 @@ class _Plain(_Maker):
         wanted = {key: value for key, value in self.settings.items() if key != "subjects"}
         # What an interrupted run with other settings left in our own folder is of no use to anyone.
         stale = not self.claimed and found is not None and any(found.get(key) != wanted[key] for key in wanted)
-        phantom(
+        code = phantom(
             subjects=cohort.subjects,
             out=self.folder,
             seed=cohort.seed,
@@ -245,6 +245,8 @@ class _Plain(_Maker):
             workers=cohort.workers,
             overwrite=stale,
         )
+        if code:
+            raise SystemExit(code)
 
     def found(self) -> dict[str, Any]:
         with (self.folder / TABLE).open(encoding="utf-8") as file:
@@ -296,8 +298,9 @@ class _Prepared(_Maker):
         for folder in (self.raw, self.folder):
             if folder.exists() and _settings(folder) != wanted:  # left by an interrupted run with other settings
                 shutil.rmtree(folder, ignore_errors=True)
-        make_raw(self.raw, self.wanted, self.cohort.workers)
-        write_text(self.folder / SETTINGS, json.dumps(wanted, indent=1) + "\n")
+        if code := make_raw(self.raw, self.wanted, self.cohort.workers):
+            raise SystemExit(code)
+        write_settings(self.folder, wanted)
 
     def _prepare(self) -> None:
         from cinema_lightning.prepare.command import prepare

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TypeAlias
 
 from cinema_lightning.errors import CinemaError
-from cinema_lightning.files import replacing
+from cinema_lightning.files import write_text
 from cinema_lightning.prepare.runner import Stop, start_worker
 from cinema_lightning.shards import Shard
 
@@ -60,8 +60,7 @@ class Progress:
 
     def save(self) -> None:
         """Writes it, whole or not at all."""
-        with replacing(self.path) as temporary:
-            temporary.write_text(json.dumps({"digest": self.digest, "done": self.done}), encoding="utf-8")
+        write_text(self.path, json.dumps({"digest": self.digest, "done": self.done}))
 
 
 def check_all(check: Check, rows: Sequence[int], progress: Progress, workers: int, stop: Stop, title: str) -> None:

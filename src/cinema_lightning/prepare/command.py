@@ -2,30 +2,24 @@
 
 from __future__ import annotations
 
-import os
 import re
-import shutil
-import sys
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from cinema_lightning.datasets.base import DATASETS, CaseRef, Dataset
 from cinema_lightning.datasets.published_layout import fetched, layout_of
 from cinema_lightning.errors import CinemaError
-from cinema_lightning.files import lock
 from cinema_lightning.imaging.nifti import Geometry
 from cinema_lightning.prepare.failures import Problem
 from cinema_lightning.prepare.record import recorded_size
-from cinema_lightning.prepare.runner import Outcome, Plan, Stop, run_all, stop_on_signals
+from cinema_lightning.prepare.runner import Outcome, Plan, run, stop_on_signals
+from cinema_lightning.prepare.scratch import scratch_of
 from cinema_lightning.prepare.size import Size
 from cinema_lightning.prepare.tables import collect, merge_parts, write_tables
 from cinema_lightning.shards import Shard
-
-SCRATCH = ".prepare"
 
 
 def prepare(
@@ -85,8 +79,9 @@ def prepare(
     mine = cases if part is None else cases[part.index - 1 :: part.count]
     label = "" if part is None else f"{part.index}-of-{part.count}"
     began = time.monotonic()
-    with _scratch(out, label) as scratch, stop_on_signals() as stop:
-        outcomes_by_id = _run(Plan(reader, out, scratch, size), mine, workers, stop, strict)
+    with scratch_of(out, label) as scratch, stop_on_signals() as stop:
+        plan = Plan(reader, out, scratch, size)
+        outcomes_by_id = run(plan, mine, workers, stop, strict=strict, title=reader.display)
         if stop.signal is not None:
             print(f"Stopped after {len(outcomes_by_id)} of {len(mine)} studies; the same command goes on from there.")
             return 128 + stop.signal
@@ -134,51 +129,6 @@ def _checked(case: CaseRef, count: int) -> CaseRef:
     if re.search(r"[/\\\0]", case.id) or case.id.startswith("."):
         return replace(case, problem="the id cannot be the name of a folder")
     return case
-
-
-@contextmanager
-def _scratch(out: Path, label: str) -> Iterator[Path]:
-    """A folder for unfinished studies, held by one run at a time; what an earlier run left in it is removed."""
-    scratch = out / SCRATCH / (label or "all")
-    held = scratch.with_name(f"{scratch.name}.lock")
-    try:
-        held.parent.mkdir(parents=True, exist_ok=True)
-        handle = os.open(held, os.O_CREAT | os.O_RDWR, 0o666)
-    except OSError as error:
-        raise CinemaError(f"{out} cannot be written ({error.strerror or error}); give another --out.") from None
-    # A file without a name is that of a run which ends at this moment.
-    if not lock(handle, held) or os.fstat(handle).st_nlink == 0:
-        os.close(handle)
-        raise CinemaError(f"Another run prepares into {out}; wait for it, or give each its own --shard.")
-    try:
-        scratch.mkdir(exist_ok=True)
-        for left in scratch.iterdir():
-            shutil.rmtree(left, ignore_errors=True)
-        yield scratch
-    finally:
-        shutil.rmtree(scratch, ignore_errors=True)
-        held.unlink(missing_ok=True)
-        os.close(handle)
-        with suppress(OSError):  # another shard is at work
-            scratch.parent.rmdir()
-
-
-def _run(plan: Plan, cases: Sequence[CaseRef], workers: int, stop: Stop, strict: bool) -> dict[str, Outcome]:
-    from tqdm import tqdm
-
-    outcomes: dict[str, Outcome] = {}
-    with tqdm(total=len(cases), desc=plan.dataset.display, unit="study", mininterval=1.0) as bar:
-
-        def done(outcome: Outcome) -> bool:
-            outcomes[outcome.id] = outcome
-            bar.update()
-            if outcome.problem is not None:
-                problem = outcome.problem
-                bar.write(f"{problem.id} failed at step '{problem.step}': {problem.reason}", file=sys.stderr)
-            return outcome.problem is None or not strict
-
-        run_all(plan, cases, workers, stop, done)
-    return outcomes
 
 
 def _report(

@@ -50,19 +50,6 @@ def step(name: str) -> Iterator[None]:
         raise StepError(name, f"{type(error).__name__}: {error}") from error
 
 
-def write_problems(path: Path, problems: Iterable[Sequence[str]]) -> None:
-    """Writes problems as a CSV (id, step, reason), whole or not at all; without any, only the header.
-
-    Args:
-        path: The file.
-        problems: The rows.
-
-    Raises:
-        CinemaError: If the file cannot be written.
-    """
-    write_rows(path, COLUMNS, problems)
-
-
 def write_rows(path: Path, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
     """Writes a CSV, whole or not at all.
 
@@ -81,6 +68,6 @@ def write_rows(path: Path, columns: Sequence[str], rows: Iterable[Sequence[objec
 
 
 def read_problems(path: Path) -> list[Problem]:
-    """Reads what :func:`write_problems` wrote."""
+    """Reads a CSV of problems (id, step, reason)."""
     with path.open(newline="", encoding="utf-8") as file:
         return [Problem(row["id"], row["step"], row["reason"]) for row in csv.DictReader(file)]

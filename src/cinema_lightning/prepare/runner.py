@@ -1,9 +1,8 @@
-"""Runs the preparation of many studies: parallel, resumable, each study whole or not at all.
+"""Makes many studies, of raw data or of formulas: parallel, resumable, each study whole or not at all.
 
-A study is made in a scratch folder inside the store and renamed into place, so that whatever ends the run (a signal,
-a full disk, the power) leaves finished studies and nothing else. Each carries a record of what it was made from, by
-which a second run knows that it is up to date. Workers take one study at a time and share nothing, so that neither
-their number nor their order changes a byte.
+A study is made in a scratch folder inside the store and moved into place, so that whatever ends the run (a signal,
+a full disk, the power) leaves finished studies and nothing else. A second run makes what is missing or out of date.
+Workers take one study at a time and share nothing, so that neither their number nor their order changes a byte.
 """
 
 from __future__ import annotations
@@ -13,6 +12,7 @@ import multiprocessing.connection
 import os
 import shutil
 import signal
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -22,20 +22,42 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
-from typing import Literal
+from typing import Literal, Protocol
 
 from cinema_lightning.datasets.base import CaseRef, Dataset
 from cinema_lightning.prepare.failures import Problem, StepError, step
 from cinema_lightning.prepare.record import fingerprint, read_record, write_record
+from cinema_lightning.prepare.scratch import move_folder, scratch_folder
 from cinema_lightning.prepare.size import Size
 from cinema_lightning.prepare.steps import prepare_case
 
 KILLED = "the worker process was killed (out of memory?); try again with fewer workers"
 
 
+class Work(Protocol):
+    """What is to be done for each study; it travels to the worker processes."""
+
+    @property
+    def scratch(self) -> Path:
+        """Folder for unfinished studies, on the same file system as the finished ones."""
+
+    def make(self, case: CaseRef) -> bool:
+        """Makes one study, unless it is up to date.
+
+        Args:
+            case: The study.
+
+        Returns:
+            Whether it had to be made.
+
+        Raises:
+            StepError: If it cannot be made.
+        """
+
+
 @dataclass(frozen=True)
 class Plan:
-    """Where to.
+    """Prepares the studies of a raw dataset; each carries a record of what it was made from.
 
     Attributes:
         dataset: The dataset.
@@ -48,6 +70,22 @@ class Plan:
     out: Path
     scratch: Path
     size: Size = "full"
+
+    def make(self, case: CaseRef) -> bool:
+        """See :meth:`Work.make`."""
+        if case.problem is not None:
+            raise StepError("list", case.problem)
+        with step("list"):
+            mark = fingerprint(self.dataset, case, self.size)
+        record = read_record(self.out / case.id)
+        if record is not None and record["fingerprint"] == mark:
+            return False
+        with scratch_folder(self.scratch / case.id) as made:
+            content = prepare_case(self.dataset, case, self.scratch, self.size)
+            with step("write"):
+                write_record(made, mark, content, self.size)
+                move_folder(made, self.out / case.id)
+        return True
 
 
 @dataclass(frozen=True)
@@ -86,49 +124,68 @@ def stop_on_signals() -> Iterator[Stop]:
             signal.signal(number, handler)
 
 
-def run_one(plan: Plan, case: CaseRef) -> Outcome:
-    """Prepares one study unless it is up to date.
+def run_one(work: Work, case: CaseRef) -> Outcome:
+    """Makes one study unless it is up to date.
 
     Args:
-        plan: Dataset and folders.
+        work: What is to be done.
         case: The study.
 
     Returns:
-        What became of it; no exception of the preparation gets out.
+        What became of it, also where a step of its making did not work.
     """
     try:
-        if case.problem is not None:
-            raise StepError("list", case.problem)
-        with step("list"):
-            mark = fingerprint(plan.dataset, case, plan.size)
-        record = read_record(plan.out / case.id)
-        if record is not None and record["fingerprint"] == mark:
-            return Outcome(case.id, "kept")
-        _make(plan, case, mark)
+        return Outcome(case.id, "made" if work.make(case) else "kept")
     except StepError as error:
         return Outcome(case.id, "failed", Problem(case.id, error.step, error.reason))
-    return Outcome(case.id, "made")
 
 
-def _make(plan: Plan, case: CaseRef, mark: str) -> None:
-    made, final, old = plan.scratch / case.id, plan.out / case.id, plan.scratch / f"{case.id}.old"
-    try:
-        content = prepare_case(plan.dataset, case, plan.scratch, plan.size)
-        with step("write"):
-            write_record(made, mark, content, plan.size)
-            if final.exists():
-                final.rename(old)
-            made.rename(final)
-    finally:
-        shutil.rmtree(made, ignore_errors=True)
-        shutil.rmtree(old, ignore_errors=True)
-
-
-def run_all(plan: Plan, cases: Sequence[CaseRef], workers: int, stop: Stop, done: Callable[[Outcome], bool]) -> None:
-    """Prepares studies until all are done, a signal came or ``done`` says that it is enough.
+def run(
+    work: Work,
+    cases: Sequence[CaseRef],
+    workers: int,
+    stop: Stop,
+    *,
+    strict: bool,
+    title: str,
+    unit: str = "study",
+) -> dict[str, Outcome]:
+    """Makes studies with a progress bar until all are done or a signal came.
 
     Args:
-        plan: Dataset and folders.
+        work: What is to be done.
+        cases: The studies.
+        workers: Processes; 1 works in this one.
+        stop: Set by a signal.
+        strict: End at the first failure, of which the caller speaks; other failures are printed as they come.
+        title: What the bar says.
+        unit: What the bar counts.
+
+    Returns:
+        Id -> what became of it; of those that were reached.
+    """
+    from tqdm import tqdm
+
+    outcomes: dict[str, Outcome] = {}
+    with tqdm(total=len(cases), desc=title, unit=unit, mininterval=1.0) as bar:
+
+        def done(outcome: Outcome) -> bool:
+            outcomes[outcome.id] = outcome
+            bar.update()
+            problem = outcome.problem
+            if problem is not None and not strict:
+                bar.write(f"{problem.id} failed at step '{problem.step}': {problem.reason}", file=sys.stderr)
+            return problem is None or not strict
+
+        run_all(work, cases, workers, stop, done)
+    return outcomes
+
+
+def run_all(work: Work, cases: Sequence[CaseRef], workers: int, stop: Stop, done: Callable[[Outcome], bool]) -> None:
+    """Makes studies until all are done, a signal came or ``done`` says that it is enough.
+
+    Args:
+        work: What is to be done.
         cases: The studies.
         workers: Processes; 1 works in this one.
         stop: Set by a signal.
@@ -137,26 +194,26 @@ def run_all(plan: Plan, cases: Sequence[CaseRef], workers: int, stop: Stop, done
     if workers == 1:
         _single_threaded()
         for case in cases:
-            if stop.signal is not None or not done(run_one(plan, case)):
+            if stop.signal is not None or not done(run_one(work, case)):
                 return
         return
     queue = list(cases)[::-1]
     while queue and stop.signal is None:
-        suspects = _run_pool(plan, queue, workers, stop, done)
+        suspects = _run_pool(work, queue, workers, stop, done)
         if suspects is None:
             return
         # One of the studies at work killed its process. Each is tried again alone, which also tells who did it.
         for case in suspects:
-            if stop.signal is not None or not done(_run_alone(plan, case, stop)):
+            if stop.signal is not None or not done(_run_alone(work, case, stop)):
                 return
 
 
 def _run_pool(
-    plan: Plan, queue: list[CaseRef], workers: int, stop: Stop, done: Callable[[Outcome], bool]
+    work: Work, queue: list[CaseRef], workers: int, stop: Stop, done: Callable[[Outcome], bool]
 ) -> list[CaseRef] | None:
     """Works the queue off from its end; returns the studies at work when a process died, None when the run is over."""
     running: dict[Future[Outcome], CaseRef] = {}
-    with _pool(plan, workers) as pool:
+    with _pool(work, workers) as pool:
         try:
             while (queue or running) and stop.signal is None:
                 while queue and len(running) < workers + 1:
@@ -187,28 +244,28 @@ def _unfinished(running: dict[Future[Outcome], CaseRef], done: Callable[[Outcome
     return suspects
 
 
-def _run_alone(plan: Plan, case: CaseRef, stop: Stop) -> Outcome:
-    with _pool(plan, 1) as pool:
+def _run_alone(work: Work, case: CaseRef, stop: Stop) -> Outcome:
+    with _pool(work, 1) as pool:
         try:
             return pool.submit(_work, case).result()
         except BrokenProcessPool:
             reason = KILLED if stop.signal is None else "the run was stopped"
-            shutil.rmtree(plan.scratch / case.id, ignore_errors=True)
+            shutil.rmtree(work.scratch / case.id, ignore_errors=True)
             return Outcome(case.id, "failed", Problem(case.id, "worker", reason))
 
 
-def _pool(plan: Plan, workers: int) -> ProcessPoolExecutor:
+def _pool(work: Work, workers: int) -> ProcessPoolExecutor:
     # Fresh interpreters: a fork of a process with threads (SimpleITK, Blosc2, torch) can hang.
     context = multiprocessing.get_context("spawn")
-    return ProcessPoolExecutor(workers, mp_context=context, initializer=_start_worker, initargs=(plan,))
+    return ProcessPoolExecutor(workers, mp_context=context, initializer=_start_worker, initargs=(work,))
 
 
-_plan: Plan | None = None
+_at_work: Work | None = None
 
 
-def _start_worker(plan: Plan) -> None:
-    global _plan
-    _plan = plan
+def _start_worker(work: Work) -> None:
+    global _at_work
+    _at_work = work
     start_worker()
     _single_threaded()
 
@@ -235,5 +292,5 @@ def _single_threaded() -> None:
 
 
 def _work(case: CaseRef) -> Outcome:
-    assert _plan is not None
-    return run_one(_plan, case)
+    assert _at_work is not None
+    return run_one(_at_work, case)

@@ -171,7 +171,7 @@ def read_rows(root: Path) -> list[Row]:
     """
     path = root / TABLE
     if not path.is_file():
-        raise CinemaError(f"{path} is missing: run cinema prepare first.")
+        raise CinemaError(f"{path} is missing: run cinema prepare first, or cinema phantom.")
     rows: list[Row] = list(read_table(path, numbers=[column.name for column in COLUMNS.values() if column.is_clinical]))
     if not rows or "id" not in rows[0]:
         raise CinemaError(f"{path} has no rows with an id: run cinema prepare again.")

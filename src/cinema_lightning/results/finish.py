@@ -9,7 +9,7 @@ from typing import Any
 
 import pandas as pd
 
-from cinema_lightning.files import replacing
+from cinema_lightning.files import replacing, write_text
 from cinema_lightning.results.folder import read_results
 from cinema_lightning.results.kind import KINDS
 from cinema_lightning.results.pictures import draw_all
@@ -44,8 +44,7 @@ def finish(folder: Path, seed: int = 0) -> list[dict[str, Any]]:
     with replacing(folder / "summary.csv") as temporary:
         pd.DataFrame(rows, columns=list(COLUMNS)).to_csv(temporary, index=False)
     content = {"facts": results.facts, "headlines": headlines, "rows": rows, "skipped": skipped}
-    with replacing(folder / "summary.json") as temporary:
-        temporary.write_text(json.dumps(_plain(content), indent=2, allow_nan=False) + "\n", encoding="utf-8")
+    write_text(folder / "summary.json", json.dumps(_plain(content), indent=2, allow_nan=False) + "\n")
     return headlines
 
 

@@ -53,7 +53,7 @@ def _refuse(network: Any, checkpoint: Path) -> None:
     from cinema_lightning.weights.published_config import PUBLISHABLE
 
     if type(network) not in PUBLISHABLE:
-        names = ", ".join(kind.__name__ for kind in PUBLISHABLE)
+        names = ", ".join(cls.__name__ for cls in PUBLISHABLE)
         raise CinemaError(
             f"{checkpoint} holds a {type(network).__name__}, which the published layout has no place for; {names} can "
             "be exported. Give this one to others as its .ckpt file."

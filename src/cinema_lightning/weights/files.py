@@ -15,7 +15,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from cinema_lightning.errors import CinemaError
-from cinema_lightning.files import replacing
+from cinema_lightning.files import replacing, write_text
 from cinema_lightning.models.mae import MaskedAutoencoder
 from cinema_lightning.registry import up_to_date
 from cinema_lightning.views import VIEWS
@@ -127,8 +127,7 @@ def save_published(
             save_file(tensors, temporary, metadata={"format": "pt", NOTE: json.dumps(note)})
         except SafetensorError as error:  # how safetensors reports a full disk
             raise OSError(str(error)) from error
-    with replacing(config_path) as temporary:
-        temporary.write_text(text, encoding="utf-8")
+    write_text(config_path, text)
 
 
 def locate(path: Path | str, revision: str | None = None) -> tuple[Path, Path | None]:

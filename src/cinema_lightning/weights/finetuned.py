@@ -25,43 +25,13 @@ from cinema_lightning.weights.files import (
     read_shapes,
 )
 from cinema_lightning.weights.foreign import GIVE, whose_is
+from cinema_lightning.weights.kinds import PUBLISHED
 from cinema_lightning.weights.layout import check_layout, first_keys
 
 Shapes = Mapping[str, Sequence[int]]
 
-_SEGMENTATION = ["background", "RV blood pool", "myocardium", "LV blood pool"]
-_ACDC = ["DCM", "HCM", "MINF", "NOR", "RV"]
-_MNMS = ["DCM", "HCM", "NOR", "ARV", "HHD"]
-_MNMS2 = ["ARR", "CIA", "FALL", "HCM", "LV", "NOR"]
-_CLASS_NAMES: dict[tuple[str, str], list[str]] = {
-    ("segmentation", "acdc"): _SEGMENTATION,
-    ("segmentation", "mnms"): _SEGMENTATION,
-    ("segmentation", "mnms2"): _SEGMENTATION,
-    ("classification_cvd", "acdc"): _ACDC,
-    ("classification_cvd", "mnms"): _MNMS,
-    ("classification_cvd", "mnms2"): _MNMS2,
-    ("classification_sex", "mnms"): ["M", "F"],
-    ("classification_vendor", "mnms2"): ["GE MEDICAL SYSTEMS", "Philips Medical Systems", "SIEMENS"],
-}
-"""What the outputs of published files are, by task folder and dataset, where no configuration says so."""
-
-_STATISTICS: dict[tuple[str, str], tuple[str, float, float]] = {
-    ("regression_ef", "acdc"): ("ef", 27.698811590282546, 10.848138374627386),
-    ("regression_ef", "mnms"): ("ef", 39.75061820807878, 9.459011847661206),
-    ("regression_ef", "mnms2"): ("ef", 37.97920801605608, 10.328604573626588),
-    ("regression_bmi", "acdc"): ("bmi", 25.561040294207242, 4.732639548868183),
-    ("regression_age", "mnms"): ("age", 52.026666666666664, 18.760570771166726),
-}
-
-_DATASETS = {data for _, data in (*_CLASS_NAMES, *_STATISTICS)}
-_FOLDERS = {folder for folder, _ in (*_CLASS_NAMES, *_STATISTICS)} | {"landmark_heatmap", "landmark_coordinate"}
 _RENAMED = {"myops2020": "myops"}
 """What other software calls a dataset -> its name here."""
-
-EF_CAUTION = (
-    "The published EF heads were trained on a column 'ef' whose mean is too low for a left-ventricular ejection "
-    "fraction; do not report their output as LV EF."
-)
 
 
 def is_finetuned(shapes: Shapes) -> bool:
@@ -93,11 +63,11 @@ def load_finetuned(
     file_path, config_path = locate(path, revision)
     shapes, note = read_shapes(file_path), read_note(file_path)
     facts = finetuned_facts(file_path, config_path, shapes, note)
-    kind = ConvUNetR if facts["network"] == "ConvUNetR" else ConvViT
+    cls = ConvUNetR if facts["network"] == "ConvUNetR" else ConvViT
     wanted = {**network_arguments(config_path, shapes, facts), **noted_arguments(note, file_path), **arguments}
     try:
         with torch.device("meta"):
-            network = kind(**wanted)
+            network = cls(**wanted)
     except TypeError as error:
         raise CinemaError(f"{file_path} cannot be built: {error}; check the arguments and {CONFIG_NAME}.") from error
     check_layout(network, shapes, file_path)
@@ -148,8 +118,9 @@ def finetuned_facts(
             f"{config_path} lists {len(names)} classes ({', '.join(names)}), but the network in {path} has "
             f"{facts['outputs']} outputs; take the {CONFIG_NAME} that belongs to it."
         )
-    if facts.get("target") == "ef" and not note:  # a column of that name in our own tables is the user's
-        facts["caution"] = EF_CAUTION
+    caution = next((text for kind in PUBLISHED.values() if (text := kind.caution(facts))), "")
+    if caution and not note:  # the columns of our own tables are the user's
+        facts["caution"] = caution
     return facts
 
 
@@ -165,20 +136,22 @@ def trained_on(path: Path, config_path: Path | None, note: Mapping[str, Any] | N
     said = block_of(read_config(config_path), "data", config_path).get("name") if config_path is not None else None
     said = _RENAMED.get(str(said), str(said)) if said is not None else None
     names = (said, path.parent.name.split("_")[0], path.stem.split("_")[0])
-    return next((name for name in names if name in _DATASETS), said)
+    known = {name for kind in PUBLISHED.values() for _, name in kind.known}
+    return next((name for name in names if name in known), said)
 
 
 def _published_facts(place: tuple[str, str], facts: Mapping[str, Any]) -> dict[str, Any]:
     """What is known of a published file by its task folder and dataset; outside such a folder, by its outputs."""
-    found: dict[str, Any] = {}
-    if place in _STATISTICS:
-        found["target"], found["mean"], found["std"] = _STATISTICS[place]
-    known = [place] if place[0] in _FOLDERS else [key for key in _CLASS_NAMES if key[1] == place[1]]
-    dense = facts["network"] == "ConvUNetR"
+    kinds = PUBLISHED.values()
+    known = [(where, said, kind.dense) for kind in kinds for where, said in kind.known.items()]
+    inside = place[0] in {*(where[0] for where, *_ in known), *(folder for kind in kinds for folder in kind.folders)}
+    found = next((dict(said) for where, said, _ in known if where == place and "class_names" not in said), {})
     fitting = [
         names
-        for key in known
-        if len(names := _CLASS_NAMES.get(key, [])) == facts["outputs"] and (key[0] == "segmentation") == dense
+        for where, said, dense in known
+        if (where == place if inside else where[1] == place[1])
+        and len(names := said.get("class_names", [])) == facts["outputs"]
+        and dense == (facts["network"] == "ConvUNetR")
     ]
     if len(fitting) == 1:  # no two of a dataset's networks of one kind have as many outputs
         found["class_names"] = list(fitting[0])
@@ -215,25 +188,8 @@ def _config_facts(path: Path) -> dict[str, Any]:
     facts: dict[str, Any] = {}
     if isinstance(model.get("n_frames"), int):
         facts["frames"] = model["n_frames"]
-    if isinstance(data.get("landmarks"), list):
-        facts["landmarks"] = [str(name) for name in data["landmarks"]]
-    labels = data.get("labels")
-    if isinstance(labels, dict):
-        if not all(isinstance(code, int) for code in labels):
-            raise CinemaError(f"{path} has data.labels that are no numbers; write them as 0: background, 1: ...")
-        facts |= {"class_names": [str(name) for name in labels.values()], "label_codes": list(labels)}
-    column = data.get("class_column")
-    names = data.get(column) if column else None
-    if isinstance(names, list):
-        facts |= {"target": str(column), "class_names": [str(name) for name in names]}
-    column = data.get("regression_column")
-    statistics = data.get(column) if column else None
-    if isinstance(statistics, dict):
-        try:
-            mean, std = float(statistics["mean"]), float(statistics["std"])
-        except (KeyError, TypeError, ValueError) as error:
-            raise CinemaError(f"{path} gives no mean and std under data.{column}; fetch it again.") from error
-        facts |= {"target": str(column), "mean": mean, "std": std}
+    for kind in PUBLISHED.values():
+        facts |= kind.read(data, path)
     return facts
 
 

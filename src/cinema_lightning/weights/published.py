@@ -9,8 +9,8 @@ from typing import Any
 
 from lightning.pytorch.utilities import rank_zero_warn
 
-from cinema_lightning.data.facts import Facts, facts_of
-from cinema_lightning.datasets.base import CINE_LABELS, DATASETS
+from cinema_lightning.data.facts import facts_of
+from cinema_lightning.datasets.base import CINE_LABELS, DATASETS, Dataset
 from cinema_lightning.errors import CinemaError
 from cinema_lightning.models.mae import MaskedAutoencoder
 from cinema_lightning.registry import BACKBONES, TASKS, class_path
@@ -65,13 +65,13 @@ def _published_mae(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
 def _exported(path: Path, note: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
     """A network that :func:`cinema_lightning.weights.export.export` wrote, as its checkpoint held it."""
     network, _ = load_finetuned(path)
-    task, kind = TASKS[str(note["task"])], BACKBONES[type(network).__name__]
+    task, backbone = TASKS[str(note["task"])], BACKBONES[type(network).__name__]
     hparams = {
         **(note.get("options") or {}),
         "_class_path": class_path(task),
         "spec": note["spec"],
         "network": {
-            "class_path": class_path(kind),
+            "class_path": class_path(backbone),
             "init_args": {key: value for key, value in note["network"]["arguments"].items() if key not in GIVEN},
         },
     }
@@ -103,12 +103,12 @@ def _published_finetuned(path: Path, config: dict[str, Any]) -> tuple[dict[str, 
         **task.published(PublishedFile(path, facts, data, facts_of(data.get("dataset")))),
     }
     arguments = network_arguments(config_path, read_shapes(path), facts)
-    kind = BACKBONES[facts["network"]]
+    backbone = BACKBONES[facts["network"]]
     hparams = {
         "_class_path": class_path(task),
         "spec": spec,
         "network": {
-            "class_path": class_path(kind),
+            "class_path": class_path(backbone),
             "init_args": {key: value for key, value in arguments.items() if key not in GIVEN},
         },
     }
@@ -129,13 +129,13 @@ class PublishedFile:
         facts: What is known of its network: network, outputs, and what its configuration says of classes, target,
             landmarks, mean and SD.
         options: Options of the command's data.
-        dataset: Facts of the dataset in use.
+        dataset: The dataset in use.
     """
 
     path: Path
     facts: dict[str, Any]
     options: dict[str, Any]
-    dataset: Facts
+    dataset: Dataset
 
     def option(self, name: str, default: str) -> str:
         """An option of the command's data."""
@@ -173,8 +173,8 @@ class PublishedFile:
                 "was trained for."
             )
 
-    def _source(self) -> Facts:
-        """Facts of the dataset that it was trained on; where it does not say, of the one in use."""
+    def _source(self) -> Dataset:
+        """The dataset that it was trained on; where it does not say, the one in use."""
         name = trained_on(self.path, locate(self.path)[1])
         return facts_of(name) if name in DATASETS else self.dataset
 

@@ -10,11 +10,11 @@ from cinema_lightning.models.convvit import ConvViT
 from cinema_lightning.models.mae import MaskedAutoencoder
 from cinema_lightning.models.sizes import SIZES
 from cinema_lightning.views import VIEWS
+from cinema_lightning.weights.kinds import PUBLISHED, PublishedKind
 
 Publishable: TypeAlias = MaskedAutoencoder | ConvUNetR | ConvViT
 PUBLISHABLE = (MaskedAutoencoder, ConvUNetR, ConvViT)
 """Networks that the published layout has a place for."""
-_TASKS = {"segmentation": "segmentation", "classification": "classification"}
 
 
 def published_config(
@@ -40,11 +40,12 @@ def published_config(
         return {"model": _encoder(model, "") | {"views": list(model.encoder.views)}, "data": _views(model, spacing, 1)}
     frames = model.channels if facts.get("channel_names") == ["ED", "ES"] else 1
     name = type(model).__name__.lower()
+    kind = PUBLISHED[facts["kind"]] if facts.get("kind") in PUBLISHED else PublishedKind()
     named = {"name": facts["dataset"]} if "dataset" in facts else {}
     out: dict[str, Any] = {
-        "task": _TASKS.get(facts.get("kind", ""), "segmentation" if isinstance(model, ConvUNetR) else "regression"),
+        "task": kind.task or ("segmentation" if isinstance(model, ConvUNetR) else "regression"),
         "grad_ckpt": False,
-        "data": named | _views(model, spacing, frames) | _outputs(facts),
+        "data": named | _views(model, spacing, frames) | kind.write(facts),
         "model": {
             "name": name,
             "views": model.views[0] if len(model.views) == 1 else list(model.views),
@@ -103,15 +104,3 @@ def _size_of(model: ConvUNetR | ConvViT) -> str | None:
     encoder = model.encoder
     own = (encoder.cls_token.shape[-1], len(encoder.transformer.blocks))
     return next((name for name, size in SIZES.items() if (size.enc_dim, size.enc_depth) == own), None)
-
-
-def _outputs(facts: Mapping[str, Any]) -> dict[str, Any]:
-    """What the outputs are."""
-    if facts.get("kind") == "segmentation":
-        return {"labels": dict(zip(facts["label_codes"], facts["classes"], strict=True))}
-    if facts.get("kind") == "classification":
-        return {"class_column": facts["target"], facts["target"]: list(facts["classes"])}
-    if facts.get("kind") == "regression":
-        statistics = {"mean": float(facts["mean"]), "std": float(facts["std"])}
-        return {"regression_column": facts["target"], facts["target"]: statistics}
-    return {"landmarks": list(facts["landmarks"])} if "landmarks" in facts else {}

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from cinema_lightning.phantom.cohort import write_text
+from cinema_lightning.files import write_text
 
 ZIP_DATE = (1980, 1, 1, 0, 0, 0)
 

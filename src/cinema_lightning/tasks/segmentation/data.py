@@ -10,7 +10,6 @@ import numpy as np
 from cinema_lightning.data import DATA
 from cinema_lightning.data.augment.base import Effect
 from cinema_lightning.data.augment.hole import Hole
-from cinema_lightning.data.facts import Facts
 from cinema_lightning.data.labelled import (
     Frames,
     LabelledData,
@@ -23,6 +22,7 @@ from cinema_lightning.data.labelled import (
 from cinema_lightning.data.labels import LabelledDataset, LabelMaps
 from cinema_lightning.data.open import Opened, Spec
 from cinema_lightning.data.table import Split, views_of
+from cinema_lightning.datasets.base import Dataset
 from cinema_lightning.errors import CinemaError
 
 
@@ -88,7 +88,7 @@ class SegmentationData(LabelledData):
         return [*super().published_augmentation(), Hole()]
 
 
-def _classes(facts: Facts, spec: Spec | None) -> dict[str, int]:
+def _classes(facts: Dataset, spec: Spec | None) -> dict[str, int]:
     """Classes in the order of the network's outputs, the background first, with their codes in the store."""
     own = {facts.labels[code]: code for code in sorted(facts.labels)}
     if spec is None:
