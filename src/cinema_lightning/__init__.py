@@ -10,7 +10,9 @@ __version__ = "0.1.0"
 
 _PLACES = {
     "CinemaError": "errors",
+    "features": "inference.features",
     "load": "inference.load",
+    "open": "inference.store",
 }
 
 

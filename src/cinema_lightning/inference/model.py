@@ -15,9 +15,9 @@ from torch import nn
 from cinema_lightning.errors import CinemaError
 from cinema_lightning.imaging.nifti import Geometry
 from cinema_lightning.inference.gather import KINDS, Seen, anything
-from cinema_lightning.inference.pipe import Frames, Phases, Pipe
+from cinema_lightning.inference.pipe import Frames, Phases, Pipe, Scanned
 from cinema_lightning.inference.results import Result
-from cinema_lightning.inference.scans import Scans, Study, Voxels, open_study
+from cinema_lightning.inference.scans import Scans, Voxels, open_study
 from cinema_lightning.inference.spec import ModelSpec
 from cinema_lightning.models.precision import choose_float32
 
@@ -45,7 +45,13 @@ class Model:
 
     @property
     def network(self) -> nn.Module:
-        """The plain torch module: ``forward({view: (B, C, X, Y[, Z])})``, images in [0, 1] at ``spec.spacing``."""
+        """The plain torch module: ``forward({view: (B, C, X, Y[, Z])})``, images in [0, 1] at ``spec.spacing``.
+
+        Raises:
+            CinemaError: Of an ensemble, which has several.
+        """
+        if len(self._tasks) > 1:
+            raise CinemaError(f"The ensemble has {len(self._tasks)} networks; load the one that you want by itself.")
         network: nn.Module = self._tasks[0].network
         return network
 
@@ -87,28 +93,56 @@ class Model:
         Raises:
             CinemaError: If the scan cannot be used as the network needs it.
         """
-        if batch_size < 1:
-            raise CinemaError(f"batch_size is {batch_size}; give a number of frames above 0.")
-        study = self.open(scan, Voxels(spacing, affine), geometry)
-        phases = Phases(ed, es)
-        numbers = self._pipe.frames(study, phases, frames)
+        scanned = self.scanned(scan, spacing, affine, frames, ed, es, batch_size, geometry)
         tasks = [copy.copy(task) for task in self._tasks]  # share the networks; two scans at once do not mix
         for task in tasks:
-            task.scans = study.native
-        outputs = self._outputs(tasks, study, phases, numbers, batch_size)
-        seen = Seen(tasks[0], self.spec, study, tuple(numbers), outputs, probabilities)
+            task.scans = scanned.study.native
+        seen = Seen(
+            tasks[0], self.spec, scanned.study, tuple(scanned.frames), self._outputs(tasks, scanned), probabilities
+        )
         return KINDS.get(self.spec.kind, anything)(seen)
 
-    def open(self, scan: Scans, voxels: Voxels, geometry: Geometry) -> Study:
-        """Opens a scan at the voxel size of this network, see :meth:`__call__`."""
-        return open_study(scan, self.spec.views, self.spec.spacing, voxels=voxels, geometry=geometry)
+    def scanned(
+        self,
+        scan: Scans,
+        spacing: Sequence[float] | None,
+        affine: np.ndarray | None,
+        frames: Frames,
+        ed: int | None,
+        es: int | None,
+        batch_size: int,
+        geometry: Geometry,
+    ) -> Scanned:
+        """Opens a scan at the voxel size of this network; arguments and errors as of :meth:`__call__`."""
+        if batch_size < 1:
+            raise CinemaError(f"batch_size is {batch_size}; give a number of frames above 0.")
+        voxels = Voxels(spacing, affine)
+        study = open_study(scan, self.spec.views, self.spec.spacing, voxels=voxels, geometry=geometry)
+        phases = Phases(ed, es)
+        return Scanned(study, phases, self._pipe.frames(study, phases, frames), batch_size)
 
-    def _outputs(
-        self, tasks: Sequence[Any], study: Study, phases: Phases, frames: Sequence[int], batch_size: int
-    ) -> Iterator[tuple[Any, Any, Sequence[Any]]]:
+    def batches(self, scanned: Scanned, *, whole: bool = True) -> Iterator[Any]:
+        """Batches of a scan on this network's device, see :meth:`cinema_lightning.inference.pipe.Pipe.batches`."""
+        return self._pipe.batches(scanned, self.device, whole=whole)
+
+    @contextmanager
+    def computing(self) -> Iterator[None]:
+        """The arithmetic of `cinema predict`, without gradients; that of the caller comes back afterwards."""
+        matmul, convolutions = torch.get_float32_matmul_precision(), torch.backends.cudnn.allow_tf32
+        if self.device.type == "cuda":
+            choose_float32(training=False)
+        lower = _AUTOCAST.get(self.precision)
+        try:
+            with torch.no_grad(), torch.autocast(self.device.type, lower, enabled=lower is not None):
+                yield
+        finally:
+            torch.set_float32_matmul_precision(matmul)
+            torch.backends.cudnn.allow_tf32 = convolutions
+
+    def _outputs(self, tasks: Sequence[Any], scanned: Scanned) -> Iterator[tuple[Any, Any, Sequence[Any]]]:
         """See :class:`~cinema_lightning.inference.gather.Seen`."""
-        for batch in self._pipe.batches(study, phases, frames, batch_size, self.device):
-            with torch.no_grad(), arithmetic(self.device, self.precision):
+        for batch in self.batches(scanned):
+            with self.computing():
                 found = [task.infer(batch) for task in tasks]
             yield (batch, found[0], ()) if len(found) == 1 else (batch, _mean(found), found)
 
@@ -118,17 +152,3 @@ def _mean(outputs: Sequence[Any]) -> Any:
     views = outputs[0].probabilities
     means = {view: torch.stack([one.probabilities[view] for one in outputs]).mean(dim=0) for view in views}
     return replace(outputs[0], probabilities=means)
-
-
-@contextmanager
-def arithmetic(device: torch.device, precision: str) -> Iterator[None]:
-    """The arithmetic of `cinema predict` on a device; that of the caller comes back afterwards."""
-    matmul, convolutions = torch.get_float32_matmul_precision(), torch.backends.cudnn.allow_tf32
-    if device.type == "cuda":
-        choose_float32(training=False)
-    try:
-        with torch.autocast(device.type, _AUTOCAST.get(precision), enabled=precision in _AUTOCAST):
-            yield
-    finally:
-        torch.set_float32_matmul_precision(matmul)
-        torch.backends.cudnn.allow_tf32 = convolutions

@@ -107,8 +107,10 @@ class Classification(Pooled):
     def setup(self, stage: str) -> None:
         """See :meth:`Task.setup`; a validation set of one class is worth a word."""
         super().setup(stage)
+        if stage != "fit":  # data to predict has no classes
+            return
         there = getattr(getattr(self._trainer, "datamodule", None), "validation_classes", [])
-        if stage == "fit" and len(there) == 1:
+        if len(there) == 1:
             rank_zero_warn(
                 f"All validation studies are of the class {there[0]}, so neither val/mcc nor val/auroc is defined: the "
                 "last epoch is kept, and nothing stops early; validate on more subjects (data.val_fraction)."
