@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -17,9 +16,12 @@ from cinema_lightning.imaging.nifti import Geometry
 from cinema_lightning.inference.gather import KINDS, Seen, anything
 from cinema_lightning.inference.pipe import Frames, Phases, Pipe, Scanned
 from cinema_lightning.inference.results import Result
-from cinema_lightning.inference.scans import Scans, Voxels, open_study
+from cinema_lightning.inference.scans import Scans, Study, Voxels, open_study
 from cinema_lightning.inference.spec import ModelSpec
 from cinema_lightning.models.precision import choose_float32
+from cinema_lightning.tasks.base import Task
+from cinema_lightning.tasks.downstream import Downstream
+from cinema_lightning.tasks.ensemble import Ensemble
 
 _AUTOCAST = {"bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}
 
@@ -30,14 +32,14 @@ class Model:
     Made by :func:`cinema_lightning.load`.
 
     Args:
-        tasks: The task, with its network; several of an ensemble.
+        task: The task, with its network, or an ensemble of tasks.
         spec: Its facts.
         device: Where it computes.
         precision: 32-true, bf16-mixed or 16-mixed.
     """
 
-    def __init__(self, tasks: Sequence[Any], spec: ModelSpec, device: torch.device, precision: str) -> None:
-        self._tasks = [task.eval().to(device) for task in tasks]
+    def __init__(self, task: Task, spec: ModelSpec, device: torch.device, precision: str) -> None:
+        self._task = task.eval().to(device)
         self._pipe = Pipe(spec)
         self.spec = spec
         self.device = device
@@ -50,10 +52,9 @@ class Model:
         Raises:
             CinemaError: Of an ensemble, which has several.
         """
-        if len(self._tasks) > 1:
-            raise CinemaError(f"The ensemble has {len(self._tasks)} networks; load the one that you want by itself.")
-        network: nn.Module = self._tasks[0].network
-        return network
+        if isinstance(self._task, Ensemble) and len(self._task.members) > 1:
+            raise CinemaError(f"The ensemble has {len(self._task.members)} networks; load the one that you want.")
+        return self._task.alone.network
 
     def __call__(
         self,
@@ -94,12 +95,9 @@ class Model:
             CinemaError: If the scan cannot be used as the network needs it.
         """
         scanned = self.scanned(scan, spacing, affine, frames, ed, es, batch_size, geometry)
-        tasks = [copy.copy(task) for task in self._tasks]  # share the networks; two scans at once do not mix
-        for task in tasks:
-            task.scans = scanned.study.native
-        seen = Seen(
-            tasks[0], self.spec, scanned.study, tuple(scanned.frames), self._outputs(tasks, scanned), probabilities
-        )
+        task = _on(scanned.study, self._task)
+        outputs = self._outputs(task, scanned)
+        seen = Seen(task, self.spec, scanned.study, tuple(scanned.frames), outputs, probabilities)
         return KINDS.get(self.spec.kind, anything)(seen)
 
     def scanned(
@@ -139,16 +137,20 @@ class Model:
             torch.set_float32_matmul_precision(matmul)
             torch.backends.cudnn.allow_tf32 = convolutions
 
-    def _outputs(self, tasks: Sequence[Any], scanned: Scanned) -> Iterator[tuple[Any, Any, Sequence[Any]]]:
-        """See :class:`~cinema_lightning.inference.gather.Seen`."""
+    def _outputs(self, task: Task, scanned: Scanned) -> Iterator[tuple[Any, Any]]:
+        """(batch, what the task makes of it), one after the other."""
         for batch in self.batches(scanned):
             with self.computing():
-                found = [task.infer(batch) for task in tasks]
-            yield (batch, found[0], ()) if len(found) == 1 else (batch, _mean(found), found)
+                output = task.infer(batch)
+            yield batch, output
 
 
-def _mean(outputs: Sequence[Any]) -> Any:
-    """The mean of what several segmentations say."""
-    views = outputs[0].probabilities
-    means = {view: torch.stack([one.probabilities[view] for one in outputs]).mean(dim=0) for view in views}
-    return replace(outputs[0], probabilities=means)
+def _on(study: Study, task: Task) -> Task:
+    """The task for one study; networks are shared, and two scans at once do not mix."""
+    if isinstance(task, Ensemble):
+        members = [_on(study, member) for member in task.members if isinstance(member, Task)]
+        return Ensemble(members, task.turning, task.names).eval().to(task.device)
+    own = copy.copy(task)
+    if isinstance(own, Downstream):
+        own.scans = study.native
+    return own

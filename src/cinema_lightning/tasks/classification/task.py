@@ -135,6 +135,15 @@ class Classification(Pooled):
     def _cross_entropy(self, logits: Tensor, label: Tensor) -> Tensor:
         return F.cross_entropy(logits.float(), label, self.class_weights, label_smoothing=self.label_smoothing)
 
+    def scores(self, output: Tensor) -> dict[str, Tensor]:
+        """Probabilities of the classes."""
+        return {"probabilities": output.float().softmax(dim=1)}
+
+    def from_scores(self, batch: Batch, scores: dict[str, Tensor]) -> Tensor:
+        """Logits of these probabilities."""
+        found = scores["probabilities"]
+        return found.clamp(min=torch.finfo(found.dtype).tiny).log()
+
     def rows(self, batch: Batch, output: Tensor) -> list[dict[str, Any]]:
         """The most probable class, and the probability of each."""
         names = self.spec["classes"]
