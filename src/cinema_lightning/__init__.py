@@ -12,6 +12,7 @@ _PLACES = {
     "CinemaError": "errors",
     "features": "inference.features",
     "load": "inference.load",
+    "networks": "inference.listing",
     "open": "inference.store",
 }
 

@@ -75,16 +75,17 @@ def test_real_hearts(golden, real, tmp_path):
 def test_a_file_says_what_it_is_for(golden, tmp_path, name, place, data, task, target):
     spec = cinema.load(published(golden, name, tmp_path / place, **data)).spec
     assert (spec.task, spec.target) == (task, target)
-    assert spec.trained_on == {"acdc_sax": "acdc", "mnms2_lax_4c": "mnms2", "lax_4c": "phantom"}[spec_name(place)]
+    assert spec.trained_on == {"acdc_sax": "acdc", "mnms2_lax_4c": "mnms2", "lax_4c": "landmark"}[place.split("/")[1]]
 
 
-def spec_name(place):
-    return place.rpartition("/")[2]
+def test_what_a_file_was_trained_on_is_not_made_up(golden, tmp_path):
+    path = published(golden, "convunetr_sax", tmp_path / "downloads" / "some", labels=dict(enumerate("abcd")))
+    assert cinema.load(path).spec.trained_on == ""
 
 
 def test_a_file_that_says_nothing_is_refused(golden, tmp_path):
     path = published(golden, "convvit_sax", tmp_path / "downloads" / "some")
-    with pytest.raises(CinemaError, match="does not say what its 5 outputs are: put its config.yaml beside it"):
+    with pytest.raises(CinemaError, match="does not say what its 5 outputs are: put its config"):
         purpose_of(path)
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from cinema_lightning import runs
-from cinema_lightning.data.facts import facts_of
+from cinema_lightning.data.facts import PHANTOM, facts_of
 from cinema_lightning.data.spacing import Spacing, assumed, wanted_spacing
 from cinema_lightning.datasets.base import DATASETS
 from cinema_lightning.errors import CinemaError
@@ -22,6 +22,7 @@ from cinema_lightning.tasks.ensemble import Ensemble
 from cinema_lightning.tasks.turns import Turning
 from cinema_lightning.weights.files import locate
 from cinema_lightning.weights.published import PUBLISHED
+from cinema_lightning.weights.purpose import purpose_of
 from cinema_lightning.weights.restore import load_task
 
 
@@ -59,8 +60,17 @@ def load(
     members = [load_task(path)[0] for path in paths]
     task = members[0] if len(members) == 1 and tta == "none" else Ensemble(members, tta, [str(path) for path in paths])
     where = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
-    spec = spec_of(members[0], [str(path) for path in paths], _spacing(members[0].spec, paths[0]))
+    first = members[0]
+    names = type(first).__name__, type(first.network).__name__
+    spec = spec_of(_known(first.spec, paths[0]), *names, [str(path) for path in paths], _spacing(first.spec, paths[0]))
     return Model(task, spec, where, precision or _precision(paths[0], where))
+
+
+def _known(facts: dict[str, Any], path: Path) -> dict[str, Any]:
+    """Facts of a network, without the dataset that stands in for an unknown one of a published file."""
+    purpose = purpose_of(path) if path.suffix == PUBLISHED else {}
+    unsaid = purpose and "dataset" not in purpose["data"]["init_args"] and facts["dataset"] == PHANTOM.name
+    return facts | {"dataset": ""} if unsaid else facts
 
 
 def find(source: str, root: Path) -> Path:

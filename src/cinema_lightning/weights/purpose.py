@@ -33,6 +33,7 @@ def purpose_of(path: Path) -> dict[str, Any]:
     config = locate(path)[1]
     facts, dataset = finetuned_facts(path, config, shapes, note), trained_on(path, config, note)
     folder = path.parent.parent.name
+    dataset = dataset or ("landmark" if folder.startswith("landmark") else None)
     column = folder.partition("_")[2]
     options = {
         "dataset": dataset if dataset in DATASETS else None,
