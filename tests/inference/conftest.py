@@ -47,16 +47,28 @@ def spec_for(name: str, views: list[str] | None = None) -> dict:
     }
 
 
-def trained(path: Path, name: str, seed: int = 5, views: list[str] | None = None) -> Path:
+def trained(path: Path, name: str, seed: int = 6, views: list[str] | None = None) -> Path:
     """A checkpoint as `cinema fit` leaves one."""
-    kind = "convunetr.ConvUNetR" if name in DENSE else "convvit.ConvViT"
+    if name == "Pretrain":
+        kind = "mae.MaskedAutoencoder"
+        spec = {
+            "views": ["sax"],
+            "channels": 1,
+            "input_size": {"sax": [64, 64, 4]},
+            "spacing": {"sax": [2.0, 2.0, 10.0]},
+        }
+    else:
+        spec, kind = spec_for(name, views), "convunetr.ConvUNetR" if name in DENSE else "convvit.ConvViT"
     hparams = {
         "_class_path": f"{TASKS[name].__module__}.{name}",
-        "spec": spec_for(name, views),
+        "spec": spec,
         "network": {"class_path": f"cinema_lightning.models.{kind}", "init_args": {"size": "tiny", "enc_heads": 4}},
     }
     torch.manual_seed(seed)
     task = instantiate_module(Task, hparams)
+    if name == "Segmentation":  # of random weights one class would be everywhere
+        for head in task.network.heads.values():
+            torch.nn.init.zeros_(head.bias)
     version = {"pytorch-lightning_version": "2.6.6", "epoch": 0, "global_step": 0}
     path.parent.mkdir(parents=True, exist_ok=True)
     torch.save({"state_dict": task.state_dict(), "hyper_parameters": hparams, **version}, path)

@@ -51,6 +51,7 @@ def test_views_by_name(two_views, scan):
     with pytest.raises(CinemaError, match="has the views sax, lax_2c: say which"):
         _ = found.labels
     assert two_views(scan, frames=[0]).labels.shape == (50, 44, 9, 1), "the file's name says which view it is"
+    assert list(two_views(nibabel.load(scan), frames=[0]).views) == ["sax"], "slices and frames make a stack"
 
 
 @pytest.mark.parametrize(

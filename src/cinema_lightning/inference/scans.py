@@ -25,6 +25,7 @@ from cinema_lightning.imaging.nifti import (
     check_voxels,
     checked_nifti,
     find_nifti,
+    open_nifti,
     plain_voxels,
 )
 from cinema_lightning.listing import list_paths
@@ -217,9 +218,21 @@ def _view_of(scan: Any, views: Sequence[str]) -> str:
     named = nifti.view_of(Path(first)) if isinstance(first, str | Path) else None
     if named is not None and named in views:
         return named
-    if len(views) == 1:
-        return views[0]
+    stacks = [view for view in views if not get_view(view).is_long_axis]
+    # what has slices and frames is a stack; three axes may be those of a plane that moves
+    candidates = stacks if len(views) > 1 and _is_stack(first) else views
+    if len(candidates) == 1:
+        return candidates[0]
     raise CinemaError(f"The network knows the views {', '.join(views)}; say which it is: {{'{views[0]}': scan}}.")
+
+
+def _is_stack(image: Any) -> bool:
+    """Whether an image has several slices and several frames."""
+    if isinstance(image, str | Path):
+        shape = open_nifti(_file(Path(image)), geometry="sform").shape
+    else:
+        shape = image.GetSize() if hasattr(image, "GetSize") else getattr(image, "shape", ())
+    return len(shape) == 4 and shape[2] > 1
 
 
 def _listed(images: Any) -> list[Any]:

@@ -39,11 +39,17 @@ class Store(Dataset[dict[str, Any]]):
     """
 
     def __init__(
-        self, root: Path, views: Sequence[str], split: Split | None, frames: Literal["all", "ed_es"] | Sequence[int]
+        self,
+        root: Path,
+        views: Sequence[str],
+        split: Split | None,
+        frames: Literal["all", "ed_es"] | Sequence[int],
+        input_size: Mapping[str, Sequence[int]],
     ) -> None:
         cohort = read_cohort(root, views)
         self.table: pd.DataFrame = cohort.table
         self.views = tuple(views)
+        self._fit = Whole({view: input_size.get(view, get_view(view).input_size) for view in views})
         self._masks = cohort.view_masks & np.uint8(mask_of(views))
         phases = named_phases(cohort)
         extras = [LabelMaps(cohort.root, _CODES)] if cohort.source.name == TABLE else []
@@ -92,7 +98,7 @@ class Store(Dataset[dict[str, Any]]):
             items: Items that have the same views.
 
         Returns:
-            For each view V float32 (B, 1, X, Y[, Z]) in [0, 1], padded at the end to the published input size at least;
+            For each view V float32 (B, 1, X, Y[, Z]) in [0, 1], padded at the end to the input size at least;
             ``V_size`` the true sizes, ``V_label`` padded with 0; ``id``, ``frame`` and ``fields``.
 
         Raises:
@@ -106,8 +112,7 @@ class Store(Dataset[dict[str, Any]]):
             | {"weight": 1.0, "epoch": 0}
             for item in items
         ]
-        sizes = {view: get_view(view).input_size for view in self.views}
-        batch = Whole(sizes)(collate(arrays))
+        batch = self._fit(collate(arrays))
         wanted = {k: v for k, v in batch.items() if not k.startswith("_") and k not in ("weight", "epoch")}
         return wanted | {"fields": [item["fields"] for item in items]}
 
@@ -118,6 +123,7 @@ def open(
     views: Sequence[str] | None = None,
     split: Split | None = None,
     frames: Literal["all", "ed_es"] | Sequence[int] = "all",
+    input_size: Mapping[str, Sequence[int]] | None = None,
 ) -> Store:
     """Opens a store made by `cinema prepare` or `cinema phantom`, or a folder of plain NIfTI files, as a torch dataset.
 
@@ -126,6 +132,8 @@ def open(
         views: Views to read; a study is read with those of them that it has. By default all.
         split: train, val or test, as the table says; by default all studies.
         frames: All frames, the two that the table names ED and ES (ed_es), or numbers from 0.
+        input_size: View -> size of a network's input, such as ``model.spec.input_size``, which batches are padded to;
+            by default the published one.
 
     Returns:
         The dataset.
@@ -137,4 +145,4 @@ def open(
         get_view(view)
     if split is not None and split not in SPLITS:
         raise CinemaError(f"split is '{split}'; it is {', '.join(SPLITS)}, or left out for all.")
-    return Store(Path(root).expanduser(), list(views or VIEWS), split, frames)
+    return Store(Path(root).expanduser(), list(views or VIEWS), split, frames, input_size or {})
