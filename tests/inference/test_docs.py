@@ -8,9 +8,11 @@ from pathlib import Path
 
 import nibabel
 import pytest
+import torch
 
 from cinema_lightning.models.mae import MaskedAutoencoder
 from cinema_lightning.phantom.command import phantom
+from cinema_lightning.registry import BACKBONES
 
 PAGE = Path(__file__).parents[2] / "docs" / "python.md"
 BLOCKS = re.findall(r"```python\n(.*?)```", PAGE.read_text(encoding="utf-8"), re.DOTALL)
@@ -45,6 +47,21 @@ def test_five_uses_run(place):
     assert names["features"].tokens["sax"].shape[:1] == (5,)
     assert names["loss"].isfinite()
     assert MaskedAutoencoder.__name__ == type(names["encoder"].network).__name__
+
+
+def test_the_network_of_the_recipes_is_one():
+    (block,) = re.findall(r"```python\n(.*?)```", (PAGE.parent / "recipes.md").read_text(encoding="utf-8"), re.DOTALL)
+    names: dict = {}
+    try:
+        exec(compile(block, "recipes.md", "exec"), names)
+        network = BACKBONES["OneLayer"](["sax", "lax_4c"], classes=4)
+        out = network({"sax": torch.rand(2, 1, 32, 32, 4), "lax_4c": torch.rand(2, 1, 32, 32)})
+        assert {view: tuple(one.shape) for view, one in out.items()} == {
+            "sax": (2, 4, 32, 32, 4),
+            "lax_4c": (2, 4, 32, 32),
+        }
+    finally:
+        BACKBONES._items.pop("OneLayer", None)
 
 
 def test_pictures_are_there():

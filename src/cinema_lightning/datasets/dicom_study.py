@@ -30,7 +30,7 @@ from cinema_lightning.imaging.stack import Stack, read_slices, single, stack
 from cinema_lightning.listing import is_litter, list_paths
 
 Files = Mapping[str, Sequence[DicomFile]]
-# What folders are called that say their view, as Kaggle's do; files in others are sorted by where their images lie.
+# What folders of one view are called.
 FOLDER = re.compile(r"(sax|2ch|3ch|4ch)(?:_.*)?", re.IGNORECASE)
 CALLED = {"sax": "sax", "2ch": "lax_2c", "3ch": "lax_3c", "4ch": "lax_4c"}
 # No file of a cine is near this; an archive that claims more is damaged or hostile.
@@ -71,6 +71,13 @@ def study_of(files: Iterable[tuple[PurePosixPath, DicomFile | None]], name: str)
         match = FOLDER.fullmatch(folder)
         study.add(CALLED[match[1].lower()] if match else None, folder, [file] if file else [])
     return study
+
+
+def study_files(top: Path) -> StudyFiles:
+    """All files below a folder, by what the folders in it are called; others are sorted by where their images lie."""
+    found = list_paths(top, "**/*")
+    files = ((path.relative_to(top), DicomFile.from_path(path) if path.is_file() else None) for path in found)
+    return study_of(((PurePosixPath(name.as_posix()), file) for name, file in files), top.name)
 
 
 def read_dicom(path: Path, views: Sequence[str]) -> RawCase:

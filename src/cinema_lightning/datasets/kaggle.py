@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any, ClassVar
 
 from cinema_lightning.columns import Column, look_up
 from cinema_lightning.datasets.base import CaseRef, Dataset, RawCase, dataset
-from cinema_lightning.datasets.dicom_study import read_study, study_of
+from cinema_lightning.datasets.dicom_study import read_study, study_files
 from cinema_lightning.datasets.files import find_folder, number
 from cinema_lightning.errors import CinemaError
-from cinema_lightning.imaging.dicom_file import DicomFile
 from cinema_lightning.listing import list_paths
 from cinema_lightning.tables import read_table
 
@@ -56,12 +55,7 @@ class Kaggle(Dataset):
 
     def read(self, case: CaseRef) -> RawCase:
         """See :meth:`Dataset.read`."""
-        top = case.sources[0]
-        files = (
-            (PurePosixPath(path.relative_to(top).as_posix()), DicomFile.from_path(path) if path.is_file() else None)
-            for path in list_paths(top, "**/*")
-        )
-        return read_study(study_of(files, top.name), self.views)
+        return read_study(study_files(case.sources[0]), self.views)
 
 
 def _studies(root: Path, part: str) -> list[Path]:
