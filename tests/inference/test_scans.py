@@ -70,6 +70,7 @@ def test_views_by_name(two_views, scan):
         ("gone.zip", {}, "gone.zip does not exist; check the path of the scan"),
         ({"lax_9c": "a.nii.gz"}, {}, "of the view 'lax_9c'; the network knows sax"),
         ({}, {}, "of no view; the network knows sax"),
+        ([], {}, "The list of SAX scans is empty"),
         (17, {}, "is a int; give a path"),
     ],
 )

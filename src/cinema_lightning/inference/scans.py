@@ -155,6 +155,8 @@ def open_study(
         dicom = _dicom(Path(scan).expanduser(), views)
         return Study({view: PlainSeries([one], view, spacing.get(view)) for view, one in dicom.items()})
     found = {view: _listed(images) for view, images in _by_view(scan, views).items()}
+    if empty := [view for view, images in found.items() if not images]:
+        raise CinemaError(f"The list of {get_view(empty[0]).display} scans is empty; give one or more.")
     series = {}
     for view in (view for view in VIEWS if view in found):
         scans = [_scan(image, view, voxels, geometry) for image in found[view]]
