@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 DEMO ?= demo
 
-.PHONY: help demo test test-slow lint format bench gpu clean
+.PHONY: help demo test test-slow lint format bench gpu docs clean
 
 help:
 	@echo "make demo       set up, then the main job on phantom hearts: cohort, pretraining, pictures, features"
@@ -13,6 +13,7 @@ help:
 	@echo "make test-slow  what takes longer: kills, several processes, command lines end to end"
 	@echo "make lint       ruff and mypy"
 	@echo "make bench      the speed benchmarks of benchmarks/README.md"
+	@echo "make docs       the documentation as a site, into site/; a dead link fails"
 	@echo "make gpu        tests and benchmarks that need a CUDA device, one JSON, under 10 minutes"
 
 $(READY): pyproject.toml constraints.txt
@@ -45,5 +46,10 @@ bench: $(READY)
 gpu: $(READY)
 	$(BIN)/python benchmarks/gpu.py --json benchmarks/results/gpu.json
 
+docs: $(READY)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[docs]'
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet
+	@echo "The site is in site/; open site/index.html, or serve it with $(BIN)/python -m mkdocs serve"
+
 clean:
-	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache
+	rm -rf $(VENV) build dist site .pytest_cache .mypy_cache .ruff_cache

@@ -16,6 +16,7 @@ from cinema_lightning.registry import TASKS
 from cinema_lightning.weights.compatibility import buildable, check_fits
 from cinema_lightning.weights.files import load_checkpoint, locate
 from cinema_lightning.weights.published import PUBLISHED, published_network
+from cinema_lightning.weights.purpose import purpose_of
 
 
 def load_task(path: Path, config: Mapping[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
@@ -23,7 +24,8 @@ def load_task(path: Path, config: Mapping[str, Any] | None = None) -> tuple[Any,
 
     Args:
         path: A checkpoint (.ckpt), or a published file (.safetensors).
-        config: The configuration of the command, which says what task a published network is for.
+        config: The configuration of the command, which says what task a published network is for; by default what
+            the file, its configuration and its folder say.
 
     Returns:
         (the task on the CPU, the hyperparameters that it was built from).
@@ -33,7 +35,7 @@ def load_task(path: Path, config: Mapping[str, Any] | None = None) -> tuple[Any,
     """
     published = path.suffix == PUBLISHED
     if published:
-        found, weights = published_network(path, dict(config or {}))
+        found, weights = published_network(path, dict(purpose_of(path) if config is None else config))
     else:
         content = load_checkpoint(path)
         found, weights = content["hyper_parameters"], content["state_dict"]

@@ -107,13 +107,15 @@ class Classification(Pooled):
     def setup(self, stage: str) -> None:
         """See :meth:`Task.setup`; a validation set of one class is worth a word."""
         super().setup(stage)
+        if stage != "fit":  # data to predict has no classes
+            return
         data = getattr(self._trainer, "datamodule", None)
-        if stage == "fit" and self.class_weights is not None and getattr(data, "sampling", "") == "balanced":
+        if self.class_weights is not None and getattr(data, "sampling", "") == "balanced":
             raise CinemaError(
                 "Classes would be balanced twice, by data.sampling and by model.init_args.class_weights; leave one out."
             )
         there = getattr(data, "validation_classes", [])
-        if stage == "fit" and len(there) == 1:
+        if len(there) == 1:
             rank_zero_warn(
                 f"All validation studies are of the class {there[0]}, so neither val/mcc nor val/auroc is defined: the "
                 "last epoch is kept, and nothing stops early; validate on more subjects (data.val_fraction)."
