@@ -169,6 +169,7 @@ class CinemaCLI(LightningCLI):
         else:
             self.checkpoint, resumed = runs.resolve_checkpoint(given, root, name, self._verb)
         config.ckpt_path = None
+        runs.take_data(config.data.init_args, resumed)
         self._resolve_weights(config, root)
         if self._verb == "fit":
             if self.checkpoint and resumed:

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
-from cinema_lightning.datasets.base import CINE_LABELS, DATASETS
+from cinema_lightning.data.store import open_series
+from cinema_lightning.datasets.base import CINE_LABELS, DATASETS, Dataset
+from cinema_lightning.datasets.described.stored import in_store
 from cinema_lightning.errors import CinemaError
+from cinema_lightning.listing import list_paths
 from cinema_lightning.views import VIEWS
 
 
@@ -46,11 +51,13 @@ PHANTOM = Facts(
 )
 
 
-def facts_of(dataset: str | None) -> Facts:
+def facts_of(dataset: str | None, root: str | Path = "") -> Facts:
     """Looks up a dataset's facts.
 
     Args:
-        dataset: A name of ``DATASETS``; phantom, or None, for a phantom store.
+        dataset: A name of ``DATASETS``, or of own data; phantom for a phantom store; None for what the store says that
+            it was made of.
+        root: Folder of the store, which knows its own data.
 
     Returns:
         The facts.
@@ -58,13 +65,36 @@ def facts_of(dataset: str | None) -> Facts:
     Raises:
         CinemaError: If there is no such dataset.
     """
-    if dataset is None or dataset == PHANTOM.name:
+    own = in_store(Path(root)) if root else None
+    if own is not None and dataset in (None, own.name):
+        return _of(own)
+    if own is not None:
+        raise CinemaError(
+            f"{root} was made of '{own.name}', but data.dataset is {dataset}: set it to {own.name}, or data.root to "
+            "the other store."
+        )
+    name = (dataset or _made_of(Path(root))) if root else dataset
+    if name is None or name == PHANTOM.name:
         return PHANTOM
-    if dataset not in DATASETS:
+    if name not in DATASETS:
         known = ", ".join([*DATASETS, PHANTOM.name])
-        raise CinemaError(f"There is no dataset called '{dataset}'; data.dataset is one of {known}.")
-    found = DATASETS[dataset]
+        raise CinemaError(f"There is no dataset called '{name}'; data.dataset is one of {known}.")
+    return _of(DATASETS[name])
+
+
+def _of(found: Dataset) -> Facts:
     return Facts(found.name, found.display, found.views, found.labels, found.classes, found.spacing)
+
+
+def _made_of(root: Path) -> str | None:
+    """The registered dataset that a store's first series names; None where it names none."""
+    if not (root / "cohort.csv").is_file():
+        return None
+    for folder in os.scandir(root):
+        for path in list_paths(Path(folder.path), "*.b2nd") if folder.is_dir() else []:
+            name = open_series(path).info.provenance.get("dataset")
+            return str(name) if name in DATASETS else None
+    return None
 
 
 def check_made_of(provenance: Mapping[str, Any], facts: Facts, source: str) -> None:
