@@ -61,12 +61,14 @@ class PeopleTable:
         by: Whether a row is of a study (id) or of a person (subject).
         key: The column that says of whom it is.
         columns: Our name -> column; the others are kept under their own names.
+        frames_from: Number of its first frame; None: as the description says for all.
     """
 
     file: str
     by: Literal["id", "subject"]
     key: str
     columns: Mapping[str, TableColumn]
+    frames_from: int | None = None
 
 
 @dataclass(frozen=True)
@@ -109,7 +111,8 @@ class Description:
         labels: Class -> codes in the provider's label maps, the first of which is written back.
         phases: ED and ES -> words by which file names call them.
         by_volume: ED and ES are the frames of the largest and smallest LV.
-        frames_from: Number of the first frame in tables and file names; None where nobody says.
+        frames_from: Number of the first frame in file names, and in tables that do not say their own; None where nobody
+            says.
         tables: Tables of people.
         splits: Where the splits come from; None where the datalist says.
         spacing: Voxel size in mm by view where it is not the published one; None keeps the image's.

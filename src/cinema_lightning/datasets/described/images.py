@@ -84,6 +84,7 @@ def read_images(entries: Sequence[Entry], description: Description, case: CaseRe
     for view, files in by_view(entries, "label").items():
         if view in raw.series:
             raw.series[view].labels = _labels(study, view, files, raw.series[view])
+            _check_counting(study, files, raw.series[view].labels)
     codes = description.codes
     for series in raw.series.values():
         series.facts["label_codes"] = {str(codes[name]): raws[0] for name, raws in description.labels.items()}
@@ -145,6 +146,20 @@ def _labels(study: _Study, view: str, files: Sequence[Entry], series: RawSeries)
         else:
             out |= _of_whole_file(study.volume(entry, labels=True), count, view)
     return out
+
+
+def _check_counting(study: _Study, files: Sequence[Entry], labels: Mapping[int, Volume]) -> None:
+    """Label maps by number and ED and ES by a table that have nothing in common are likely counted otherwise."""
+    if (
+        study.phases
+        and all(entry.frame is not None for entry in files)
+        and not set(study.phases.values()) & set(labels)
+    ):
+        said = " and ".join(f"{name} {place}" for name, place in study.phases.items())
+        raise CinemaError(
+            f"its label maps are of the frames {', '.join(map(str, labels))}, but a table says {said} (from 0): do "
+            "both count from the same number (frames_from, also of a table)?"
+        )
 
 
 def _place(study: _Study, view: str, entry: Entry, count: int) -> int:

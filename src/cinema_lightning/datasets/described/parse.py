@@ -9,7 +9,7 @@ import difflib
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from cinema_lightning.configs import read_config
 from cinema_lightning.datasets.base import DATASETS, Crop
@@ -185,20 +185,22 @@ class _Parser:
                 owner[code] = name
         return out if len(out) > 1 else {}
 
-    def frames_from(self, value: Any) -> int | None:
+    def frames_from(self, value: Any, key: str = "frames_from") -> int | None:
         if value not in (None, 0, 1) or isinstance(value, bool):
-            raise self.wrong("frames_from", f"is {value!r}; it is 0 or 1, the number of the first frame")
+            raise self.wrong(key, f"is {value!r}; it is 0 or 1, the number of the first frame")
         return None if value is None else int(value)
 
     def table(self, file: str, value: Any) -> PeopleTable:
         key = f"tables.{file}"
-        given = self.mapping(value, key, ("id", "subject", "columns"))
+        given = self.mapping(value, key, ("id", "subject", "columns", "frames_from"))
         keys = [name for name in ("id", "subject") if name in given]
         if len(keys) != 1:
             raise self.wrong(key, "needs one of the keys id and subject: the column that says of whom a row is")
         columns = self.mapping(given.get("columns", {}), f"{key}.columns")
         used = {name: self.column(f"{key}.columns.{name}", column) for name, column in columns.items()}
-        return PeopleTable(file, "id" if keys[0] == "id" else "subject", self.text(given[keys[0]], key), used)
+        first = self.frames_from(given.get("frames_from"), f"{key}.frames_from")
+        by: Literal["id", "subject"] = "id" if keys[0] == "id" else "subject"
+        return PeopleTable(file, by, self.text(given[by], key), used, first)
 
     def column(self, key: str, value: Any) -> TableColumn:
         if not isinstance(value, dict):

@@ -112,12 +112,15 @@ class DescribedDataset(Dataset):
     def _case(
         self, study: Study, subject: str, split: str, fields: dict[str, Any], tables: Sequence[People]
     ) -> CaseRef:
-        warnings = [f"{people.path.name} has no row of it" for people in tables if not _row(people, study)]
+        tables_without = [people.path.name for people in tables if not _row(people, study)]
+        lacking = len(tables_without) == len(tables) > 0
+        warnings = [f"{' and '.join(tables_without)}: no row of it"] if lacking else []
         views = [view for view, files in self.description.views.items() if files.labels]
         warnings += [f"{view}: there is no label map of it" for view in study.without_labels(views)]
         problem = study.problem
         try:
-            frames = self._frames(study, {name: fields.pop(name, None) for name in FRAMES})
+            given = {name: fields.pop(name, None) for name in FRAMES}
+            frames = self._frames(study, given, _frames_from(self.description, tables))
         except CinemaError as error:
             frames, problem = {}, problem or str(error)
         if "bmi" not in fields and (bmi := look_up("bmi").of(fields)) is not None:
@@ -133,12 +136,11 @@ class DescribedDataset(Dataset):
         paths = tuple(entry.path for entry in study.entries)
         return CaseRef(study.id, subject, split, paths, fields, args, problem, tuple(warnings))
 
-    def _frames(self, study: Study, given: Mapping[str, Any]) -> dict[str, int]:
+    def _frames(self, study: Study, given: Mapping[str, Any], first: int | None) -> dict[str, int]:
         """Places of ED and ES in the series, from 0, as a table counts them; none where it does not say both."""
         if any(value is None for value in given.values()):
             return {}
         named = frame_numbers(study.entries, "sax" if "sax" in self.views else self.views[0])
-        first = self.description.frames_from
         if not named and first is None:
             raise CinemaError(
                 f"{self.description.source}: a table says ED and ES, but not whether the first frame is 0 or 1: add "
@@ -151,6 +153,14 @@ class DescribedDataset(Dataset):
                 raise CinemaError(f"{name} is {value:g}, which is no frame{there}")
             out[name] = named[int(value)] if named else int(value) - int(first or 0)
         return out
+
+
+def _frames_from(description: Description, tables: Sequence[People]) -> int | None:
+    """Number of the first frame in the table that names ED and ES."""
+    found = [
+        people.table.frames_from for people in tables if any(set(FRAMES) & set(row) for row in people.rows.values())
+    ]
+    return found[0] if found and found[0] is not None else description.frames_from
 
 
 def _names(people: People, studies: Sequence[Study]) -> list[str]:
