@@ -59,8 +59,8 @@ def content_of(path: Path, view: str = "sax", phases: Sequence[str] = ()) -> dic
         return {"name": name, **_nnunet(path, data, channels, ending, view, words)}
     if not any(isinstance(data.get(key), list) for key in LISTS):
         raise CinemaError(
-            f"{path} is neither nnU-Net's dataset.json (there is no imagesTr/*_0000{ending} beside it) nor a datalist (it "
-            "lists no training, validation or test)."
+            f"{path} is neither nnU-Net's dataset.json (there is no imagesTr/*_0000{ending} beside it) nor a datalist "
+            "(it lists no training, validation or test)."
         )
     labels = _named_labels(path, data)
     return {"name": name, "views": {view: {}}, "datalist": path.name, **({"labels": labels} if labels else {}), **words}

@@ -125,14 +125,17 @@ def _from_files(found: _Guess, folder: Path) -> None:
             raise CinemaError(f"{folder} holds neither NIfTI, PNG nor folders of DICOM files that could be described.")
         found.content["studies"] = pattern
         found.say("studies", "Folders of DICOM files, one a study; the views are found by where the planes lie.")
-        ids = {path.name for path in folder.glob(pattern.replace("{id}", "*"))}
+        ids = subjects = {path.name for path in folder.glob(pattern.replace("{id}", "*"))}
     else:
-        ids = _add_views(found, groups)
-    _add_tables(found, folder, [path for path in paths if path.suffix.lower() in (".csv", ".tsv", ".txt")], ids)
+        _add_views(found, groups)
+        ids, subjects = ({name for group in groups for name in getattr(group, key)} for key in ("ids", "subjects"))
+    _add_tables(
+        found, folder, [path for path in paths if path.suffix.lower() in (".csv", ".tsv", ".txt")], ids, subjects
+    )
     _add_splits(found, groups)
 
 
-def _add_views(found: _Guess, groups: Sequence[Template]) -> set[str]:
+def _add_views(found: _Guess, groups: Sequence[Template]) -> None:
     views: dict[str, dict[str, Any]] = {}
     images = [group for group in groups if not group.is_label]
     labels = [group for group in groups if group.is_label]
@@ -170,7 +173,6 @@ def _add_views(found: _Guess, groups: Sequence[Template]) -> set[str]:
         codes = codes_of(maps)
         found.content["labels"] = {name: code for code, name in codes.items()}
         found.say("labels", "From the shapes in some label maps: the myocardium is a ring around the LV. Check them.")
-    return {name for group in used for name in group.ids}
 
 
 def _best(groups: Sequence[Template], found: _Guess) -> dict[str, Template]:
@@ -185,20 +187,19 @@ def _best(groups: Sequence[Template], found: _Guess) -> dict[str, Template]:
     return best
 
 
-def _add_tables(found: _Guess, folder: Path, paths: Sequence[Path], ids: set[str]) -> None:
+def _add_tables(found: _Guess, folder: Path, paths: Sequence[Path], ids: set[str], subjects: set[str]) -> None:
     tables: dict[str, Any] = {}
     for path in paths:
+        name = path.relative_to(folder).as_posix()
         try:
-            rows = read_table(path)
-            columns = [name for name in open_table(path).columns if name]
+            rows, columns = read_table(path), [name for name in open_table(path).columns if name]
         except CinemaError as error:
-            found.say("tables", f"{path.relative_to(folder)} was left out: {error}")
+            found.say("tables", f"{name} was left out: {error}")
             continue
-        short = {re.sub("^sub-", "", name) for name in ids}
-        keys = [name for name in columns if rows and sum(row[name] in ids | short for row in rows) * 2 > len(rows)]
-        if keys:
-            name = path.relative_to(folder).as_posix()
-            tables[name] = {"id": keys[0], **_columns(found, rows, columns, keys[0], name)}
+        for by, names in (("id", ids), ("subject", subjects)):
+            keys = [column for column in columns if rows and sum(row[column] in names for row in rows) * 2 > len(rows)]
+            if keys and name not in tables:
+                tables[name] = {by: keys[0], **_columns(found, rows, columns, keys[0], name)}
     if tables:
         found.content["tables"] = tables
 

@@ -40,13 +40,15 @@ class Template:
 
     Attributes:
         pattern: As in a description.
-        ids: Names found at ``{id}``, or of ``{subject}`` and ``{id}``.
+        ids: Names of the studies.
+        subjects: Names of the people.
         files: The files.
         splits: Words found at ``{split}``.
     """
 
     pattern: str
     ids: set[str] = field(default_factory=set)
+    subjects: set[str] = field(default_factory=set)
     files: list[Path] = field(default_factory=list)
     splits: set[str] = field(default_factory=set)
 
@@ -54,14 +56,9 @@ class Template:
     def view(self) -> str:
         """The view that its words name; empty for none."""
         words = re.sub(r"\{\w+\}", " ", self.pattern)
-        return next(
-            (
-                view
-                for view, names in _VIEWS.items()
-                if re.search(_WORD.format(f"(?:{names}|{view})"), words.replace("_", " ") + " " + words, re.I)
-            ),
-            "",
-        )
+        words = f"{words} {words.replace('_', ' ')}"
+        found = (view for view, names in _VIEWS.items() if re.search(_WORD.format(f"{names}|{view}"), words, re.I))
+        return next(found, "")
 
     @property
     def is_label(self) -> bool:
@@ -84,9 +81,10 @@ def templates(folder: Path, paths: Iterable[Path]) -> list[Template]:
     depth = _person_depth(list(relative.values()))
     found: dict[str, Template] = {}
     for path, parts in relative.items():
-        pattern, name, split = _abstract(parts, depth)
+        pattern, name, subject, split = _abstract(parts, depth)
         one = found.setdefault(pattern, Template(pattern))
         one.ids.add(name)
+        one.subjects.add(subject)
         one.files.append(path)
         one.splits |= {split} - {""}
     return sorted(found.values(), key=lambda one: (-len(one.ids), one.pattern))
@@ -110,8 +108,8 @@ def _means_something(name: str) -> bool:
     return word in _SPLITS or bool(_KINDS.fullmatch(word) or _LABEL.fullmatch(word))
 
 
-def _abstract(path: Path, depth: int | None) -> tuple[str, str, str]:
-    """Pattern, name of the study, and word of the split."""
+def _abstract(path: Path, depth: int | None) -> tuple[str, str, str, str]:
+    """Pattern, name of the study, of the person, and word of the split."""
     parts = list(path.parts)
     split = next((part for part in parts[:-1] if part.lower() in _SPLITS), "")
     if split:
@@ -119,11 +117,11 @@ def _abstract(path: Path, depth: int | None) -> tuple[str, str, str]:
     bids = [part for part in parts[:-1] if re.match(r"sub-.", part)]
     if bids:
         visit = next((part for part in parts[:-1] if re.match(r"ses-.", part)), "")
-        names = {bids[0]: "sub-{subject}" if visit else "sub-{id}"} | ({visit: "ses-{id}"} if visit else {})
-        name = bids[0] + visit
+        names = {bids[0]: "{subject}", visit: "{id}"} if visit else {bids[0]: "{id}"}
+        name, subject = (f"{bids[0]}_{visit}", bids[0]) if visit else (bids[0], bids[0])
     else:
         person = parts[depth] if depth is not None and depth < len(parts) - 1 else _front(parts[-1])
-        names, name = {person: "{id}"}, person
+        names, name, subject = {person: "{id}"}, person, person
     text = "/".join(parts)
     for known, placeholder in names.items():
         text = re.sub(rf"(?<![A-Za-z0-9]){re.escape(known)}(?![A-Za-z0-9])", placeholder, text)
@@ -131,7 +129,7 @@ def _abstract(path: Path, depth: int | None) -> tuple[str, str, str]:
     tail = _PHASE.sub("{phase}", tail.replace("_", "\0")).replace("\0", "_")
     if "{phase}" not in tail:
         tail = _FRAME.sub(lambda found: found[0].rstrip("0123456789") + "{frame}", tail, count=1)
-    return f"{head}/{tail}" if head else tail, name, split
+    return f"{head}/{tail}" if head else tail, name, subject, split
 
 
 def _front(name: str) -> str:

@@ -180,12 +180,14 @@ def unmatched(people: People, names: Collection[str]) -> str:
         CinemaError: If no row is of any study.
     """
     others = [key for key in people.rows if key not in names]
+    one = "the id of a study" if people.table.by == "id" else "a subject"
     if others and len(others) == len(people.rows):
         raise CinemaError(
-            f"{people.path}: no cell of column '{people.table.key}' ({_some(others)}) is a {people.table.by} of the "
+            f"{people.path}: no cell of column '{people.table.key}' ({_some(others)}) is {one} of the "
             f"images ({_some(sorted(names))}): mend the pattern or name another column in tables."
         )
-    return f"{people.path.name}: {len(others)} rows have no images, e.g. {_some(others)}" if others else ""
+    count = "1 row has" if len(others) == 1 else f"{len(others)} rows have"
+    return f"{people.path.name}: {count} no images, e.g. {_some(others)}" if others else ""
 
 
 def _some(names: Sequence[str]) -> str:

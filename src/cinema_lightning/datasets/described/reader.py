@@ -39,7 +39,7 @@ class DescribedDataset(Dataset):
             "looked_for": " and ".join(sources),
             "views": views,
             "labels": dict(sorted((code, name) for name, code in codes.items())),
-            "label_map": {raw: codes[name] for name, raws in description.labels.items() for raw in raws},
+            "label_map": dict(sorted((raw, codes[name]) for name, raws in description.labels.items() for raw in raws)),
             "crop": description.crop,
             "spacing": dict(description.spacing),
             "grey_levels": description.grey_levels,
