@@ -158,6 +158,9 @@ def _add_views(found: _Guess, groups: Sequence[Template]) -> None:
         views[view]["labels"] = group.pattern
         used.append(group)
     found.content["views"] = views
+    if all(group.is_prepared for group in used if not group.is_label):
+        found.content |= {"crop": "none", "grey_levels": "as read"}
+        found.say("crop", "The images have eight bits and are small: they seem to be cropped and scaled already.")
     numbered = [group for group in used if group.is_label and "{frame}" in group.pattern]
     if numbered and not any("{frame}" in files["images"] for files in views.values()):
         first = 0 if any(re.search(r"(?<!\d)0+(?!\d)", path.name) for group in numbered for path in group.files) else 1

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from cinema_lightning.datasets.described.datalist import LISTS
+from cinema_lightning.errors import CinemaError
 from cinema_lightning.imaging.nifti import open_nifti
 from cinema_lightning.listing import list_paths
 from cinema_lightning.views import VIEWS
@@ -66,11 +67,21 @@ class Template:
         return _LABEL.search(re.sub(r"\{\w+\}", " ", self.pattern)) is not None
 
     @property
+    def is_prepared(self) -> bool:
+        """Whether its first file is as the published preparation leaves it: eight bits and no larger than its crop."""
+        try:
+            file = open_nifti(self.files[0], geometry="sform")
+            size = zip(file.shape[:2], VIEWS[self.view or "sax"].crop, strict=True)
+            return all(n <= most for n, most in size) and file.voxels().dtype == np.uint8
+        except CinemaError:  # a PNG, or a broken file, which preparation will name
+            return False
+
+    @property
     def frames(self) -> int:
         """Frames of its first file; 1 where that cannot be told."""
         try:
             shape = open_nifti(self.files[0], geometry="sform").shape
-        except Exception:  # a PNG, or a broken file, which preparation will name
+        except CinemaError:  # a PNG, or a broken file, which preparation will name
             return 1
         return shape[3] if len(shape) > 3 else 1
 
@@ -185,7 +196,7 @@ def codes_of(files: Sequence[Path]) -> dict[int, str]:
     for path in files[:LOOKED_AT]:
         try:
             voxels = np.rint(open_nifti(path, geometry="sform").voxels()).astype(int)
-        except Exception:  # a broken file, which preparation will name
+        except CinemaError:  # a broken file, which preparation will name
             continue
         for code in np.unique(voxels[voxels != 0]).tolist():
             counts[code] += int((voxels == code).sum())
