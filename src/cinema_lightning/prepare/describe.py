@@ -12,6 +12,7 @@ from cinema_lightning import columns
 from cinema_lightning.data.store import Series, open_series, series_path
 from cinema_lightning.data.table import SPLITS, Cohort, read_cohort
 from cinema_lightning.datasets.base import Dataset
+from cinema_lightning.datasets.described.reader import DescribedDataset
 from cinema_lightning.datasets.described.stored import dataset_of
 from cinema_lightning.datasets.files import number
 from cinema_lightning.errors import CinemaError
@@ -49,7 +50,7 @@ def describe(dataset: str, root: Path, studies: int = 12, out: Path | None = Non
     """
     reader, cohort = dataset_of(dataset, root), read_cohort(root)
     folder = Path(out) if out is not None else Path(root)
-    rows = statistics(cohort.table)
+    rows = statistics(cohort.table, free=isinstance(reader, DescribedDataset))
     write_rows(folder / STATISTICS, COLUMNS, rows)
     _print(reader, cohort, rows)
     if studies > 0:
@@ -64,11 +65,12 @@ def even_rows(total: int, wanted: int) -> list[int]:
     return sorted({int(row) for row in np.linspace(0, total - 1, min(total, wanted)).round()})
 
 
-def statistics(table: pd.DataFrame) -> list[tuple[Any, ...]]:
+def statistics(table: pd.DataFrame, *, free: bool = False) -> list[tuple[Any, ...]]:
     """Statistics per split and over all.
 
     Args:
         table: The cohort table.
+        free: Whether columns that nobody declared are described, too, by what is in them.
 
     Returns:
         Rows (split, column, value, n, mean, sd, min, max): one per column of numbers with n, mean, SD (n - 1) and
@@ -76,7 +78,8 @@ def statistics(table: pd.DataFrame) -> list[tuple[Any, ...]]:
     """
     rows: list[tuple[Any, ...]] = []
     known = [column for column in columns.COLUMNS.values() if column.name in table and column.described]
-    known += [_guessed(str(name), table[name]) for name in table if str(name) not in columns.COLUMNS]
+    others = [str(name) for name in table if free and str(name) not in columns.COLUMNS]
+    known += [_guessed(name, table[name]) for name in others]
     for split in ("all", *SPLITS):
         part = table if split == "all" else table[table["split"] == split]
         if part.empty:

@@ -239,9 +239,7 @@ def _place_around_heart(dataset: Dataset, works: dict[str, _Work], size: Size) -
         lost = np.count_nonzero(maps) - np.count_nonzero(geometry.apply_window(maps, work.grid.window))
         if lost:
             what = "what beats" if found == "motion" else "where the planes meet"
-            raise CinemaError(
-                f"{view}: the crop around {what} would cut {lost} labelled voxels off; say crop: none"
-            )
+            raise CinemaError(f"{view}: the crop around {what} would cut {lost} labelled voxels off; say crop: none")
     return found
 
 

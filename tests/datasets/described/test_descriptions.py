@@ -1,5 +1,6 @@
 """Bad descriptions, tables and folders: one sentence with file, key or row, and the remedy."""
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -81,6 +82,8 @@ def test_structures_keep_the_codes_of_the_published_networks():
         ("**/{id}.nii.gz", "a/b/P1.nii.gz", ("P1", "P1", "", None)),
         ("**/{id}.nii.gz", "P1.nii.gz", ("P1", "P1", "", None)),
         ("a.b/{id}.nii", "aXb/P1.nii", None),
+        ("{subject}/{id}.nii", "1/21.nii", ("1", "1_21", "", None)),
+        ("{subject}/{id}.nii", "P1/P1_b.nii", ("P1", "P1_b", "", None)),
     ],
 )
 def test_patterns(tmp_path, pattern, path, found):
@@ -90,6 +93,14 @@ def test_patterns(tmp_path, pattern, path, found):
     (tmp_path / "._P1.nii.gz").touch()  # left by a Mac
     matches = [(one.subject, one.id, one.phase, one.frame) for one in Pattern.of(pattern).find(tmp_path)]
     assert matches == ([found] if found else [])
+
+
+def test_words_of_phases_are_those_of_the_description(tmp_path):
+    content = {**PLAIN, "phases": {"ED": ["dia", "frame01"], "ES": "sys"}, "views": {"sax": "{id}_{phase}.nii"}}
+    pattern = parse(content, "mine.yaml").views["sax"].images[""]
+    for name in ("P1_DIA.nii", "P2_frame01.nii", "P1_sys.nii", "P1_ED.nii"):
+        (tmp_path / name).touch()
+    assert [(one.id, one.phase) for one in pattern.find(tmp_path)] == [("P1", "ED"), ("P1", "ES"), ("P2", "ED")]
 
 
 PEOPLE = {f"P{n}": f"P{n}" for n in range(10)}
@@ -283,3 +294,21 @@ def test_only_what_is_labelled_is_measured(place, own):
     header = (place / "store/cohort.csv").read_text().splitlines()[0].split(",")
     assert "lv_edv" in header
     assert not {"rv_edv", "rv_ef", "lv_mass"} & set(header)
+
+
+def test_every_description_of_the_docs_is_one():
+    text = (Path(__file__).parents[3] / "docs/own_data.md").read_text(encoding="utf-8")
+    found = [parse(yaml.safe_load(block), "own_data.md") for block in re.findall(r"```yaml\n(.*?)```", text, re.DOTALL)]
+    assert [one.name for one in found] == ["mine", "scans"]
+    assert found[0].codes["left atrium"] == 4
+    others = re.findall(r"^# (splits: .*?)(?:  +#.*)?$", text, re.MULTILINE)
+    assert len(others) == 4
+    for line in others:
+        pattern = {"images": "{split}/{id}.nii.gz"}
+        parse({"name": "x", "views": {"sax": pattern}, **yaml.safe_load(line)}, "own_data.md")
+
+
+def test_the_readmes_description_is_the_one_that_is_tested(own):
+    text = (Path(__file__).parents[3] / "README.md").read_text(encoding="utf-8")
+    (block,) = re.findall(r"```yaml\n(name: mine.*?)```", text, re.DOTALL)
+    assert {**yaml.safe_load(block), "splits": None} == {**yaml.safe_load(own.DESCRIPTION), "splits": None}

@@ -115,7 +115,8 @@ def listed_studies(description: Description, raw: Path) -> list[Study]:
     Raises:
         CinemaError: If an item cannot be understood; names it.
     """
-    path = raw / description.datalist
+    beside = [raw / description.datalist, Path(description.source).parent / description.datalist]
+    path = next((path for path in beside if path.is_file()), beside[0])
     data, (view,) = read_json(path), tuple(description.views) or ("sax",)
     items = [
         (key, number, item) for key in LISTS if isinstance(data.get(key), list) for number, item in enumerate(data[key])

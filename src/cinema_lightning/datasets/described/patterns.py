@@ -93,7 +93,7 @@ class Pattern:
             phase = next((name for name, words in self.phases.items() if word in map(str.lower, words)), "")
             frame = int(parts["frame"]) if parts.get("frame") else None
             # An id such as "visit 1" is one of its subject only.
-            name = own if subject in own else f"{subject}_{own}"
+            name = own if re.match(rf"{re.escape(subject)}(?![A-Za-z0-9])", own) else f"{subject}_{own}"
             yield Match(path, subject, name, phase, frame, parts.get("split") or "")
 
     def _regex(self) -> re.Pattern[str]:

@@ -47,7 +47,7 @@ class DescribedDataset(Dataset):
             "measures": "volumes" if {LV, RV} & set(codes.values()) and "sax" in views else "none",
             "ed_es_from_volumes": description.by_volume,
             "splits": f"as {description.source} says",
-            "nifti": True,
+            "nifti": description.studies is None,
         }
         vars(self).update(facts)
         self.description = description

@@ -109,6 +109,11 @@ def find_studies(description: Description, raw: Path) -> list[Study]:
 def _gather(studies: dict[str, Study], found: Sequence[Match], view: str, role: Role, sequence: str) -> None:
     for match in found:
         study = studies.setdefault(match.id, Study(match.id, match.subject, match.split))
+        if match.subject != study.subject:
+            raise CinemaError(
+                f"{match.path} is of {match.subject} and {study.entries[0].path} of {study.subject}, but both would be "
+                f"called {match.id}: rename one of them."
+            )
         # Folders of label maps may be called otherwise than those of the images.
         if role != "label" and match.split != study.split:
             raise CinemaError(
