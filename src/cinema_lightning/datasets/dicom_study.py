@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import numpy as np
 
 from cinema_lightning.datasets.base import RawCase, RawSeries
 from cinema_lightning.errors import CinemaError
+from cinema_lightning.files import natural_key
 from cinema_lightning.imaging.dicom import (
     SAME_PLACE,
     Cine,
@@ -23,8 +26,12 @@ from cinema_lightning.imaging.geometry import LPS_TO_RAS
 from cinema_lightning.imaging.motion import motion_centre
 from cinema_lightning.imaging.planes import Plane, belongs_to, find_short_axis, is_called_no_cine, name_long_axes
 from cinema_lightning.imaging.stack import Stack, read_slices, single, stack
+from cinema_lightning.listing import list_paths
 
 Files = Mapping[str, Sequence[DicomFile]]
+# What folders of one view are called.
+FOLDER = re.compile(r"(sax|2ch|3ch|4ch)(?:_.*)?", re.IGNORECASE)
+CALLED = {"sax": "sax", "2ch": "lax_2c", "3ch": "lax_3c", "4ch": "lax_4c"}
 
 
 @dataclass
@@ -43,6 +50,17 @@ class StudyFiles:
         """Adds files of one folder or series; without a view they go to those whose view is not said."""
         place = self.unnamed if view is None else self.named.setdefault(view, {})
         place.setdefault(name, []).extend(files)
+
+
+def study_files(top: Path) -> StudyFiles:
+    """All files below a folder, by what the folders in it are called; others are sorted by where their images lie."""
+    study = StudyFiles()
+    for path in sorted(list_paths(top, "**/*"), key=lambda path: natural_key(path.as_posix())):
+        name = top.name if path.is_file() and path.parent == top else path.relative_to(top).parts[0]
+        match = FOLDER.fullmatch(name)
+        files = [DicomFile.from_path(path)] if path.is_file() else []
+        study.add(CALLED[match[1].lower()] if match else None, name, files)
+    return study
 
 
 def read_study(study: StudyFiles, views: Sequence[str]) -> RawCase:

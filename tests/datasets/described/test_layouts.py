@@ -260,6 +260,13 @@ def test_a_tree_of_dicom_is_looked_at_and_prepared(tmp_path, monkeypatch):
     rows = _rows(tmp_path / "data/scans/cohort.csv")
     assert len(rows) == 2
     assert all("sax" in row["views"] and row["crop_centre"] in ("planes", "motion") for row in rows.values())
+    # the same, where the folders of each view are named
+    Path("named.yaml").write_text("name: named\nviews: {sax: '{id}/sax_*', lax_4c: '{id}/4ch_*'}\n")
+    assert main(["prepare", "named.yaml", "--raw", "scans", "--out", "data/named", "--size", "small"]) == 0
+    for study, row in _rows(tmp_path / "data/named/cohort.csv").items():
+        assert row["n_slices"] == rows[study]["n_slices"]
+        assert set(row["views"].split()) <= {"sax", "lax_4c"}
+        assert "sax" in row["views"]
 
 
 def test_png_of_a_long_axis(tmp_path, monkeypatch):

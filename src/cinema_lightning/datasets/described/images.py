@@ -11,15 +11,12 @@ from cinema_lightning.datasets.base import CaseRef, RawCase, RawSeries
 from cinema_lightning.datasets.described.description import Description
 from cinema_lightning.datasets.described.patterns import PHASES
 from cinema_lightning.datasets.described.studies import Entry, by_view, frame_numbers
-from cinema_lightning.datasets.dicom_study import StudyFiles, read_study
+from cinema_lightning.datasets.dicom_study import StudyFiles, read_study, study_files
 from cinema_lightning.errors import CinemaError
-from cinema_lightning.files import natural_key
 from cinema_lightning.imaging.alignment import Volume, one_series
-from cinema_lightning.imaging.dicom_file import DicomFile
 from cinema_lightning.imaging.geometry import LPS_TO_RAS
 from cinema_lightning.imaging.nifti import read_volume
 from cinema_lightning.imaging.png import read_png
-from cinema_lightning.listing import list_paths
 from cinema_lightning.views import VIEWS
 
 
@@ -99,10 +96,12 @@ def _dicom(study: _Study) -> RawCase:
         return RawCase({})
     files = StudyFiles()
     for entry in folders:
-        for path in sorted(list_paths(entry.path, "**/*"), key=lambda path: natural_key(path.as_posix())):
-            if path.is_file():
-                name = path.relative_to(entry.path).parts[0] if path.parent != entry.path else entry.path.name
-                files.add(entry.view or None, name, [DicomFile.from_path(path)])
+        found = study_files(entry.path)
+        for view, named in found.named.items():
+            for name, some in named.items():
+                files.add(entry.view or view, name, some)
+        for name, some in found.unnamed.items():
+            files.add(entry.view or None, name, some)
     views = [view for view in VIEWS if view in {entry.view for entry in folders} or any(not e.view for e in folders)]
     return read_study(files, views)
 

@@ -73,7 +73,8 @@ class Study:
         first: dict[Any, Entry] = {}
         for entry in self.entries:
             other = first.setdefault(entry.place, entry)
-            if other is not entry:
+            # a view may lie in several folders of DICOM files, one for each slice
+            if other is not entry and not entry.path.is_dir():
                 return (
                     f"{other.path} and {entry.path} are both its {entry.what}: make the pattern narrower, or move one "
                     "of them away"
