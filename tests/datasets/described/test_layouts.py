@@ -288,3 +288,53 @@ def test_png_of_a_long_axis(tmp_path, monkeypatch):
     assert set(np.unique(label).tolist()) == {0, 4}
     pixels = (np.hypot(x - 45, y - 30) < 12).sum()
     assert (label == 4).sum() == pytest.approx(pixels * 1.5 * 2.0, rel=0.01)  # mm2
+
+
+@pytest.fixture
+def marked(tmp_path, monkeypatch):
+    """Four-chamber cines of 3 frames, 90 x 70 pixels of 2 mm, with two landmarks at frames 1 and 3 counted from 1."""
+    monkeypatch.chdir(tmp_path)
+    rows = ["case,frame,name,column,row"]
+    for number in range(1, 7):
+        voxels = np.random.default_rng(number).integers(1, 200, (90, 70, 1, 3)).astype(np.int16)
+        Path("scans").mkdir(exist_ok=True)
+        nib.save(nib.Nifti1Image(voxels, np.diag([2.0, 2.0, 8.0, 1.0])), f"scans/h{number}.nii.gz")
+        for frame in (1, 3):
+            rows += [f"h{number},{frame},hinge_1,{30 + frame},20", f"h{number},{frame},hinge_2,50,{30 + frame}"]
+    Path("points.csv").write_text("\n".join(rows) + "\n")
+    about = "{file: points.csv, id: case, view: lax_4c, frame: frame, landmark: name, x: column, y: row}"
+    splits = "splits: {train: 0.5, val: 0.25, test: 0.25}"
+    Path("four.yaml").write_text(
+        f"name: four\nviews: {{lax_4c: 'scans/{{id}}.nii.gz'}}\nlandmarks: {about}\nframes_from: 1\n{splits}\n"
+    )
+    return tmp_path
+
+
+def test_landmarks_of_a_table_lie_where_they_were(marked):
+    assert main(["prepare", "four.yaml", "--out", "data/four"]) == 0
+    assert main(["verify", "four", "--root", "data/four"]) == 0
+    with (marked / "data/four/landmarks.csv").open() as file:
+        found = {(row["id"], row["frame"], row["landmark"]): row for row in csv.DictReader(file)}
+    assert len(found) == 24
+    one = found["h2", "2", "hinge_1"]  # frame 3 is the third
+    # pixels of 2 mm become two of 1 mm, their centre between the two
+    assert (float(one["x"]), float(one["y"])) == (2 * 33 + 0.5, 2 * 20 + 0.5)
+
+
+def test_landmarks_of_no_known_frame_are_refused(marked, capsys):
+    text = Path("four.yaml").read_text()
+    Path("four.yaml").write_text(text.replace("frames_from: 1\n", ""))
+    assert main(["prepare", "four.yaml", "--out", "data/four"]) == 1
+    assert "give numbers and frames_from, or ED and ES" in (marked / "data/four/failures.csv").read_text()
+    Path("four.yaml").write_text(text.replace("id: case", "id: name"))
+    assert main(["prepare", "four.yaml", "--out", "data/other"]) == 2
+    assert "points.csv" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_landmarks_are_learnt_with_the_general_configuration(marked):
+    assert main(["prepare", "four.yaml", "--out", "data/four"]) == 0
+    train = [*TRAIN[2:-1], "--data.input_size={lax_4c: [64, 64]}", "--data.root=data/four", "--data.frames=all"]
+    assert main(["fit", "--config", "landmarks.yaml", *train]) == 0
+    assert main(["test", "--config", "landmarks.yaml", "--config", "laptop.yaml", "--data.frames=all"]) == 0
+    assert (marked / "runs/landmarks+laptop/0/test/four/cases.csv").is_file()

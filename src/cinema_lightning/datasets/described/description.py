@@ -72,6 +72,31 @@ class PeopleTable:
 
 
 @dataclass(frozen=True)
+class LandmarkTable:
+    """A table with a row for each landmark of a frame.
+
+    Attributes:
+        file: Its path in the raw folder.
+        by: Whether a row is of a study (id) or of a person (subject).
+        key: The column that says of whom it is.
+        view: A view's name, for all rows, or the column that has it.
+        frame: Column of the frame, a number or the phase; empty where images have one frame.
+        landmark: Column of the landmark's name.
+        x: Column of its place along the first axis of the image, voxels from 0.
+        y: The same along the second axis.
+    """
+
+    file: str
+    by: Literal["id", "subject"]
+    key: str
+    view: str
+    frame: str
+    landmark: str
+    x: str
+    y: str
+
+
+@dataclass(frozen=True)
 class SplitRule:
     """Where the splits come from: one of these.
 
@@ -114,6 +139,7 @@ class Description:
         frames_from: Number of the first frame in file names, and in tables that do not say their own; None where nobody
             says.
         tables: Tables of people.
+        landmarks: Table of landmarks.
         splits: Where the splits come from; None where the datalist says.
         spacing: Voxel size in mm by view where it is not the published one; None keeps the image's.
         crop: Around the heart where it is found (auto), in the middle, or none.
@@ -132,6 +158,7 @@ class Description:
     by_volume: bool
     frames_from: int | None
     tables: tuple[PeopleTable, ...]
+    landmarks: LandmarkTable | None
     splits: SplitRule | None
     spacing: Mapping[str, tuple[float, ...] | None]
     crop: Crop

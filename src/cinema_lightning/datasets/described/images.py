@@ -9,6 +9,7 @@ import numpy as np
 
 from cinema_lightning.datasets.base import CaseRef, RawCase, RawSeries
 from cinema_lightning.datasets.described.description import Description
+from cinema_lightning.datasets.described.marks import placed
 from cinema_lightning.datasets.described.patterns import PHASES
 from cinema_lightning.datasets.described.studies import Entry, by_view, frame_numbers
 from cinema_lightning.datasets.dicom_study import StudyFiles, read_study, study_files
@@ -80,11 +81,15 @@ def read_images(entries: Sequence[Entry], description: Description, case: CaseRe
     _check_phases_alone(study, raw.series)
     for view, files in by_view(entries, "label").items():
         if view in raw.series:
-            raw.series[view].labels = _labels(study, view, files, raw.series[view])
-            _check_counting(study, files, raw.series[view].labels)
+            labels = _labels(study, view, files, raw.series[view])
+            _check_counting(study, files, labels)
+            raw.series[view].labels = labels
     codes = description.codes
     for series in raw.series.values():
         series.facts["label_codes"] = {str(codes[name]): raws[0] for name, raws in description.labels.items()}
+    counts = {view: len(series.frames) for view, series in raw.series.items()}
+    marks = case.args.get("landmarks", [])
+    raw.landmarks += placed(marks, counts, study.phases, description.frames_from)
     raw.fields |= {f"{name.lower()}_frame": place for name, place in study.phases.items()}
     return raw
 

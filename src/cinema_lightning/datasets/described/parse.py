@@ -17,6 +17,7 @@ from cinema_lightning.datasets.described.description import (
     BY_VOLUME,
     SPLITS,
     Description,
+    LandmarkTable,
     PeopleTable,
     SplitRule,
     TableColumn,
@@ -28,8 +29,9 @@ from cinema_lightning.errors import CinemaError
 from cinema_lightning.views import VIEWS
 
 CROPS: tuple[Crop, ...] = ("auto", "centre", "none")
+MARK_COLUMNS = ("view", "landmark", "x", "y")
 KEYS = (
-    *("name", "views", "studies", "datalist", "labels", "phases", "frames_from", "tables", "splits"),
+    *("name", "views", "studies", "datalist", "labels", "phases", "frames_from", "tables", "landmarks", "splits"),
     *("spacing", "crop", "grey_levels", "classes"),
 )
 
@@ -126,6 +128,7 @@ class _Parser:
             by_volume=by_volume,
             frames_from=self.frames_from(given.get("frames_from")),
             tables=tuple(self.table(*item) for item in self.mapping(given.get("tables", {}), "tables").items()),
+            landmarks=self.landmarks(given["landmarks"]) if "landmarks" in given else None,
             splits=self.splits(given["splits"]) if "splits" in given else None,
             spacing=self.spacing(given.get("spacing", {}), views),
             crop=self.one_of(given.get("crop", "auto"), "crop", CROPS),
@@ -178,8 +181,8 @@ class _Parser:
             if name in out and name != "background":
                 raise self.wrong(f"labels.{word}", f"is {name}, which is there already: list its codes in one place")
             out[name] = tuple(found)
-        for name, found in out.items():
-            for code in found:
+        for name, raws in out.items():
+            for code in raws:
                 if code in owner:
                     raise self.wrong("labels", f"give the code {code} to both {owner[code]} and {name}")
                 owner[code] = name
@@ -201,6 +204,18 @@ class _Parser:
         first = self.frames_from(given.get("frames_from"), f"{key}.frames_from")
         by: Literal["id", "subject"] = "id" if keys[0] == "id" else "subject"
         return PeopleTable(file, by, self.text(given[by], key), used, first)
+
+    def landmarks(self, value: Any) -> LandmarkTable:
+        given = self.mapping(value, "landmarks", ("file", "id", "subject", *MARK_COLUMNS, "frame"))
+        keys = [name for name in ("id", "subject") if name in given]
+        lacking = [name for name in ("file", *MARK_COLUMNS) if name not in given]
+        if lacking or len(keys) != 1:
+            what = f"the key {lacking[0]}" if lacking else "one of the keys id and subject"
+            raise self.wrong("landmarks", f"needs {what}")
+        texts = {name: self.text(item, f"landmarks.{name}") for name, item in given.items()}
+        by: Literal["id", "subject"] = "id" if keys[0] == "id" else "subject"
+        columns = {name: texts[name] for name in MARK_COLUMNS}
+        return LandmarkTable(texts["file"], by, texts[by], frame=texts.get("frame", ""), **columns)
 
     def column(self, key: str, value: Any) -> TableColumn:
         if not isinstance(value, dict):

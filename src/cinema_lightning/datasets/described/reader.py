@@ -12,6 +12,7 @@ from cinema_lightning.datasets.base import LV, RV, CaseRef, Dataset, RawCase
 from cinema_lightning.datasets.described.datalist import listed_studies
 from cinema_lightning.datasets.described.description import DEFAULT_SPLITS, Description
 from cinema_lightning.datasets.described.images import read_images
+from cinema_lightning.datasets.described.marks import read_marks
 from cinema_lightning.datasets.described.people import FRAMES, People, read_people, unmatched
 from cinema_lightning.datasets.described.splits import assign
 from cinema_lightning.datasets.described.studies import Entry, Study, find_studies, frame_numbers
@@ -55,11 +56,25 @@ class DescribedDataset(Dataset):
     def cases(self, raw: Path) -> list[CaseRef]:
         """See :meth:`Dataset.cases`."""
         studies, tables = self._studies(raw), self._tables(raw)
+        landmarks = self.description.landmarks
+        marks = read_marks(raw, landmarks) if landmarks else {}
         rows = {study.id: [_row(people, study) for people in tables] for study in studies}
         merged = {study.id: _merged(study, rows[study.id], tables) for study in studies}
         subjects = {study.id: str(merged[study.id].pop("subject", None) or study.subject) for study in studies}
         splits = self._splits(studies, subjects, tables)
-        return [self._case(study, subjects[study.id], splits[study.id], merged[study.id], tables) for study in studies]
+        found = [self._case(study, subjects[study.id], splits[study.id], merged[study.id], tables) for study in studies]
+        if landmarks is None:
+            return found
+        keys = [case.id if landmarks.by == "id" else case.subject for case in found]
+        if not set(keys) & set(marks):
+            raise CinemaError(
+                f"{raw / landmarks.file}: no cell of column '{landmarks.key}' ({', '.join(list(marks)[:3])}) is of the "
+                f"images ({', '.join(keys[:3])}): mend the pattern or name another column in landmarks."
+            )
+        return [
+            replace(case, args={**case.args, "landmarks": marks.get(key, [])})
+            for case, key in zip(found, keys, strict=True)
+        ]
 
     def notes(self, raw: Path) -> list[str]:
         """See :meth:`Dataset.notes`."""
@@ -68,7 +83,10 @@ class DescribedDataset(Dataset):
 
     def read(self, case: CaseRef) -> RawCase:
         """See :meth:`Dataset.read`."""
-        entries = [Entry(*about, path) for about, path in zip(case.args["files"], case.sources, strict=True)]
+        entries = [
+            Entry(view, role, sequence, phase, frame, path)
+            for (view, role, sequence, phase, frame), path in zip(case.args["files"], case.sources, strict=True)
+        ]
         return read_images(entries, self.description, case)
 
     def _studies(self, raw: Path) -> list[Study]:
