@@ -128,6 +128,11 @@ def _reader(dataset: str, raw: Path | None, view: str | None, phases: list[str])
         return described(path, view, phases), path.parent if raw is None else Path(raw)
     if view is not None or phases:
         raise CinemaError(f"--view and --phases are for own data listed in a JSON; {dataset} says them itself.")
+    if dataset not in DATASETS:
+        raise CinemaError(
+            f"There is no dataset called '{dataset}'; there are {', '.join(DATASETS)}. Own data is named by the path "
+            f"of its description, such as {dataset}.yaml."
+        )
     if raw is None:
         raise CinemaError(f"--raw is missing: give the folder that holds {dataset} as downloaded.")
     return DATASETS[dataset], Path(raw)

@@ -11,7 +11,9 @@ import numpy as np
 import pytest
 
 from cinema_lightning.cli import main
+from cinema_lightning.data.facts import facts_of
 from cinema_lightning.data.store import open_series, series_path
+from cinema_lightning.errors import CinemaError
 
 SUBJECTS, FRAMES = 6, 4
 TRAIN = ["--config", "seg.yaml", "--config", "laptop.yaml", "--data.num_workers=0", "--trainer.max_epochs=1"]
@@ -227,6 +229,40 @@ def test_a_monai_datalist_is_a_description_already(hearts, tmp_path, monkeypatch
     name = next(iter(rows))
     label = open_series(series_path(tmp_path / "data/x", name, "sax", "label")).read()
     assert set(np.unique(label).tolist()) == {0, 1, 2, 3}
+
+
+def test_a_datalist_of_named_phases_and_another_view(hearts, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    items = []
+    for name in hearts.rows:
+        cine, maps = hearts.files(name)
+        image = nib.load(cine)
+        for word, phase in (("dia", "ED"), ("sys", "ES")):
+            Path("x").mkdir(exist_ok=True)
+            for end, voxels in (
+                ("", np.asarray(image.dataobj)[..., 0]),
+                ("_gt", np.asarray(nib.load(maps[phase]).dataobj)),
+            ):
+                nib.save(nib.Nifti1Image(voxels[:, :, :1], image.affine), f"x/{name}_{word}{end}.nii.gz")
+            items.append(
+                {"image": f"x/{name}_{word}.nii.gz", "label": f"x/{name}_{word}_gt.nii.gz", "fold": len(items) // 4}
+            )
+    Path("list.json").write_text(json.dumps({"labels": LABELS, "training": items}))
+    command = ["prepare", "list.json", "--out", "data/x", "--view", "lax_4c"]
+    assert main([*command, "--phases", "[dia]"]) == 2
+    assert "give the words for ED and ES" in capsys.readouterr().err
+    assert main([*command, "--phases", "[dia,sys]"]) == 0
+    rows = _rows(tmp_path / "data/x/cohort.csv")
+    assert len(rows) == SUBJECTS
+    assert {(row["views"], row["ed_frame"], row["es_frame"]) for row in rows.values()} == {("lax_4c", "0", "1")}
+    assert [row["split"] for row in rows.values()].count("val") == 2  # fold 0
+
+
+def test_a_store_says_itself_what_it_was_made_of(hearts, tmp_path):
+    assert facts_of(None, hearts.store).name == "acdc"
+    assert facts_of(None, tmp_path).name == "phantom"
+    with pytest.raises(CinemaError, match="no dataset called 'mine'"):
+        facts_of("mine", hearts.store)
 
 
 @pytest.mark.parametrize(

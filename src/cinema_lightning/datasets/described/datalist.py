@@ -51,6 +51,8 @@ def content_of(path: Path, view: str = "sax", phases: Sequence[str] = ()) -> dic
     """
     path = Path(path)
     data = read_json(path)
+    if len(phases) not in (0, 2):
+        raise CinemaError(f"--phases is {list(phases)}; give the words for ED and ES, such as [ED,ES].")
     words = {"phases": dict(zip(("ED", "ES"), phases, strict=True))} if phases else {}
     name = re.sub(r"\W+", "_", str(data.get("name") or path.resolve().parent.name)).strip("_").lower() or "mine"
     channels = data.get("channel_names") or data.get("modality") or {"0": "image"}
