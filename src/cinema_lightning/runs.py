@@ -246,6 +246,29 @@ def keep_weights(run: Path, config: Any) -> None:
         config.model.init_args.weights = options["weights"]
 
 
+def take_data(options: Any, run: Path | None) -> None:
+    """Fills what a configuration leaves empty of its data (root, target) with what the run was trained on.
+
+    Args:
+        options: Options of the data module; changed in place.
+        run: Folder of the run that is resumed, tested or applied; None for none.
+
+    Raises:
+        CinemaError: If no folder is named, and no run that has one.
+    """
+    if "" not in (options.get("root"), options.get("target")):
+        return
+    before = (saved(run) or {} if run is not None else {}).get("data") or {}
+    known = before.get("init_args") or {}
+    if not options.get("root"):
+        if not known.get("root"):
+            raise CinemaError("data.root is empty: give the folder of your data, such as --data.root data/mine.")
+        options.root = known["root"]
+        options.dataset = options.get("dataset") or known.get("dataset")
+    if options.get("target") == "":
+        options.target = known.get("target") or ""
+
+
 def check_same_experiment(run: Path, ours: dict[str, Any], allowed: bool) -> None:
     """Resuming continues an experiment; another one has no business in its folder, unless it was asked for.
 

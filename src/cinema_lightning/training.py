@@ -181,6 +181,7 @@ class CinemaCLI(LightningCLI):
         found = [find_checkpoint(given, root, name, self._verb) for given in named]
         (self.checkpoint, resumed), self._others = found[0], [path for path, _ in found[1:] if path is not None]
         config.ckpt_path = None
+        runs.take_data(config.data.init_args, resumed)
         self._resolve_weights(config, root)
         if self._verb == "fit":
             if self.checkpoint and resumed:

@@ -40,7 +40,9 @@ def call(
 
     parser = ArgumentParser(prog=prog, description=summary, exit_on_error=False)
     for parameter in positional:
-        parser.add_argument(parameter, type=str)
+        default = inspect.signature(function).parameters[parameter].default
+        optional = {} if default is inspect.Parameter.empty else {"nargs": "?", "default": default}
+        parser.add_argument(parameter, type=str, **optional)
     parser.add_function_arguments(function, as_group=False, skip=set(positional))
     try:
         options = parser.parse_args(bare_flags(function, long_flags(arguments, short or {})))

@@ -47,7 +47,8 @@ class LabelledData(CineDataModule):
     Args:
         root: Folder of the data: a store made by `cinema prepare` or `cinema phantom`; for prediction also plain NIfTI
             files named <id>/<view>[_<suffix>].nii.gz.
-        dataset: Dataset that the store was made of, which gives labels, classes and views; by default a phantom store.
+        dataset: Dataset that the store was made of, which gives labels, classes and views; by default what the store
+            itself says.
         views: Views to use; by default the dataset's.
         fraction: Share of the training subjects to train on, drawn with the seed: the share of each class is kept, and
             a larger fraction holds the subjects of a smaller one.
@@ -86,7 +87,7 @@ class LabelledData(CineDataModule):
         test_split: Split = "test",
         **options: Any,
     ) -> None:
-        self.facts = facts_of(dataset)
+        self.facts = facts_of(dataset, root)
         super().__init__(root, list(self.facts.views) if views is None else views, **options)
         if not 0 < fraction <= 1:
             raise CinemaError(f"fraction is {fraction}; it is a share of the training subjects, above 0 and up to 1.")

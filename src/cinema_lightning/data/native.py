@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -18,11 +18,13 @@ class Native:
 
     Attributes:
         grid: From the scan to what the network sees.
-        dataset: The dataset's name; empty for none.
+        dataset: The dataset's name; empty for none that is registered.
+        codes: Code in the store -> the provider's; empty where they are the same.
     """
 
     grid: Grid
     dataset: str = ""
+    codes: Mapping[int, int] = field(default_factory=dict)
 
     def label_map(self, probabilities: np.ndarray, codes: Sequence[int]) -> np.ndarray:
         """The likeliest class of each voxel of the scan, as the dataset wants predictions.
@@ -47,11 +49,10 @@ class Native:
 
     def own_codes(self, labels: np.ndarray) -> np.ndarray:
         """A label map in the provider's codes, int16."""
-        if not self.dataset:
+        if not self.codes:
             return labels.astype(np.int16)
         table = np.zeros(256, np.int16)
-        for raw, code in DATASETS[self.dataset].label_map.items():
-            table[code] = raw
+        table[list(self.codes)] = list(self.codes.values())
         return table[labels]
 
 
@@ -65,4 +66,8 @@ def native_of(info: SeriesInfo, shape: Sequence[int]) -> Native:
     known = info.provenance
     dataset = str(known.get("dataset", "")) if "orig_affine" in known else ""
     grid = stored_grid(known, info.affine, shape, info.spacing)
-    return Native(grid, dataset if dataset in DATASETS and DATASETS[dataset].label_map else "")
+    if codes := known.get("label_codes"):  # of own data, which is not registered
+        return Native(grid, codes={int(code): int(raw) for code, raw in codes.items()})
+    if dataset not in DATASETS or not DATASETS[dataset].label_map:
+        return Native(grid)
+    return Native(grid, dataset, {code: raw for raw, code in DATASETS[dataset].label_map.items()})

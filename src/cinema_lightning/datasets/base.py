@@ -17,7 +17,7 @@ from cinema_lightning.imaging.nifti import Geometry
 from cinema_lightning.registry import Registry
 from cinema_lightning.views import get_view
 
-Crop = Literal["label box", "plane intersection", "centre", "none"]
+Crop = Literal["label box", "plane intersection", "auto", "centre", "none"]
 Measure = Literal["volumes", "proportions", "none"]
 
 RV, MYOCARDIUM, LV = 1, 2, 3
@@ -114,8 +114,8 @@ class Dataset(ABC):
         labels: Class code in the store -> name; empty where there are no label maps.
         label_map: Raw label -> class code; another raw label fails the study.
         crop: In-plane crop: around the box of ``crop_label`` in the ED label, around the point where the 2-chamber,
-            4-chamber and first SAX planes meet (without two long axes, around what beats in the SAX images), in the
-            middle, or none.
+            4-chamber and first SAX planes meet (without two long axes, around what beats in the SAX images), the same
+            or none where neither can be found (auto), in the middle, or none.
         crop_label: Class code that "label box" looks at.
         spacing: Target spacing per view where it differs from the view's own; None keeps the image's.
         grey_levels: "percentiles" clips and scales each frame; "as read" stores the reader's uint8 as it is.
@@ -177,6 +177,10 @@ class Dataset(ABC):
         Raises:
             CinemaError: If something is missing or broken, with the file's name.
         """
+
+    def notes(self, raw: Path) -> list[str]:
+        """What the user should know of the raw folder and is of none of its studies; nothing by default."""
+        return []
 
     def draw_validation(self, cases: list[CaseRef]) -> list[CaseRef]:
         """Gives cases the published splits where those are drawn; by default the provider's folders or lists say.

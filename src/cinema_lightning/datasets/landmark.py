@@ -12,6 +12,7 @@ from cinema_lightning.datasets.base import CaseRef, Dataset, RawCase, RawSeries,
 from cinema_lightning.datasets.files import find_folder, number, shuffled_split
 from cinema_lightning.errors import CinemaError
 from cinema_lightning.imaging.geometry import LPS_TO_RAS
+from cinema_lightning.imaging.png import read_png
 from cinema_lightning.tables import first_row, read_table
 
 COLUMNS = ("cohort", "uid", "view", "landmark", "x", "y")
@@ -47,7 +48,7 @@ class Landmark(Dataset):
         """Image and points, flipped to the view's usual side where needed, at a quarter of the size."""
         if "points" in case.args:
             return _preprocessed(case)
-        image, mask = (_read_png(path) for path in case.sources)
+        image, mask = (read_png(path) for path in case.sources)
         if image.shape != mask.shape:
             raise CinemaError(f"{case.sources[1]} is {mask.shape} pixels, its image {image.shape}.")
         view = case.args["view"]
@@ -68,7 +69,7 @@ def _case_read(view: str, frames: np.ndarray, points: Sequence[Sequence[float]],
 
 
 def _preprocessed(case: CaseRef) -> RawCase:
-    return _case_read(case.args["view"], _read_png(case.sources[0])[None, :, :, None], case.args["points"], {})
+    return _case_read(case.args["view"], read_png(case.sources[0])[None, :, :, None], case.args["points"], {})
 
 
 def _rows(table: Path) -> Iterator[tuple[dict[str, str], list[list[float]] | None]]:
@@ -104,19 +105,6 @@ def _case(root: Path, view: str, row: dict[str, str], split: str, points: list[l
     args = {"view": view} if points is None else {"view": view, "points": points}
     # The same person may train in one view and be tested in the other, so the subject is named with the view.
     return CaseRef(f"{uid}_{view}", f"{_person(uid)}_{view}", split, sources, fields, args)
-
-
-def _read_png(path: Path) -> np.ndarray:
-    """A grey image as (X, Y): x = column, y = row."""
-    from PIL import Image, UnidentifiedImageError
-
-    try:
-        with Image.open(path) as image:
-            return np.asarray(image.convert("L")).T
-    except FileNotFoundError:
-        raise CinemaError(f"{path} is missing.") from None
-    except (OSError, UnidentifiedImageError, SyntaxError) as error:
-        raise CinemaError(f"{path} cannot be read ({error}): it may be half downloaded.") from None
 
 
 def _points(mask: np.ndarray, path: Path) -> list[tuple[int, int]]:

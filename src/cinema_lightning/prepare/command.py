@@ -10,9 +10,12 @@ from dataclasses import replace
 from pathlib import Path
 
 from cinema_lightning.datasets.base import DATASETS, CaseRef, Dataset
+from cinema_lightning.datasets.described.guess import write_guess
+from cinema_lightning.datasets.described.stored import check_store, described, is_description, keep
 from cinema_lightning.datasets.published_layout import fetched, layout_of
 from cinema_lightning.errors import CinemaError
 from cinema_lightning.imaging.nifti import Geometry
+from cinema_lightning.paths import expanded
 from cinema_lightning.prepare.failures import Problem
 from cinema_lightning.prepare.record import recorded_size
 from cinema_lightning.prepare.runner import Outcome, Plan, run, stop_on_signals
@@ -23,26 +26,31 @@ from cinema_lightning.shards import Shard
 
 
 def prepare(
-    dataset: str,
-    raw: Path,
-    out: Path,
+    dataset: str = "",
+    raw: Path | None = None,
+    out: Path | None = None,
     workers: int = 1,
     shard: str | None = None,
     strict: bool = False,
     outcomes: Path | None = None,
     size: Size = "full",
     geometry: Geometry = "refuse",
+    view: str | None = None,
+    phases: list[str] | None = None,
+    guess: Path | None = None,
 ) -> int:
-    """Turns a downloaded dataset into the store and its table (cohort.csv).
+    """Turns a downloaded dataset, or own data by a description, into the store and its table (cohort.csv).
 
     Run it again after an interruption or a repair: only studies that are missing or whose files changed are prepared.
     What cannot be prepared is listed in failures.csv and does not stop the rest; what was repaired or left out on the
     way is listed in warnings.csv.
 
     Args:
-        dataset: Which dataset: acdc, mnms, mnms2, kaggle, rescan, landmark, emidec, myops or ukb.
+        dataset: Which dataset: acdc, mnms, mnms2, kaggle, rescan, landmark, emidec, myops or ukb; or the path of a
+            description of own data: a YAML (docs/own_data.md), nnU-Net's dataset.json or a MONAI datalist.
         raw: Folder that holds the dataset as its provider ships it, or as the published CineMA code preprocessed it;
-            that may also be a data set on the Hugging Face hub, such as mathpluscode/ACDC.
+            that may also be a data set on the Hugging Face hub, such as mathpluscode/ACDC. Of own data the
+            description's folder where it is not given.
         out: Folder of the store; made where it is missing.
         workers: Processes that prepare studies side by side. One works without a second process; with two or more, a
             study that uses up the memory fails alone.
@@ -53,6 +61,10 @@ def prepare(
             long in plane, long-axis voxels 4 times, slices as they are). A store has one size.
         geometry: What to believe where the sform and the pixdim of a NIfTI header name different voxel sizes: sform
             (as nibabel does), pixdim (as SimpleITK and the published code do), or neither: refuse fails such studies.
+        view: Of a JSON, the view of its images: sax (as where it is not given), lax_2c, lax_3c or lax_4c.
+        phases: Of a JSON, how file names call ED and ES at their end, such as [ED,ES].
+        guess: Looks at a folder and writes a description of what it finds to <its name>.yaml, to be edited; nothing is
+            prepared.
 
     Returns:
         Exit code: 0 when every study is in the store, 1 when some failed, 128 + number of the signal that stopped it.
@@ -61,10 +73,10 @@ def prepare(
         CinemaError: If the folder is not the dataset's, nothing can be prepared, the store has another size, or with
             ``strict`` a study failed.
     """
-    reader = DATASETS[dataset]
-    raw, out = Path(raw), Path(out)
-    if workers < 1:
-        raise CinemaError(f"--workers is {workers}; give 1 or more.")
+    if guess is not None:
+        return write_guess(Path(guess), alone=not (dataset or raw or out))
+    reader, raw = _reader(dataset, raw, view, phases or [])
+    out = _checked_out(out, workers)
     part = Shard.parse(shard) if shard is not None else None
     found = recorded_size(out)
     if found not in (None, size):
@@ -72,6 +84,7 @@ def prepare(
             f"{out} holds studies that were prepared with --size {found}, and a store has one size: give another --out "
             f"for --size {size}, or delete that folder first."
         )
+    check_store(reader, out)
     raw = fetched(raw, reader)
     reader = layout_of(reader, raw)
     cases, notes = _list(reader, raw, outcomes)
@@ -90,6 +103,8 @@ def prepare(
         rows, landmarks, warnings = collect(out, ready, reader.column_names)
         if part is None or part.index == 1:
             warnings += notes
+        if rows or part is not None:
+            keep(reader, out)
         write_tables(out, rows, landmarks, failures, sorted(warnings), label)
         if part is not None:
             merge_parts(out, part.count)
@@ -99,12 +114,40 @@ def prepare(
     return 1 if failures else 0
 
 
+def _reader(dataset: str, raw: Path | None, view: str | None, phases: list[str]) -> tuple[Dataset, Path]:
+    """The dataset, registered or described, and its raw folder."""
+    if not dataset:
+        raise CinemaError("name a dataset, or give the path of a description of your own data (docs/own_data.md).")
+    if is_description(dataset):
+        path = Path(expanded(dataset, "The description"))
+        return described(path, view, phases), path.parent if raw is None else Path(raw)
+    if view is not None or phases:
+        raise CinemaError(f"--view and --phases are for own data listed in a JSON; {dataset} says them itself.")
+    if dataset not in DATASETS:
+        raise CinemaError(
+            f"There is no dataset called '{dataset}'; there are {', '.join(DATASETS)}. Own data is named by the path "
+            f"of its description, such as {dataset}.yaml."
+        )
+    if raw is None:
+        raise CinemaError(f"--raw is missing: give the folder that holds {dataset} as downloaded.")
+    return DATASETS[dataset], Path(raw)
+
+
+def _checked_out(out: Path | None, workers: int) -> Path:
+    if out is None:
+        raise CinemaError("--out is missing: give the folder of the store.")
+    if workers < 1:
+        raise CinemaError(f"--workers is {workers}; give 1 or more.")
+    return Path(out)
+
+
 def _list(reader: Dataset, raw: Path, outcomes: Path | None) -> tuple[list[CaseRef], list[Problem]]:
     """The studies by id, unusable names and repeated ids marked, and what to know about those left out."""
     cases = reader.cases(raw)
     if not cases:
         raise CinemaError(f"{raw} holds no study of {reader.display}: looked for {reader.looked_for}.")
     notes = [Problem(case.id, "list", reader.excluded[case.id]) for case in cases if case.id in reader.excluded]
+    notes += [Problem("", "list", note) for note in reader.notes(raw)]
     if outcomes is not None:
         cases, unmatched = reader.join_outcomes(cases, Path(outcomes))
         notes += [Problem("", "outcomes", note) for note in unmatched]

@@ -11,7 +11,9 @@ import numpy as np
 from cinema_lightning import columns
 from cinema_lightning.data.store import Series, open_series, series_path
 from cinema_lightning.data.table import SPLITS, Cohort, read_cohort
-from cinema_lightning.datasets.base import DATASETS, Dataset
+from cinema_lightning.datasets.base import Dataset
+from cinema_lightning.datasets.described.reader import DescribedDataset
+from cinema_lightning.datasets.described.stored import dataset_of
 from cinema_lightning.datasets.files import number
 from cinema_lightning.errors import CinemaError
 from cinema_lightning.files import replacing
@@ -26,6 +28,8 @@ if TYPE_CHECKING:
 
 STATISTICS, SHEET = "description.csv", "contact_sheet.png"
 COLUMNS = ("split", "column", "value", "n", "mean", "sd", "min", "max")
+# Of a column that nobody declared, more different texts than these are no classes.
+MOST_CLASSES = 12
 COLOURS = ("tab:red", "tab:green", "tab:cyan", "tab:orange", "tab:purple")
 
 
@@ -44,9 +48,9 @@ def describe(dataset: str, root: Path, studies: int = 12, out: Path | None = Non
     Raises:
         CinemaError: If the store cannot be read or a file cannot be written.
     """
-    reader, cohort = DATASETS[dataset], read_cohort(root)
+    reader, cohort = dataset_of(dataset, root), read_cohort(root)
     folder = Path(out) if out is not None else Path(root)
-    rows = statistics(cohort.table)
+    rows = statistics(cohort.table, free=isinstance(reader, DescribedDataset))
     write_rows(folder / STATISTICS, COLUMNS, rows)
     _print(reader, cohort, rows)
     if studies > 0:
@@ -61,11 +65,12 @@ def even_rows(total: int, wanted: int) -> list[int]:
     return sorted({int(row) for row in np.linspace(0, total - 1, min(total, wanted)).round()})
 
 
-def statistics(table: pd.DataFrame) -> list[tuple[Any, ...]]:
+def statistics(table: pd.DataFrame, *, free: bool = False) -> list[tuple[Any, ...]]:
     """Statistics per split and over all.
 
     Args:
         table: The cohort table.
+        free: Whether columns that nobody declared are described, too, by what is in them.
 
     Returns:
         Rows (split, column, value, n, mean, sd, min, max): one per column of numbers with n, mean, SD (n - 1) and
@@ -73,6 +78,8 @@ def statistics(table: pd.DataFrame) -> list[tuple[Any, ...]]:
     """
     rows: list[tuple[Any, ...]] = []
     known = [column for column in columns.COLUMNS.values() if column.name in table and column.described]
+    others = [str(name) for name in table if free and str(name) not in columns.COLUMNS]
+    known += [_guessed(name, table[name]) for name in others]
     for split in ("all", *SPLITS):
         part = table if split == "all" else table[table["split"] == split]
         if part.empty:
@@ -85,6 +92,16 @@ def statistics(table: pd.DataFrame) -> list[tuple[Any, ...]]:
             counts = part[name].dropna().astype(str).value_counts().sort_index()
             rows += [(split, name, value, int(count), "", "", "", "") for value, count in counts.items()]
     return rows
+
+
+def _guessed(name: str, cells: pd.Series[Any]) -> columns.Column:
+    """A column that nobody declared, such as a free one of own data: numbers, or a few classes, or text."""
+    import pandas as pd
+
+    filled = cells.dropna()
+    if not pd.to_numeric(filled, errors="coerce").isna().any():
+        return columns.Column(name)
+    return columns.Column(name, kind="class" if filled.nunique() <= MOST_CLASSES else "text")
 
 
 def _continuous(split: str, column: str, cells: pd.Series[Any]) -> Iterable[tuple[Any, ...]]:

@@ -11,7 +11,7 @@ import numpy as np
 
 from cinema_lightning import __version__
 from cinema_lightning.data.store import series_path, write_series
-from cinema_lightning.datasets.base import CaseRef, Dataset, RawCase, RawSeries
+from cinema_lightning.datasets.base import LV, MYOCARDIUM, RV, CaseRef, Dataset, RawCase, RawSeries
 from cinema_lightning.errors import CinemaError
 from cinema_lightning.imaging import geometry
 from cinema_lightning.imaging.alignment import Volume, on_grid
@@ -29,6 +29,8 @@ VERSION = 2
 WHOLE = 1e-3
 # Wrong labels that a message names.
 SHOWN = 5
+# Class code -> how the columns begin that are measured from its voxels.
+MEASURED = {LV: "lv_e", RV: "rv_e", MYOCARDIUM: "lv_mass"}
 
 
 @dataclass
@@ -201,13 +203,10 @@ def _place_windows(dataset: Dataset, works: dict[str, _Work], ed_frame: int | No
     """Places the crops; gives the cell that says how the heart was found, where it had to be."""
     if dataset.crop == "plane intersection":
         point, found = _heart(works)
-        for view, work in works.items():
-            window = geometry.point_window(point, work.grid.whole_affine, crop_size(dataset, view, size))
-            if any(s >= n or s + w <= 0 for s, w, n in zip(*window, work.grid.whole_shape, strict=False)):
-                what = "what beats in the SAX images lies" if found == "motion" else "the planes meet"
-                raise CinemaError(f"{view}: {what} so far outside the image that the crop would be empty")
-            work.grid = work.grid.cropped(window)
+        _crop_around(dataset, works, point, found, size)
         return {"crop_centre": found}
+    if dataset.crop == "auto":
+        return {"crop_centre": _place_around_heart(dataset, works, size)}
     if dataset.crop == "centre":
         for view, work in works.items():
             work.grid = work.grid.cropped(geometry.centre_window(work.grid.whole_shape, crop_size(dataset, view, size)))
@@ -215,6 +214,38 @@ def _place_windows(dataset: Dataset, works: dict[str, _Work], ed_frame: int | No
         for view, work in works.items():
             work.grid = work.grid.cropped(_label_window(dataset, view, work, ed_frame, size))
     return {}
+
+
+def _crop_around(dataset: Dataset, works: dict[str, _Work], point: np.ndarray, found: str, size: Size) -> None:
+    for view, work in works.items():
+        window = geometry.point_window(point, work.grid.whole_affine, crop_size(dataset, view, size))
+        if any(s >= n or s + w <= 0 for s, w, n in zip(*window, work.grid.whole_shape, strict=False)):
+            what = "what beats in the SAX images lies" if found == "motion" else "the planes meet"
+            raise CinemaError(f"{view}: {what} so far outside the image that the crop would be empty")
+        work.grid = work.grid.cropped(window)
+
+
+def _place_around_heart(dataset: Dataset, works: dict[str, _Work], size: Size) -> str:
+    """Crops where planes meet, else around what beats, else not at all; never away from what is labelled."""
+    long_axes = [view for view in works if view != "sax"]
+    if len(long_axes) < 2 and ("sax" not in works or not _beats(works["sax"].raw)):
+        return "none"
+    point, found = _heart(works)
+    _crop_around(dataset, works, point, found, size)
+    for view, work in works.items():
+        if work.grid.window is None or not work.labels:
+            continue
+        maps = np.stack(list(work.labels.values()))
+        lost = np.count_nonzero(maps) - np.count_nonzero(geometry.apply_window(maps, work.grid.window))
+        if lost:
+            what = "what beats" if found == "motion" else "where the planes meet"
+            raise CinemaError(f"{view}: the crop around {what} would cut {lost} labelled voxels off; say crop: none")
+    return found
+
+
+def _beats(sax: RawSeries) -> bool:
+    """Whether there is a cine in which the heart can be looked for."""
+    return len(sax.frames) > 1 and "channels" not in sax.facts and bool((sax.frames[1:] != sax.frames[0]).any())
 
 
 def _heart(works: dict[str, _Work]) -> tuple[np.ndarray, str]:
@@ -260,7 +291,9 @@ def _volumes(dataset: Dataset, works: dict[str, _Work], row: dict[str, Any]) -> 
     end_diastole, end_systole = (out.get(key, row.get(key)) for key in ("ed_frame", "es_frame"))
     if end_diastole not in sax.labels or end_systole not in sax.labels:
         return out
-    return out | measure.volumes(sax.labels[end_diastole], sax.labels[end_systole], sax.grid.spacing)
+    found = measure.volumes(sax.labels[end_diastole], sax.labels[end_systole], sax.grid.spacing)
+    unlabelled = [name for code, name in MEASURED.items() if code not in dataset.labels]
+    return out | {name: value for name, value in found.items() if not name.startswith(tuple(unlabelled))}
 
 
 def _grey_levels(dataset: Dataset, frame: np.ndarray) -> np.ndarray:

@@ -15,7 +15,8 @@ from cinema_lightning import __version__
 from cinema_lightning.columns import COLUMNS, Column
 from cinema_lightning.data.store import Series, open_series, series_path
 from cinema_lightning.data.table import SPLITS, TABLE
-from cinema_lightning.datasets.base import DATASETS, Dataset
+from cinema_lightning.datasets.base import Dataset
+from cinema_lightning.datasets.described.stored import STORED, dataset_of
 from cinema_lightning.datasets.files import number
 from cinema_lightning.errors import CinemaError
 from cinema_lightning.imaging.geometry import spacing_of
@@ -63,10 +64,11 @@ def verify(
     """
     if workers < 1:
         raise CinemaError(f"--workers is {workers}; give 1 or more.")
-    reader, root, part = DATASETS[dataset], Path(root), Shard.parse(shard)
+    root, part = Path(root), Shard.parse(shard)
+    reader = dataset_of(dataset, root)
     rows = read_rows(root)
     path = Path(report or root / REPORT)
-    check = RowCheck(dataset, root, full, rows, dict(_landmarks(root)), _repeats(rows))
+    check = RowCheck(reader, root, full, rows, dict(_landmarks(root)), _repeats(rows))
     progress = Progress.of(path, part, _digest(dataset, root, full))
     mine = range(len(rows))[part.index - 1 :: part.count]
     with stop_on_signals() as stop:
@@ -95,7 +97,7 @@ class RowCheck:
     """Checks the study of one row of the table, in any process.
 
     Attributes:
-        dataset: The dataset's name.
+        dataset: The dataset.
         root: Folder of the store.
         full: Read every frame.
         rows: The table.
@@ -103,7 +105,7 @@ class RowCheck:
         repeats: Rows whose id an earlier row has: its files are checked once.
     """
 
-    dataset: str
+    dataset: Dataset
     root: Path
     full: bool
     rows: Sequence[Row]
@@ -125,7 +127,7 @@ class RowCheck:
     def _findings(self, number: int, row: Row) -> Iterator[Finding]:
         if number in self.repeats:
             return _check_clinical(row)
-        return check_study(DATASETS[self.dataset], self.root, row, self.marks.get(row["id"], []), self.full)
+        return check_study(self.dataset, self.root, row, self.marks.get(row["id"], []), self.full)
 
     def _mark(self, row: Row) -> str:
         state = []
@@ -147,7 +149,7 @@ def _repeats(rows: list[Row]) -> frozenset[int]:
 def _digest(dataset: str, root: Path, full: bool) -> str:
     """Of the tables and the way of checking: results of another do not count."""
     digest = hashlib.blake2b(f"{__version__} {dataset} {full}".encode(), digest_size=8)
-    for name in (TABLE, "landmarks.csv"):
+    for name in (TABLE, "landmarks.csv", STORED):
         if (root / name).is_file():
             digest.update((root / name).read_bytes())
     return digest.hexdigest()
@@ -210,7 +212,7 @@ def check_study(reader: Dataset, root: Path, row: Row, marks: list[Row], full: b
             continue
         try:
             series = open_series(series_path(root, name, view))
-            yield from _check_series(reader, name, view, series, full)
+            yield from _check_series(reader, row, view, series, full)
             yield from _check_marks(name, view, marks, series.shape)
             path = series_path(root, name, view, "label")
             if path.is_file():
@@ -225,13 +227,14 @@ def check_study(reader: Dataset, root: Path, row: Row, marks: list[Row], full: b
     yield from _check_clinical(row)
 
 
-def _check_series(reader: Dataset, name: str, view: str, series: Series, full: bool) -> Iterator[Finding]:
-    info, dims = series.info, VIEWS[view].dims
+def _check_series(reader: Dataset, row: Row, view: str, series: Series, full: bool) -> Iterator[Finding]:
+    name, info, dims = row["id"], series.info, VIEWS[view].dims
     if len(series.shape) != dims:
         yield Finding("error", name, "shapes", f"{view} has frames of shape {series.shape}, not of {dims} axes")
         return
     crop = crop_size(reader, view, size_of(info.provenance))
-    if reader.crop != "none" and any(size > limit for size, limit in zip(series.shape, crop, strict=False)):
+    whole = "none" in (reader.crop, row.get("crop_centre"))
+    if not whole and any(size > limit for size, limit in zip(series.shape, crop, strict=False)):
         yield Finding("error", name, "shapes", f"{view} is {series.shape}, more than the crop {crop}")
     if not np.allclose(spacing_of(info.affine), info.spacing, rtol=1e-3):
         yield Finding("error", name, "spacing", f"{view}: spacing {info.spacing} and affine contradict each other")

@@ -91,16 +91,17 @@ def _published_finetuned(path: Path, config: dict[str, Any]) -> tuple[dict[str, 
     if caution := facts.get("caution"):
         rank_zero_warn(str(caution))
     _, config_path = locate(path)
+    dataset = facts_of(data.get("dataset"), data.get("root") or "")
     spec = {
         "views": list(network.views),
         "input_size": {view: list(size) for view, size in network.input_size.items()},
         "channels": facts["channels"],
         "channel_names": ["image"] if facts["channels"] == 1 else [f"channel {i}" for i in range(facts["channels"])],
         "kind": task.kind,
-        "dataset": trained_on(path, config_path) or str(data.get("dataset") or "phantom"),
+        "dataset": trained_on(path, config_path) or dataset.name,
         "spacing_known": True,
         "spacing": _spacing(config_path, network.views),
-        **task.published(PublishedFile(path, facts, data, facts_of(data.get("dataset")))),
+        **task.published(PublishedFile(path, facts, data, dataset)),
     }
     arguments = network_arguments(config_path, read_shapes(path), facts)
     backbone = BACKBONES[facts["network"]]

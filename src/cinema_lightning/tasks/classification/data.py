@@ -8,6 +8,7 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
+from lightning.pytorch.utilities import rank_zero_info
 
 from cinema_lightning.data import DATA
 from cinema_lightning.data.labelled import LabelledData, with_studies, without_value
@@ -64,6 +65,14 @@ class ClassificationData(LabelledData):
             facts={"target": self.target, "classes": classes, "class_counts": counted},
             untrainable=_one_sided(opened, self.target, dict(zip(classes, counted, strict=True))),
         )
+
+    def setup(self, stage: str | None = None) -> None:
+        """See :meth:`CineDataModule.setup`; before training the classes are shown, which may have been found."""
+        super().setup(stage)
+        if stage == "fit":
+            facts = self.opened.facts
+            counts = zip(facts["classes"], facts["class_counts"], strict=True)
+            rank_zero_info(f"{self.target}: {', '.join(f'{name} {n}' for name, n in counts)} training studies.")
 
     @property
     def validation_classes(self) -> list[str]:
