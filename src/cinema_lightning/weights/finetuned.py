@@ -44,8 +44,8 @@ def published_outputs(folder: str, dataset: str) -> tuple[list[str], str]:
     Returns:
         (classes in the order of the outputs, none for other kinds; target of a regression, empty for other kinds).
     """
-    place = folder, dataset
-    return list(_CLASS_NAMES.get(place, ())), _STATISTICS[place][0] if place in _STATISTICS else ""
+    known = next((kind.known[folder, dataset] for kind in PUBLISHED.values() if (folder, dataset) in kind.known), {})
+    return list(known.get("class_names", ())), str(known.get("target", ""))
 
 
 def is_finetuned(shapes: Shapes) -> bool:
