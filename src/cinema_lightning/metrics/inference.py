@@ -1,0 +1,478 @@
+"""What can be said of a figure: its interval, a difference of two methods, the largest gap between groups.
+
+Everything here takes values per subject, one row per seed (training): what a subject contributes to the figure
+(:mod:`cinema_lightning.metrics.influence`), so that a mean, an AUROC and a C-index are treated alike. Seeds and
+subjects are both drawn from many: the variance of a figure is that of the subjects plus that of the trainings, each by
+its mean square, with Satterthwaite's degrees of freedom (Biometrics Bulletin 1946). With one seed nothing is known of
+other trainings, and :attr:`Inference.one_training` says so.
+
+``benchmarks/statistics.py`` measures the coverage and the rejection rates of all of it; docs/statistics.md shows them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import combinations
+from typing import Any, Literal
+
+import numpy as np
+from scipy import special, stats
+
+LEAST = 10
+"""Fewer subjects have no interval and no p."""
+FEW = 20
+"""Fewer subjects are warned of."""
+
+
+@dataclass(frozen=True)
+class Scale:
+    """How the interval of a figure is made.
+
+    Attributes:
+        kind: ``mean``: Student's t with the skewness of the subjects taken into account (Hall, JRSS B 1992);
+            ``share``: Wilson's score interval at the effective number of subjects, for shares of yes and no;
+            ``bounded``: t on the logit scale between ``low`` and ``high``; ``positive``: t on the log scale.
+        low: Smallest possible figure of a bounded one.
+        high: Largest possible figure of a bounded one.
+    """
+
+    kind: Literal["mean", "share", "bounded", "positive"] = "mean"
+    low: float = 0.0
+    high: float = 1.0
+
+
+MEAN = Scale()
+SHARE = Scale("share")
+UNIT = Scale("bounded")
+CORRELATION = Scale("bounded", -1.0, 1.0)
+POSITIVE = Scale("positive")
+
+
+@dataclass(frozen=True)
+class Inference:
+    """A figure and how sure it is.
+
+    Attributes:
+        value: Mean over seeds of the figure.
+        low: End of the interval; NaN with fewer than ``LEAST`` subjects, or where nothing varies at a bound.
+        high: The other end.
+        p: Two-sided, of the value being 0, by the same statistic as the interval; NaN where it is no difference.
+        se: Standard error.
+        df: Degrees of freedom.
+        n_subjects: Subjects.
+        n_seeds: Trainings; of a difference, those of the method with fewer.
+        sd_seeds: Standard deviation (n - 1) of the seeds' figures; NaN with one, and of a difference.
+        shift: Hodges-Lehmann shift of a difference with ``shift_p`` of Wilcoxon's signed-rank test, which is about that
+            shift and not about the mean; NaN elsewhere.
+        shift_p: See ``shift``.
+    """
+
+    value: float
+    low: float
+    high: float
+    p: float
+    se: float
+    df: float
+    n_subjects: int
+    n_seeds: int
+    sd_seeds: float = float("nan")
+    shift: float = float("nan")
+    shift_p: float = float("nan")
+
+    @property
+    def few(self) -> bool:
+        """Whether there are so few subjects that the interval says little, or is none."""
+        return self.n_subjects < FEW
+
+    @property
+    def one_training(self) -> bool:
+        """Whether it speaks of these trainings only, because a method has one seed; then nothing is set in bold."""
+        return self.n_seeds < 2
+
+
+@dataclass(frozen=True)
+class Gap:
+    """The largest gap between groups of subjects.
+
+    Attributes:
+        between: The groups, the one with the larger figure first.
+        gap: Their difference; interval and p allow for the choice among all pairs of groups.
+        n_groups: Groups that were compared; those of fewer than ``LEAST`` subjects are not.
+    """
+
+    between: tuple[str, str]
+    gap: Inference
+    n_groups: int
+
+
+@dataclass(frozen=True)
+class Ranks:
+    """Two methods compared on ranks in which a failure is the worst.
+
+    Attributes:
+        failed: Share of (subject, seed) of either method for which there is no value, because the method failed.
+        better: Chance that the first method's value of a subject is better than the second's of another, less the
+            chance that it is worse, from -1 to 1 (Brunner and Munzel's relative effect, paired: Munzel 1999).
+    """
+
+    failed: tuple[float, float]
+    better: Inference
+
+
+def interval(values: Any, scale: Scale = MEAN, *, level: float = 0.95, n_subjects: int | None = None) -> Inference:
+    """A figure with its interval over subjects and seeds.
+
+    Args:
+        values: (S, N) or (N,) values per subject, one row per seed; NaN where a seed lacks a subject.
+        scale: How the interval is made.
+        level: Coverage.
+        n_subjects: Subjects, where the columns are more or fewer; None counts them.
+
+    Returns:
+        The figure: the mean over seeds of the rows' means. All NaN without a subject.
+    """
+    table = _table(values)
+    return _inference(table, None, scale, level, n_subjects)
+
+
+def difference(
+    first: Any, second: Any, scale: Scale = MEAN, *, level: float = 0.95, n_subjects: int | None = None
+) -> Inference:
+    """The mean difference of two methods on the same subjects, its interval and its p: one estimand, one statistic.
+
+    Subjects are paired. Seeds are not: equal numbers do not make two trainings alike, and with three seeds four degrees
+    of freedom instead of two are worth more; where they are alike, the interval is too wide rather than too narrow.
+
+    Args:
+        first: (S, N) or (N,) values per subject of the first method, one row per seed.
+        second: (R, N) or (N,) values of the second, the same subjects in the same order.
+        scale: That of the figure. A difference of shares gets one subject more on each side (Bonett and Price 2012).
+        level: Coverage.
+        n_subjects: Subjects, where the columns are more or fewer.
+
+    Returns:
+        First less second. Subjects that either method lacks in all its seeds are left out.
+    """
+    one, two = _table(first), _table(second)
+    both = np.isfinite(one).any(axis=0) & np.isfinite(two).any(axis=0)
+    one, two = one[:, both], two[:, both]
+    found = _inference(one, two, scale, level, n_subjects)
+    gap = np.nanmean(one, axis=0) - np.nanmean(two, axis=0) if one.shape[1] else np.array([])
+    shift, shift_p = hodges_lehmann(gap) if found.n_subjects >= LEAST else (float("nan"), float("nan"))
+    return replace(found, shift=shift, shift_p=shift_p)
+
+
+def largest_gap(groups: Mapping[str, Any], *, level: float = 0.95) -> Gap | None:
+    """The largest gap between the figures of groups of subjects, corrected for being the largest.
+
+    Interval and p are those of Games and Howell (Journal of Educational Statistics 1976): the studentised range of as
+    many groups, each pair with a standard error and degrees of freedom of its own, so that spreads may differ.
+
+    Args:
+        groups: Group -> (S, N) or (N,) values of its subjects, the same seeds in the same rows in every group.
+        level: Coverage of all pairs at once.
+
+    Returns:
+        The pair that is the furthest apart; None with fewer than two groups of ``LEAST`` subjects.
+    """
+    tables = {name: _table(values) for name, values in groups.items()}
+    tables = {name: table for name, table in tables.items() if table.shape[1] >= LEAST}
+    if len(tables) < 2:
+        return None
+    figures = {name: float(np.nanmean(np.nanmean(table, axis=1))) for name, table in tables.items()}
+    high, low = max(combinations(tables, 2), key=lambda pair: abs(figures[pair[0]] - figures[pair[1]]))
+    if figures[high] < figures[low]:
+        high, low = low, high
+    return Gap((high, low), _gap(tables[high], tables[low], len(tables), level), len(tables))
+
+
+def failures(values: Any, *, level: float = 0.95) -> Inference:
+    """Share of the subjects in whom a method failed.
+
+    Args:
+        values: (S, N) or (N,) values per subject, NaN where the method failed; or whether it failed.
+        level: Coverage.
+
+    Returns:
+        The share, with Wilson's interval.
+    """
+    table = np.atleast_2d(np.asarray(values))
+    failed = table if table.dtype == bool else ~np.isfinite(table.astype(np.float64))
+    return interval(failed.astype(np.float64), SHARE, level=level)
+
+
+def compare_ranks(first: Any, second: Any, *, higher_is_better: bool, level: float = 0.95) -> Ranks:
+    """Compares two methods where a failure counts as the worst value that there is.
+
+    Args:
+        first: (S, N) or (N,) values per subject of the first method; NaN where it failed.
+        second: (R, N) or (N,) values of the second, the same subjects in the same order.
+        higher_is_better: Whether larger values are better.
+        level: Coverage.
+
+    Returns:
+        The shares of failures, and which method is better of two subjects.
+    """
+    one, two = (_worst_first(values, higher_is_better) for values in (first, second))
+    won = np.stack([[_placements(ours, theirs) for theirs in two] for ours in one])
+    found = _inference(won.mean(axis=1), -won.mean(axis=0), MEAN, level, None, total=won.mean(axis=(0, 1)))
+    shares = tuple(float((values == -np.inf).mean()) if values.size else float("nan") for values in (one, two))
+    return Ranks((shares[0], shares[1]), found)
+
+
+def limits_of_agreement(predicted: Any, true: Any, *, level: float = 0.95) -> tuple[Inference, Inference]:
+    """Bland and Altman's 95% limits, bias -/+ 1.96 SD of the differences, each with its interval.
+
+    Args:
+        predicted: (S, N) or (N,) values per subject.
+        true: (N,) or (S, N) values of the same subjects.
+        level: Coverage.
+
+    Returns:
+        The lower and the upper limit.
+    """
+    raise NotImplementedError
+
+
+def hodges_lehmann(gap: Any) -> tuple[float, float]:
+    """Hodges and Lehmann's shift, the median of all pairs' means, and Wilcoxon's signed-rank p of its being 0.
+
+    Args:
+        gap: (N,) differences of the subjects.
+
+    Returns:
+        Shift and p; NaN without subjects, p 1 where no subject differs.
+    """
+    values = np.sort(np.asarray(gap, dtype=np.float64))
+    if not len(values):
+        return float("nan"), float("nan")
+    part = values[:: max(1, len(values) // 2000)]  # order statistics of many stand for all
+    upper = np.triu_indices(len(part))
+    shift = float(np.median((part[:, None] + part[None])[upper]) / 2)
+    return shift, float(stats.wilcoxon(values).pvalue) if np.any(values != 0) else 1.0
+
+
+def holm(p_values: Any) -> np.ndarray:
+    """Holm's step-down correction (Holm, Scandinavian Journal of Statistics 1979).
+
+    Args:
+        p_values: (M,); NaN for tests that were not possible, which do not count.
+
+    Returns:
+        (M,) adjusted p, at most 1.
+    """
+    values = np.asarray(p_values, dtype=np.float64)
+    out = np.full(values.shape, np.nan)
+    known = np.flatnonzero(np.isfinite(values))
+    order = known[np.argsort(values[known], kind="stable")]
+    factors = np.arange(len(order), 0, -1)
+    out[order] = np.minimum(np.maximum.accumulate(values[order] * factors), 1.0)
+    return out
+
+
+# ---------------------------------------------------------------------- variances
+@dataclass(frozen=True)
+class _Error:
+    """Variance of a figure, its degrees of freedom, and the skewness of its distribution."""
+
+    variance: float
+    df: float
+    skewness: float
+
+
+def _table(values: Any) -> np.ndarray:
+    """(S, N) values of the subjects that any seed knows; a gap is filled by its row and column."""
+    table = np.atleast_2d(np.asarray(values, dtype=np.float64))
+    return table[:, np.isfinite(table).any(axis=0)]
+
+
+def _filled(table: np.ndarray) -> np.ndarray:
+    known = np.isfinite(table)
+    if known.all():
+        return table
+    rows, columns = np.nanmean(table, axis=1, keepdims=True), np.nanmean(table, axis=0, keepdims=True)
+    return np.where(known, table, rows + columns - np.nanmean(table))
+
+
+def _training_terms(table: np.ndarray) -> list[tuple[float, float]]:
+    """Variance of a mean over seeds and subjects that comes of the seeds: (variance, df) to be added.
+
+    The mean square of the seeds holds that of the residuals, which the subjects' variance has already.
+    """
+    seeds, subjects = table.shape
+    if seeds < 2 or subjects < 2:
+        return []
+    rows = table.mean(axis=1)
+    residual = table - rows[:, None] - table.mean(axis=0) + table.mean()
+    noise = float((residual**2).sum()) / ((seeds - 1) * (subjects - 1))
+    return [
+        (float(rows.var(ddof=1)) / seeds, seeds - 1),
+        (-noise / (seeds * subjects), (seeds - 1) * (subjects - 1)),
+    ]
+
+
+def _subject_terms(parts: Sequence[np.ndarray]) -> tuple[list[tuple[float, float]], float]:
+    """Variance of a sum of means over different subjects, and the third cumulant of it."""
+    terms, third = [], 0.0
+    for sign, values in zip((1.0, -1.0), parts, strict=False):
+        count = len(values)
+        if count < 3:
+            return [], 0.0
+        centred = values - values.mean()
+        terms.append((float((centred**2).sum()) / (count - 1) / count, count - 1.0))
+        third += sign * float((centred**3).sum()) * count / ((count - 1) * (count - 2)) / count**2
+    return terms, third
+
+
+def _error(parts: Sequence[np.ndarray], trainings: Sequence[np.ndarray]) -> _Error:
+    subjects, third = _subject_terms(parts)
+    if not subjects:
+        return _Error(float("nan"), float("nan"), 0.0)
+    base = sum(variance for variance, _ in subjects)
+    extra = [_training_terms(table) for table in trainings]
+    # Seeds that differ by less than the residuals explain add nothing.
+    terms = [*subjects, *(term for found in extra if sum(v for v, _ in found) > 0 for term in found)]
+    variance = max(base, sum(value for value, _ in terms))
+    spread = sum(value**2 / df for value, df in terms)
+    df = variance**2 / spread if spread > 0 else float(len(parts[0]) - 1)
+    return _Error(variance, df, third / variance**1.5 if variance > 0 else 0.0)
+
+
+# ---------------------------------------------------------------------- intervals
+def _inference(
+    one: np.ndarray,
+    two: np.ndarray | None,
+    scale: Scale,
+    level: float,
+    n_subjects: int | None,
+    total: np.ndarray | None = None,
+) -> Inference:
+    """Of one method, or of a difference; ``total`` is the subjects' own part where the rows do not give it."""
+    tables = [_filled(table) for table in (one, two) if table is not None]
+    subjects = one.shape[1] if n_subjects is None else n_subjects
+    seeds = min(len(table) for table in tables)
+    if not one.shape[1]:
+        return Inference(*(float("nan"),) * 6, n_subjects=subjects, n_seeds=seeds)
+    rows = np.nanmean(one, axis=1)
+    if total is None:
+        total = tables[0].mean(axis=0) - (tables[1].mean(axis=0) if two is not None else 0.0)
+        value = float(rows.mean()) - (float(np.nanmean(two, axis=1).mean()) if two is not None else 0.0)
+    else:
+        value = float(total.mean())
+    spread = float(rows.std(ddof=1)) if two is None and len(rows) > 1 else float("nan")
+    error = _error([total], tables)
+    found = Inference(value, *(float("nan"),) * 3, error.variance**0.5, error.df, subjects, seeds, spread)
+    if subjects < LEAST:
+        return found
+    if two is not None:
+        return _difference(found, error, total, scale, level)
+    low, high = _ends(value, error, scale, level, subjects)
+    return replace(found, low=low, high=high)
+
+
+def _difference(found: Inference, error: _Error, total: np.ndarray, scale: Scale, level: float) -> Inference:
+    centre = found.value
+    if scale.kind == "share":
+        extra = np.concatenate([total, [1.0, -1.0]])
+        error = _error([extra], [])
+        centre = float(extra.mean())
+    low, high = _hall(centre, error, level)
+    return replace(found, low=low, high=high, p=_p(centre, error))
+
+
+def _ends(value: float, error: _Error, scale: Scale, level: float, subjects: int) -> tuple[float, float]:
+    nothing = (float("nan"), float("nan"))
+    if scale.kind == "mean":
+        return _hall(value, error, level)
+    t = float(stats.t.ppf((1 + level) / 2, max(error.df, 1.0)))
+    if scale.kind == "share":
+        return _wilson(value, error, t, subjects)
+    width = t * error.variance**0.5
+    if scale.kind == "positive":
+        return (value * np.exp(-width / value), value * np.exp(width / value)) if value > 0 else nothing
+    share = (value - scale.low) / (scale.high - scale.low)
+    if not 0 < share < 1:
+        return nothing
+    width /= (scale.high - scale.low) * share * (1 - share)
+    ends = special.expit(special.logit(share) + np.array([-width, width]))
+    low, high = scale.low + (scale.high - scale.low) * ends
+    return float(low), float(high)
+
+
+def _wilson(share: float, error: _Error, t: float, subjects: int) -> tuple[float, float]:
+    effective = share * (1 - share) / error.variance if error.variance > 0 else float(subjects)
+    centre = (share + t**2 / (2 * effective)) / (1 + t**2 / effective)
+    width = t / (1 + t**2 / effective) * (share * (1 - share) / effective + t**2 / (4 * effective**2)) ** 0.5
+    return max(0.0, centre - width), min(1.0, centre + width)
+
+
+def _hall(value: float, error: _Error, level: float) -> tuple[float, float]:
+    """Ends of the interval by Hall's transformation of the studentised mean."""
+    if not error.variance > 0:
+        return (value, value) if error.variance == 0 else (float("nan"), float("nan"))
+    t = float(stats.t.ppf((1 + level) / 2, max(error.df, 1.0)))
+    low, high = (value - error.variance**0.5 * _untransformed(end, error.skewness) for end in (t, -t))
+    return low, high
+
+
+def _untransformed(x: float, skewness: float) -> float:
+    if abs(skewness) < 1e-6:
+        return x
+    return 3 / skewness * (float(np.cbrt(1 + skewness * (x - skewness / 6))) - 1)
+
+
+def _p(value: float, error: _Error) -> float:
+    """Two-sided p of 0, by the same transformation as the interval."""
+    if not error.variance > 0:
+        return float("nan") if not error.variance == 0 else float(value == 0)
+    t = value / error.variance**0.5
+    skew = error.skewness
+    return float(2 * stats.t.sf(abs(t + skew * t**2 / 3 + skew**2 * t**3 / 27 + skew / 6), max(error.df, 1.0)))
+
+
+def _gap(high: np.ndarray, low: np.ndarray, groups: int, level: float) -> Inference:
+    tables = [_filled(high), _filled(low)]
+    parts = [table.mean(axis=0) for table in tables]
+    seeds = min(len(table) for table in tables)
+    # A training is the same for both groups: what counts is how the gap differs between trainings.
+    rows = tables[0].mean(axis=1) - tables[1].mean(axis=1)
+    noise = [term for table in tables for term in _training_terms(table)[1:]]
+    error = _gap_error(parts, rows, noise)
+    value = float(parts[0].mean() - parts[1].mean())
+    subjects = sum(len(part) for part in parts)
+    if not error.variance > 0:
+        return Inference(value, value, value, float(value == 0), 0.0, error.df, subjects, seeds)
+    se = error.variance**0.5
+    width = float(stats.studentized_range.ppf(level, groups, max(error.df, 1.0))) / 2**0.5 * se
+    p = float(stats.studentized_range.sf(abs(value) / se * 2**0.5, groups, max(error.df, 1.0)))
+    return Inference(value, value - width, value + width, p, se, error.df, subjects, seeds)
+
+
+def _gap_error(parts: Sequence[np.ndarray], rows: np.ndarray, noise: list[tuple[float, float]]) -> _Error:
+    terms, _ = _subject_terms(parts)
+    if len(rows) > 1:
+        training = [(float(rows.var(ddof=1)) / len(rows), len(rows) - 1.0), *noise]
+        terms = terms + training if sum(value for value, _ in training) > 0 else terms
+    variance = sum(value for value, _ in terms)
+    spread = sum(value**2 / df for value, df in terms)
+    return _Error(variance, variance**2 / spread if spread > 0 else float("inf"), 0.0)
+
+
+# ---------------------------------------------------------------------- ranks
+def _worst_first(values: Any, higher_is_better: bool) -> np.ndarray:
+    """(S, N) numbers of which the larger is better, a failure below all."""
+    table = np.atleast_2d(np.asarray(values, dtype=np.float64))
+    return np.where(np.isfinite(table), table if higher_is_better else -table, -np.inf)
+
+
+def _placements(first: np.ndarray, second: np.ndarray) -> np.ndarray:
+    """(N,) share of the second's values below each of the first's less that of the first's above the second's."""
+    return _below(second, first) - _below(first, second)
+
+
+def _below(values: np.ndarray, at: np.ndarray) -> np.ndarray:
+    """Share of values below each, ties counting half."""
+    ordered = np.sort(values)
+    low, high = (np.searchsorted(ordered, at, side=side) for side in ("left", "right"))
+    return (low + high) / 2 / max(1, len(values))
