@@ -7,7 +7,7 @@ look better than it is. Fits are lifelines'.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -91,11 +91,13 @@ def cox_models(
         check_outcomes(table[time][~absent], table[event][~absent])
     people = [table[subject].astype(str).to_numpy() for table in tables]
     parts = [
-        (table[~absent], _folds(who[~absent], table[event][~absent].to_numpy(), folds, seed))
+        (table[~absent], folds_of(who[~absent], table[event][~absent].to_numpy(), folds, seed))
         for table, absent, who in zip(numbers, missing, people, strict=True)
     ]
     outcome = (time, event)
-    fits = {name: [_cross_fit(part, fold, list(names), outcome) for part, fold in parts] for name, names in models.items()}
+    fits = {
+        name: [_cross_fit(part, fold, list(names), outcome) for part, fold in parts] for name, names in models.items()
+    }
     samples = {
         name: [
             _sample(table, who, absent, risk, outcome)
@@ -110,13 +112,21 @@ def cox_models(
         risk = np.full(len(tables[0]), np.nan)
         risk[~missing[0]] = fits[name][0][0]
         why = problem or next((why for _, why in fits[name] if why), "")
-        gain = None if name == first else compare(concordance, samples[name], samples[first])
+        gain = None if name == first else _gain(samples[name], samples[first])
         figure = estimate(concordance, samples[name])
         events = int(parts[0][0][event].sum())
         out.append(
             CoxModel(name, tuple(names), ratios, figure, gain, risk, int(missing[0].sum()), events, dropped, why)
         )
     return out
+
+
+def _gain(ours: Sequence[Sample], first: Sequence[Sample]) -> Inference:
+    """Difference of two C without a p: a covariate that says nothing makes a model worse, which is no chance finding.
+
+    Whether a covariate says something is the p of its hazard ratio.
+    """
+    return replace(compare(concordance, ours, first), p=float("nan"), shift=float("nan"), shift_p=float("nan"))
 
 
 def _numbers(table: pd.DataFrame, columns: list[str]) -> pd.DataFrame:
@@ -131,8 +141,18 @@ def _numbers(table: pd.DataFrame, columns: list[str]) -> pd.DataFrame:
     return out.apply(pd.to_numeric, errors="coerce").astype(float)
 
 
-def _folds(people: np.ndarray, event: np.ndarray, folds: int, seed: int) -> np.ndarray:
-    """(N,) fold of each row; people with and without an event are dealt out in turn."""
+def folds_of(people: np.ndarray, event: np.ndarray, folds: int, seed: int) -> np.ndarray:
+    """Parts subjects at random, those with and without an event evenly.
+
+    Args:
+        people: (N,) person of each row; one stays in one fold.
+        event: (N,) 0 or 1.
+        folds: Number of folds; no more than there are persons with an event, but two.
+        seed: Seed.
+
+    Returns:
+        (N,) fold of each row, from 0.
+    """
     names, codes = np.unique(people, return_inverse=True)
     had = np.bincount(codes.reshape(-1), weights=event) > 0 if len(names) else np.zeros(0, dtype=bool)
     order = np.random.default_rng((seed, len(names))).permutation(len(names))
@@ -179,7 +199,7 @@ def _ratios(
 
 
 def _fit(table: pd.DataFrame, names: list[str], outcome: tuple[str, str]):  # noqa: ANN202  (lifelines has no types)
-    """lifelines' fit or None, the covariates that vary, and why there is no fit."""
+    """The fit of lifelines or None, the covariates that vary, and why there is no fit."""
     import warnings
 
     from lifelines import CoxPHFitter

@@ -423,7 +423,7 @@ def _untransformed(x: float, skewness: float) -> float:
 def _p(value: float, error: _Error) -> float:
     """Two-sided p of 0, by the same transformation as the interval."""
     if not error.variance > 0:
-        return float("nan") if not error.variance == 0 else float(value == 0)
+        return float(value == 0) if error.variance == 0 else float("nan")
     t = value / error.variance**0.5
     skew = error.skewness
     return float(2 * stats.t.sf(abs(t + skew * t**2 / 3 + skew**2 * t**3 / 27 + skew / 6), error.df))
