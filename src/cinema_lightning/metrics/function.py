@@ -78,8 +78,8 @@ def failed_frames(lv_volumes: Any) -> np.ndarray:
     """Frames whose volume cannot be one of this heart: none at all, or far from that of the frames around.
 
     Far is more than four robust standard deviations from the median of the frames up to two before and after, and more
-    than 15% of the curve's median (after Hampel's identifier: Davies and Gather, JASA 1993). Curves of fewer frames than
-    ``SHORT`` are searched for empty frames only.
+    than 15% of the curve's median (after Hampel's identifier: Davies and Gather, JASA 1993). Curves of fewer frames
+    than ``SHORT`` are searched for empty frames only.
 
     Args:
         lv_volumes: (T,) ml; NaN for frames without a mask.
@@ -120,10 +120,10 @@ def ed_es_frames(lv_volumes: Any) -> tuple[int, int]:
     kept = np.flatnonzero(np.isfinite(curve) & ~failed_frames(curve))
     if not len(kept):
         raise CinemaError("No frame has an LV volume, so ED and ES cannot be found.")
-    values = curve[kept]
     if len(kept) >= SHORT:
-        values = savgol_filter(values, 5, 2, mode="interp")
-    return int(kept[values.argmax()]), int(kept[values.argmin()])
+        filled = np.interp(np.arange(len(curve)), kept, curve[kept])
+        curve = savgol_filter(filled, 5, 2, mode="interp")
+    return int(kept[curve[kept].argmax()]), int(kept[curve[kept].argmin()])
 
 
 def ventricular_function(volumes: Mapping[str, Any], ed: int | None = None, es: int | None = None) -> dict[str, float]:
