@@ -8,13 +8,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
+from cinema_lightning.palette import BLUE, GREY, RED
+
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
-
-BLUE, ORANGE, GREEN, RED, GREY = "#0072b2", "#e69f00", "#009e73", "#d55e00", "#7f7f7f"
-LINES = (BLUE, ORANGE, GREEN, RED, "#cc79a7", "#56b4e9", "#000000", "#8c6d31")
-"""Okabe and Ito's colours, which colour-blind readers can tell apart; brown for their yellow, too pale for lines."""
 
 
 class Missing(Exception):  # noqa: N818  (it is no error)

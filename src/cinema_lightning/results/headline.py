@@ -29,8 +29,10 @@ class Headline:
         source: The table it is made of.
         statistic: Takes the columns and ``weights`` (see :mod:`cinema_lightning.metrics.weighted`).
         columns: Takes the table and the facts of the test; None where the table lacks something.
-        per_person: Whether a person is one case however many rows there are, which decides how many are missing.
+        per_person: Whether a person is one case however many rows there are, which decides how many are missing; its
+            columns are two measurements of each person.
         own_row: Whether it has a row of its own in the summary; else the rows of metrics and pairs hold it already.
+        truth: The columns of the reference itself, where the figure can be computed of it.
     """
 
     name: str
@@ -42,6 +44,7 @@ class Headline:
     columns: Columns
     per_person: bool = False
     own_row: bool = True
+    truth: Columns | None = None
 
 
 def numbers(*names: str) -> Columns:

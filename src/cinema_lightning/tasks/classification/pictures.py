@@ -10,7 +10,8 @@ import numpy as np
 from cinema_lightning.metrics import classification
 from cinema_lightning.metrics.bootstrap import bootstrap
 from cinema_lightning.metrics.weighted import answer, case_weights
-from cinema_lightning.results.figures import BLUE, GREY, LINES, Missing, new_figure
+from cinema_lightning.palette import BLUE, GREY, LINES
+from cinema_lightning.results.figures import Missing, new_figure
 from cinema_lightning.results.kind import Results
 from cinema_lightning.tasks.classification.figures import probabilities
 

@@ -9,7 +9,8 @@ import numpy as np
 
 from cinema_lightning.metrics.bootstrap import Interval
 from cinema_lightning.metrics.survival import concordance_interval, kaplan_meier
-from cinema_lightning.results.figures import BLUE, RED, new_figure
+from cinema_lightning.palette import BLUE, RED
+from cinema_lightning.results.figures import new_figure
 from cinema_lightning.results.kind import Results
 from cinema_lightning.tasks.survival.risk import NAMES, grouped
 
