@@ -295,48 +295,66 @@ def _filled(table: np.ndarray) -> np.ndarray:
     return np.where(known, table, rows + columns - np.nanmean(table))
 
 
-def _training_terms(table: np.ndarray) -> list[tuple[float, float]]:
-    """Variance of a mean over seeds and subjects that comes of the seeds: (variance, df) to be added.
-
-    The mean square of the seeds holds that of the residuals, which the subjects' variance has already.
-    """
+def _noise(table: np.ndarray) -> tuple[float, float]:
+    """Variance of a mean over seeds and subjects that is neither a seed's nor a subject's own, and its degrees."""
     seeds, subjects = table.shape
-    if seeds < 2 or subjects < 2:
-        return []
-    rows = table.mean(axis=1)
-    residual = table - rows[:, None] - table.mean(axis=0) + table.mean()
-    noise = float((residual**2).sum()) / ((seeds - 1) * (subjects - 1))
-    return [
-        (float(rows.var(ddof=1)) / seeds, seeds - 1),
-        (-noise / (seeds * subjects), (seeds - 1) * (subjects - 1)),
-    ]
+    residual = table - table.mean(axis=1, keepdims=True) - table.mean(axis=0) + table.mean()
+    degrees = (seeds - 1) * (subjects - 1)
+    return float((residual**2).sum()) / degrees / (seeds * subjects), degrees
 
 
-def _subject_terms(parts: Sequence[np.ndarray]) -> tuple[list[tuple[float, float]], float]:
-    """Variance of a sum of means over different subjects, and the third cumulant of it."""
-    terms, third = [], 0.0
-    for sign, values in zip((1.0, -1.0), parts, strict=False):
-        count = len(values)
-        if count < 3:
-            return [], 0.0
-        centred = values - values.mean()
-        terms.append((float((centred**2).sum()) / (count - 1) / count, count - 1.0))
-        third += sign * float((centred**3).sum()) * count / ((count - 1) * (count - 2)) / count**2
-    return terms, third
+def _of_rows(rows: np.ndarray) -> tuple[float, float]:
+    """Variance of the mean of the seeds' figures, and its degrees of freedom."""
+    return float(rows.var(ddof=1)) / len(rows), len(rows) - 1.0
 
 
-def _error(parts: Sequence[np.ndarray], trainings: Sequence[np.ndarray]) -> _Error:
-    subjects, third = _subject_terms(parts)
-    if not subjects:
+def _error(parts: Sequence[np.ndarray], rows: Sequence[np.ndarray], tables: Sequence[np.ndarray]) -> _Error:
+    """Of the sum of means over ``parts`` (different subjects, the second subtracted).
+
+    The seeds' ``rows`` vary by the trainings and by the residuals, of which the subjects' variance has its share
+    already; what is left of it, but never less than nothing, is added.
+    """
+    if min(len(part) for part in parts) < 3:
         return _Error(float("nan"), float("nan"), 0.0)
-    base = sum(variance for variance, _ in subjects)
-    extra = [_training_terms(table) for table in trainings]
-    # Seeds that differ by less than the residuals explain add nothing.
-    terms = [*subjects, *(term for found in extra if sum(v for v, _ in found) > 0 for term in found)]
-    variance = max(base, sum(value for value, _ in terms))
+    subjects = [(float(part.var(ddof=1)) / len(part), len(part) - 1.0) for part in parts]
+    trainings = [_of_rows(row) for row in rows if len(row) > 1]
+    noise = [_noise(table) for table in tables if len(table) > 1]
+    base = sum(value for value, _ in subjects)
+    added = sum(value for value, _ in trainings) - sum(value for value, _ in noise)
+    third = sum(sign * _third(part) for sign, part in zip((1.0, -1.0), parts, strict=False))
+    if added <= 0:
+        return _Error(base, _satterthwaite(base, subjects), third / base**1.5 if base > 0 else 0.0)
+    variance = base + added
+    df = _cautious(variance, subjects, trainings, noise)
+    return _Error(variance, df, third / variance**1.5)
+
+
+def _third(values: np.ndarray) -> float:
+    """Third cumulant of a mean, unbiased."""
+    count = len(values)
+    return float(((values - values.mean()) ** 3).sum()) / ((count - 1) * (count - 2) * count)
+
+
+def _satterthwaite(total: float, terms: Sequence[tuple[float, float]]) -> float:
     spread = sum(value**2 / df for value, df in terms)
-    df = variance**2 / spread if spread > 0 else float(len(parts[0]) - 1)
-    return _Error(variance, df, third / variance**1.5 if variance > 0 else 0.0)
+    return max(1.0, total**2 / spread) if spread > 0 else min(df for _, df in terms)
+
+
+def _cautious(variance: float, *terms: Sequence[tuple[float, float]]) -> float:
+    """Degrees of freedom of subjects and few trainings together.
+
+    Satterthwaite's are too many where both count alike and seeds are three, since they are estimated themselves.
+    Cochran's quantile is the mean of the parts' own, weighed by their variances (Biometrics 1964); the degrees are
+    those of the larger quantile.
+    """
+    subjects, trainings, noise = terms
+    base, seeds = (sum(value for value, _ in part) for part in (subjects, trainings))
+    degrees = np.array([_satterthwaite(base, subjects), _satterthwaite(seeds, trainings)])
+    weights = np.array([base, variance - base]) / variance
+    cochran = float(weights @ stats.t.ppf(0.975, degrees))
+    grid = np.geomspace(1.0, 1e6, 400)
+    by_cochran = float(np.interp(-cochran, -stats.t.ppf(0.975, grid), grid))
+    return min(_satterthwaite(variance, [*subjects, *trainings, *noise]), by_cochran)
 
 
 # ---------------------------------------------------------------------- intervals
@@ -361,7 +379,7 @@ def _inference(
     else:
         value = float(total.mean())
     spread = float(rows.std(ddof=1)) if two is None and len(rows) > 1 else float("nan")
-    error = _error([total], tables)
+    error = _error([total], [table.mean(axis=1) for table in tables], tables)
     found = Inference(value, *(float("nan"),) * 3, error.variance**0.5, error.df, subjects, seeds, spread)
     if subjects < LEAST:
         return found
@@ -375,7 +393,7 @@ def _difference(found: Inference, error: _Error, total: np.ndarray, scale: Scale
     centre = found.value
     if scale.kind == "share":
         extra = np.concatenate([total, [1.0, -1.0]])
-        error = _error([extra], [])
+        error = _error([extra], [], [])
         centre = float(extra.mean())
     low, high = _hall(centre, error, level)
     return replace(found, low=low, high=high, p=_p(centre, error))
@@ -385,7 +403,7 @@ def _ends(value: float, error: _Error, scale: Scale, level: float, subjects: int
     nothing = (float("nan"), float("nan"))
     if scale.kind == "mean":
         return _hall(value, error, level)
-    t = float(stats.t.ppf((1 + level) / 2, max(error.df, 1.0)))
+    t = float(stats.t.ppf((1 + level) / 2, error.df))
     if scale.kind == "share":
         return _wilson(value, error, t, subjects)
     width = t * error.variance**0.5
@@ -411,7 +429,7 @@ def _hall(value: float, error: _Error, level: float) -> tuple[float, float]:
     """Ends of the interval by Hall's transformation of the studentised mean."""
     if not error.variance > 0:
         return (value, value) if error.variance == 0 else (float("nan"), float("nan"))
-    t = float(stats.t.ppf((1 + level) / 2, max(error.df, 1.0)))
+    t = float(stats.t.ppf((1 + level) / 2, error.df))
     low, high = (value - error.variance**0.5 * _untransformed(end, error.skewness) for end in (t, -t))
     return low, high
 
@@ -428,7 +446,7 @@ def _p(value: float, error: _Error) -> float:
         return float("nan") if not error.variance == 0 else float(value == 0)
     t = value / error.variance**0.5
     skew = error.skewness
-    return float(2 * stats.t.sf(abs(t + skew * t**2 / 3 + skew**2 * t**3 / 27 + skew / 6), max(error.df, 1.0)))
+    return float(2 * stats.t.sf(abs(t + skew * t**2 / 3 + skew**2 * t**3 / 27 + skew / 6), error.df))
 
 
 def _gap(high: np.ndarray, low: np.ndarray, groups: int, level: float) -> Inference:
@@ -436,27 +454,15 @@ def _gap(high: np.ndarray, low: np.ndarray, groups: int, level: float) -> Infere
     parts = [table.mean(axis=0) for table in tables]
     seeds = min(len(table) for table in tables)
     # A training is the same for both groups: what counts is how the gap differs between trainings.
-    rows = tables[0].mean(axis=1) - tables[1].mean(axis=1)
-    noise = [term for table in tables for term in _training_terms(table)[1:]]
-    error = _gap_error(parts, rows, noise)
+    error = _error(parts, [tables[0].mean(axis=1) - tables[1].mean(axis=1)], tables)
     value = float(parts[0].mean() - parts[1].mean())
     subjects = sum(len(part) for part in parts)
     if not error.variance > 0:
         return Inference(value, value, value, float(value == 0), 0.0, error.df, subjects, seeds)
     se = error.variance**0.5
-    width = float(stats.studentized_range.ppf(level, groups, max(error.df, 1.0))) / 2**0.5 * se
-    p = float(stats.studentized_range.sf(abs(value) / se * 2**0.5, groups, max(error.df, 1.0)))
+    width = float(stats.studentized_range.ppf(level, groups, error.df)) / 2**0.5 * se
+    p = float(stats.studentized_range.sf(abs(value) / se * 2**0.5, groups, error.df))
     return Inference(value, value - width, value + width, p, se, error.df, subjects, seeds)
-
-
-def _gap_error(parts: Sequence[np.ndarray], rows: np.ndarray, noise: list[tuple[float, float]]) -> _Error:
-    terms, _ = _subject_terms(parts)
-    if len(rows) > 1:
-        training = [(float(rows.var(ddof=1)) / len(rows), len(rows) - 1.0), *noise]
-        terms = terms + training if sum(value for value, _ in training) > 0 else terms
-    variance = sum(value for value, _ in terms)
-    spread = sum(value**2 / df for value, df in terms)
-    return _Error(variance, variance**2 / spread if spread > 0 else float("inf"), 0.0)
 
 
 # ---------------------------------------------------------------------- ranks
