@@ -19,6 +19,8 @@ from typing import Any, Literal
 import numpy as np
 from scipy import special, stats
 
+from cinema_lightning.metrics import studentised
+
 LEAST = 10
 """Fewer subjects have no interval and no p."""
 FEW = 20
@@ -460,8 +462,8 @@ def _gap(high: np.ndarray, low: np.ndarray, groups: int, level: float) -> Infere
     if not error.variance > 0:
         return Inference(value, value, value, float(value == 0), 0.0, error.df, subjects, seeds)
     se = error.variance**0.5
-    width = float(stats.studentized_range.ppf(level, groups, error.df)) / 2**0.5 * se
-    p = float(stats.studentized_range.sf(abs(value) / se * 2**0.5, groups, error.df))
+    width = studentised.quantile(level, groups, error.df) / 2**0.5 * se
+    p = studentised.survival(abs(value) / se * 2**0.5, groups, error.df)
     return Inference(value, value - width, value + width, p, se, error.df, subjects, seeds)
 
 

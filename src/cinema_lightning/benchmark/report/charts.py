@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from cinema_lightning.palette import BLUE, GREY, GRID, LINES
+from cinema_lightning.results import figures
 from cinema_lightning.results.figures import new_figure
 
 if TYPE_CHECKING:
@@ -23,7 +24,13 @@ if TYPE_CHECKING:
 
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
 DASHES = ("-", "--", "-.", ":", (0, (5, 1)), (0, (3, 1, 1, 1)), (0, (1, 1)), (0, (7, 2)))
-_PAPER = {"#000000": "currentColor", BLUE: "var(--blue)", GREY: "var(--grey)", GRID: "var(--line)", "#ffffff": "var(--paper)"}
+_PAPER = {
+    "#000000": "currentColor",
+    BLUE: "var(--blue)",
+    GREY: "var(--grey)",
+    GRID: "var(--line)",
+    "#ffffff": "var(--paper)",
+}
 """Colours that the page has another shade of on dark paper (style.css)."""
 _LINE = 0.2
 """Inches of a line of a forest plot."""
@@ -201,4 +208,39 @@ def label_efficiency(curves: Mapping[str, Sequence[Point]], title: str, label: s
     axis.set_ylabel(label, fontsize=8)
     axis.set_title(title, fontsize=9, loc="left")
     _legend(figure, {name: points[0].place for name, points in curves.items()})
+    return svg(figure, name)
+
+
+def bland_altman(
+    first: np.ndarray,
+    second: np.ndarray,
+    title: str,
+    quantity: tuple[str, str],
+    difference: str,
+    name: str,
+    reach: float | None = None,
+) -> str:
+    """Difference of two measurements against their mean, with bias and 95% limits of agreement.
+
+    Args:
+        first: (N,) measurements.
+        second: (N,) measurements of the same people, subtracted.
+        title: What is measured by whom.
+        quantity: Name and unit.
+        difference: Name of the difference.
+        name: Name of the picture.
+        reach: Half of the vertical axis, so that several pictures compare; None takes what is needed.
+
+    Returns:
+        SVG.
+    """
+    figure, axes = new_figure(1, 1, 3.7, 3.0)
+    axis = axes[0][0]
+    figures.bland_altman(axis, first, second, *quantity, difference)
+    if reach:
+        axis.set_ylim(-reach, reach)
+    axis.set_title(title, fontsize=9, loc="left")
+    axis.tick_params(labelsize=8)
+    for label in (axis.xaxis.label, axis.yaxis.label):
+        label.set_fontsize(8)
     return svg(figure, name)

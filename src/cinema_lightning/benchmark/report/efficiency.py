@@ -26,7 +26,8 @@ _KEYS = ["task", "dataset", "figure", "arm", "fraction"]
 _DIFFERENCE = {
     "value": "difference", "low": "difference_low", "high": "difference_high", "n_subjects": "difference_n_subjects",
     "p": "p", "p_holm": "p_holm", "better": "better", "test": "test", "failed": "difference_failed",
-    "failed_baseline": "failed_baseline", "rank_better": "rank_better", "rank_low": "rank_low", "rank_high": "rank_high",
+    "failed_baseline": "failed_baseline", "rank_better": "rank_better", "rank_low": "rank_low",
+    "rank_high": "rank_high",
 }  # fmt: skip
 
 
@@ -34,8 +35,8 @@ def label_efficiency_section(study: Study) -> Section:
     """Curves and tables of the tasks with several label fractions, each tested on its own dataset."""
     nothing = "No task has results at more than one label fraction."
     text = (
-        "The primary figure of each task when only some training subjects have labels. Small print: ours less that arm, "
-        "and Holm's p."
+        "The primary figure of each task when only some training subjects have labels. Small print: ours less that "
+        "arm, and Holm's p."
     )
     section = Section("labels", "Fewer labels", nothing, text)
     groups = [group for group in study.groups if group.own and len({fraction for _, fraction in group.arms}) > 1]
@@ -83,7 +84,7 @@ def _table(study: Study, group: Group, data: pd.DataFrame) -> Table:
 def _with_difference(row: Row, name: str) -> Cell:
     """The figure, and below it ours less it."""
     cell = estimate(row, name)
-    if not row["difference"] == row["difference"]:
+    if row["difference"] != row["difference"]:
         return cell
     found = difference({**row, **{old: row[new] for old, new in _DIFFERENCE.items()}}, name)
     return Cell(cell.text, cell.sort, cell.bold, f"{cell.small}; Δ {found.text}, {found.small}", cell.muted)

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from cinema_lightning.benchmark.report.charts import Line, Panel, Point, forest
-from cinema_lightning.benchmark.report.estimate import Sample, align, table
 from cinema_lightning.benchmark.report.gather import Group, numbered
 from cinema_lightning.benchmark.report.study import FIGURES, SIGNIFICANT, Study
 from cinema_lightning.benchmark.report.table import (
@@ -29,18 +28,21 @@ from cinema_lightning.benchmark.report.table import (
     tidy,
     titled,
 )
+from cinema_lightning.columns import Column as Factor
 from cinema_lightning.columns import factors
+from cinema_lightning.files import natural_key
 from cinema_lightning.metrics import inference
+from cinema_lightning.metrics.estimates import by_group
 from cinema_lightning.metrics.inference import FEW, Gap, holm
-from cinema_lightning.metrics.influence import scale_of
+from cinema_lightning.metrics.samples import Sample, align
 from cinema_lightning.metrics.subgroups import band
 from cinema_lightning.results.headline import Headline
 
 _TEXT = (
-    "Figures by group with all labels, with 95% intervals over the subjects of the group and the trainings. A gap is the "
-    "largest difference between two groups; its interval and its p allow for the choice of those two among all pairs, and "
-    "p is corrected by Holm over all gaps of this section (bold: below 0.05, with more than one training). Gaps are "
-    "differences between groups, not evidence of their cause."
+    "Figures by group with all labels, with 95% intervals over the subjects of the group and the trainings. A gap is "
+    "the largest difference between two groups; its interval and its p allow for the choice of those two among all "
+    "pairs, and p is corrected by Holm over all gaps of this section (bold: below 0.05, with more than one training). "
+    "Gaps are differences between groups, not evidence of their cause."
 )
 _OWN = [name for name in FIGURES if name not in ("n_seeds_wanted", "n_missing", "best", "n_cases", "failed")]
 _COLUMNS = [*_OWN, "factor", "group", "is_gap", "n_groups", "p", "p_holm", "sure", "n_unknown", "warning"]
@@ -55,7 +57,7 @@ def fairness(study: Study) -> Section:
     if not len(data):
         return section
     corrected = [tidy(p) for p in holm(data["p"].to_numpy(dtype=float)).tolist()]
-    data = data.assign(p_holm=corrected, sure=[p < SIGNIFICANT for p in corrected] & (data["n_seeds"] > 1))
+    data = data.assign(p_holm=corrected, sure=(np.array(corrected) < SIGNIFICANT) & (data["n_seeds"] > 1))
     parts = [_part(study, group, _of(data, group)) for group in study.groups if found[group.slug]]
     return replace(section, parts=parts, data=data.drop(columns="sure"), claims=_claims(study, data))
 
@@ -65,7 +67,8 @@ def _rows(study: Study, group: Group) -> Iterator[dict[str, Any]]:
     """Rows of the groups and of the gap, of each figure, factor and arm."""
     for factor in factors():
         names = _group_names([cells.get(factor.name) for cells in group.fields.values()], factor.bands or ())
-        if len(set(names) - {""}) < 2:
+        order = _order(names, factor)
+        if len(order) < 2:
             continue
         studies = numbered(pd.Series(list(group.fields), dtype=object))
         groups = pd.Series(names, index=studies)
@@ -74,7 +77,9 @@ def _rows(study: Study, group: Group) -> Iterator[dict[str, Any]]:
                 parts = group.samples(headline, (arm, group.full))
                 row = study.identity(group, headline, arm, group.full) | {"factor": factor.name, "primary": place == 0}
                 if parts:
-                    yield from _of_factor(row, headline, align(parts), groups)
+                    aligned = align(parts)
+                    of_case = group.studies[headline.source].reindex(aligned[0].keys).map(groups).fillna("")
+                    yield from _of_factor(row, headline, aligned, of_case.to_numpy(dtype=object), order)
 
 
 def _group_names(cells: Sequence[Any], bands: Sequence[float]) -> list[str]:
@@ -83,34 +88,27 @@ def _group_names(cells: Sequence[Any], bands: Sequence[float]) -> list[str]:
     return ["" if cell is None or cell != cell else str(cell).strip() for cell in cells]
 
 
+def _order(names: Sequence[str], factor: Factor) -> list[str]:
+    """Groups that there are: bands by their ends, others by name."""
+    if factor.bands:
+        bands = band([factor.bands[0] - 1, *factor.bands], factor.bands)
+        return [str(name) for name in bands if name in set(names)]
+    return sorted(set(names) - {""}, key=natural_key)
+
+
 def _of_factor(
-    row: Mapping[str, Any], headline: Headline, parts: Sequence[Sample], groups: pd.Series
+    row: Mapping[str, Any], headline: Headline, parts: Sequence[Sample], of_case: np.ndarray, order: Sequence[str]
 ) -> Iterator[dict[str, Any]]:
-    of_case = groups.reindex(parts[0].studies).fillna("").to_numpy(dtype=object)
-    names = [name for name in dict.fromkeys(_ordered(groups)) if (of_case == name).any()]
+    names = [name for name in order if (of_case == name).any()]
     if len(names) < 2:
         return
-    unknown = {"n_unknown": int((of_case == "").sum())}
-    values = {name: _table(headline, parts, of_case == name) for name in names}
-    for name, part in values.items():
-        found = inference.interval(part, scale_of(headline.statistic))
-        warning = f"only {found.n_subjects} subjects" if found.few else ""
-        yield row | unknown | _numbers(found) | {"group": name, "is_gap": False, "warning": warning}
-    gap = inference.largest_gap(values)
-    if gap is not None:
-        yield row | unknown | _numbers(gap.gap) | _gap(gap)
-
-
-def _ordered(groups: pd.Series) -> list[str]:
-    """Bands by their lower ends, names in their natural order."""
-    from cinema_lightning.metrics.subgroups import ordered
-
-    return ordered([name for name in groups.unique() if name])
-
-
-def _table(headline: Headline, parts: Sequence[Sample], mask: np.ndarray) -> np.ndarray:
-    mine = [part.take(mask) for part in parts]
-    return table(headline.statistic, mine, np.unique(mine[0].subjects))
+    row = dict(row) | {"n_unknown": int((of_case == "").sum())}
+    found = by_group(headline.statistic, parts, {name: of_case == name for name in names})
+    for name, figure in found.figures.items():
+        warning = f"only {figure.n_subjects} subjects" if figure.few else ""
+        yield row | _numbers(figure) | {"group": name, "is_gap": False, "warning": warning, "p": math.nan}
+    if found.largest is not None:
+        yield row | _numbers(found.largest.gap) | _gap(found.largest)
 
 
 def _numbers(found: inference.Inference) -> dict[str, Any]:
@@ -169,11 +167,13 @@ def _notes(groups: pd.DataFrame, titles: Mapping[str, str]) -> list[str]:
     if (groups["n_subjects"] < FEW).any():
         least = inference.LEAST
         notes.append(
-            f"† Fewer than {FEW} subjects: the figure of this group says little; with fewer than {least} it has no interval "
-            "and is no part of a gap."
+            f"† Fewer than {FEW} subjects: the figure of this group says little; with fewer than {least} it has no "
+            "interval and is no part of a gap."
         )
     unknown = groups.groupby("factor", sort=False)["n_unknown"].max()
-    notes += [f"{titles[str(name)]}: not known for {n} cases, which are in no group." for name, n in unknown.items() if n]
+    notes += [
+        f"{titles[str(name)]}: not known for {n} cases, which are in no group." for name, n in unknown.items() if n
+    ]
     return notes
 
 
@@ -183,7 +183,9 @@ def _dots(study: Study, group: Group, data: pd.DataFrame, label: str) -> Picture
     for factor, rows in data.groupby("factor_title", sort=False):
         lines.append(Line(str(factor)))
         for name, some in rows.groupby("group", sort=False):
-            points = [Point(r.value, r.low, r.high, study.place(r.arm)) for r in some.itertuples() if r.value == r.value]
+            points = [
+                Point(r.value, r.low, r.high, study.place(r.arm)) for r in some.itertuples() if r.value == r.value
+            ]
             counts = sorted({int(n) for n in some["n_subjects"]})
             lines.append(Line(str(name), points, f"n {'–'.join(map(str, counts[:: max(1, len(counts) - 1)]))}"))
     names = {study.arm_name(arm): study.place(arm) for arm in study.order if arm in set(data["arm"])}

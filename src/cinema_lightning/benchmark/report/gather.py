@@ -7,17 +7,17 @@ so that millions of cases are paired in seconds.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from cinema_lightning.benchmark.report.estimate import Sample
 from cinema_lightning.benchmark.report.index import Entry, Index
 from cinema_lightning.columns import CASE, factors
 from cinema_lightning.errors import CinemaError
+from cinema_lightning.metrics.samples import Sample
 from cinema_lightning.results.folder import read_results
 from cinema_lightning.results.headline import Headline
 from cinema_lightning.results.kind import KINDS, Results, headlines
@@ -53,6 +53,7 @@ class Group:
         facts: ``test.json`` of the first arm.
         arms: (arm, label fraction in percent) -> runs by seed.
         fields: Study -> what its groups are, such as its sex and vendor, from whichever table knows.
+        studies: Number of each case -> number of its study.
     """
 
     task: str
@@ -60,6 +61,7 @@ class Group:
     facts: dict[str, Any]
     arms: dict[tuple[str, float], dict[int, Run]] = field(default_factory=dict)
     fields: dict[str, dict[str, Any]] = field(default_factory=dict)
+    studies: dict[str, pd.Series] = field(default_factory=dict)
 
     @property
     def slug(self) -> str:
@@ -154,19 +156,29 @@ def _run(results: Results, group: Group) -> Run:
         if table is None or not len(table):
             continue
         _add_fields(table, group.fields)
-        names = _names(table, results.folder)
+        keys, subjects = _names(table, results.folder)
+        _add_studies(table, keys, group.studies, source)
         for headline in (headline for headline in group.headlines if headline.source == source):
             for found, columns in ((samples, headline.columns), (truths, headline.truth)):
                 values = None if columns is None else columns(table, facts)
                 if values is not None:
-                    sample = Sample(*names, tuple(np.asarray(part) for part in values))
-                    # Only one row of a person can hold both visits; the others are not missing.
-                    found[headline.name] = sample.take(sample.mask) if headline.per_person else sample
+                    found[headline.name] = _sample(keys, subjects, values, headline)
     return Run(results.folder, facts, samples, truths)
 
 
-def _names(table: pd.DataFrame, folder: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Numbers of a table's cases, subjects and studies.
+def _sample(keys: np.ndarray, subjects: np.ndarray, values: Sequence[Any], headline: Headline) -> Sample:
+    columns = tuple(np.asarray(part) for part in values)
+    sample = Sample(keys, subjects, columns)
+    if headline.per_person:  # only one row of a person can hold both visits; the others are not missing
+        return sample.take(sample.mask)
+    # Without a value though there is a truth, which is the last of several columns: the method failed.
+    judged = Sample(keys, subjects, columns[1:]).mask if len(columns) > 1 else np.full(len(keys), sample.mask.any())
+    failed = judged & ~sample.mask
+    return replace(sample, failed=failed) if failed.any() else sample
+
+
+def _names(table: pd.DataFrame, folder: Path) -> tuple[np.ndarray, np.ndarray]:
+    """Numbers of a table's cases and subjects.
 
     Raises:
         CinemaError: If two rows are the same case.
@@ -177,7 +189,17 @@ def _names(table: pd.DataFrame, folder: Path) -> tuple[np.ndarray, np.ndarray, n
     if twice.any():
         raise CinemaError(f"Results of {folder} have the case {keys[twice].iloc[0]} twice; test that cell again.")
     subject = table["subject"].fillna(table["id"]) if "subject" in table.columns else table["id"]
-    return numbered(keys), numbered(subject), numbered(table["id"])
+    return numbered(keys), numbered(subject)
+
+
+def _add_studies(table: pd.DataFrame, keys: np.ndarray, found: dict[str, pd.Series], source: str) -> None:
+    import pandas as pd
+
+    known = found.get(source)
+    fresh = np.ones(len(keys), dtype=bool) if known is None else ~pd.Index(keys).isin(known.index)
+    if fresh.any():
+        more = pd.Series(numbered(table["id"])[fresh], index=keys[fresh])
+        found[source] = more if known is None else pd.concat([known, more])
 
 
 def numbered(names: pd.Series) -> np.ndarray:

@@ -7,14 +7,15 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
-from cinema_lightning.benchmark.report import estimate
-from cinema_lightning.benchmark.report.estimate import Difference, Estimate
 from cinema_lightning.benchmark.report.gather import Group
 from cinema_lightning.benchmark.report.index import Index
 from cinema_lightning.benchmark.report.table import tidy, titled
-from cinema_lightning.metrics.inference import holm
+from cinema_lightning.metrics import estimates
+from cinema_lightning.metrics.inference import Inference, Ranks, holm
+from cinema_lightning.metrics.samples import Sample
 from cinema_lightning.results.headline import Headline
 
 SIGNIFICANT = 0.05
@@ -143,7 +144,7 @@ class Study:
                 if arm in self.order:
                     yield row | _nothing()
             elif parts := group.samples(headline, (arm, fraction)):
-                yield row | _figure(estimate.estimate(headline.statistic, parts))
+                yield row | _figure(headline, parts)
 
     def _rank(self, arm: str) -> int:
         return self.order.index(arm) if arm in self.order else len(self.order)
@@ -156,18 +157,17 @@ class Study:
             mine, theirs = (group.samples(headline, (name, fraction)) for name in (self.ours, arm))
             if not mine or not theirs:
                 continue
-            found = estimate.difference(headline.statistic, mine, theirs, headline.higher_is_better)
-            failed = [estimate.failed_share(parts) for parts in (mine, theirs)]
             row = self.identity(group, headline, self.ours, fraction) | {"baseline": arm}
-            yield row | _comparison(found) | {"failed": tidy(failed[0]), "failed_baseline": tidy(failed[1])}
-            if found.n_left_out:
-                self._warn_of_left_out(group, headline, arm, fraction, found)
+            row |= _comparison(headline, mine, theirs)
+            yield row
+            if row["n_left_out"]:
+                self._warn_of_left_out(group, headline, row)
 
-    def _warn_of_left_out(self, group: Group, headline: Headline, arm: str, fraction: float, found: Difference) -> None:
+    def _warn_of_left_out(self, group: Group, headline: Headline, row: Mapping[str, Any]) -> None:
         self.warnings.append(
-            f"{self.title(group)}, {headline.display}, {fraction:g}% labels: {self.arm_name(self.ours)} and "
-            f"{self.arm_name(arm)} do not have values for the same cases; their difference is over the "
-            f"{found.n_cases} cases that they share ({found.found.n_subjects} subjects), {found.n_left_out} are left out."
+            f"{self.title(group)}, {headline.display}, {row['fraction']:g}% labels: {self.arm_name(self.ours)} and "
+            f"{self.arm_name(row['baseline'])} do not have values for the same cases; their difference is over the "
+            f"{row['n_cases']} cases that they share ({row['n_subjects']} subjects), {row['n_left_out']} are left out."
         )
 
 
@@ -181,21 +181,48 @@ def _nothing() -> dict[str, Any]:
     return numbers | dict.fromkeys(("n_seeds", "n_cases", "n_subjects", "n_missing"), 0) | {"failed": math.nan}
 
 
-def _figure(found: Estimate) -> dict[str, Any]:
-    numbers = {name: tidy(getattr(found.found, name)) for name in ("value", "low", "high", "sd_seeds")}
-    counts = {"n_seeds": found.found.n_seeds, "n_subjects": found.found.n_subjects}
-    return numbers | counts | {"n_cases": found.n_cases, "n_missing": found.n_missing, "failed": tidy(found.failed)}
+def _figure(headline: Headline, samples: Sequence[Sample]) -> dict[str, Any]:
+    found = estimates.estimate(headline.statistic, samples)
+    numbers = {name: tidy(getattr(found, name)) for name in ("value", "low", "high", "sd_seeds")}
+    missing = max(int((~sample.mask).sum()) for sample in samples)
+    counts = {"n_seeds": found.n_seeds, "n_subjects": found.n_subjects, "n_missing": missing}
+    cases = max(len(sample.keys) for sample in samples)
+    return numbers | counts | {"n_cases": cases, "failed": tidy(estimates.share_failed(samples).value)}
 
 
-def _comparison(found: Difference) -> dict[str, Any]:
-    numbers = {name: tidy(getattr(found.found, name)) for name in ("value", "low", "high", "shift")}
-    numbers |= {"p_difference": tidy(found.found.p), "p_wilcoxon": tidy(found.found.shift_p)}
-    better = found.ranks.better if found.ranks is not None else None
-    ranks = {"rank_better": "value", "rank_low": "low", "rank_high": "high", "p_rank": "p"}
-    numbers |= {name: math.nan if better is None else tidy(getattr(better, of)) for name, of in ranks.items()}
-    counts = {"n_seeds": found.found.n_seeds, "n_subjects": found.found.n_subjects}
-    counts |= {"n_cases": found.n_cases, "n_left_out": found.n_left_out}
-    return numbers | counts | {"test": "difference" if better is None else "ranks", "p": tidy(found.p)}
+def _comparison(headline: Headline, mine: Sequence[Sample], theirs: Sequence[Sample]) -> dict[str, Any]:
+    """Ours less another arm; where either failed in some case, the p that counts is that of the ranks."""
+    found = estimates.compare(headline.statistic, mine, theirs)
+    failing = any(sample.failed is not None for sample in (*mine, *theirs))
+    options = {"higher_is_better": headline.higher_is_better}
+    ranks = estimates.compare_failing(headline.statistic, mine, theirs, **options) if failing else None
+    numbers = {name: tidy(getattr(found, name)) for name in ("value", "low", "high", "shift")}
+    numbers |= {"p_difference": tidy(found.p), "p_wilcoxon": tidy(found.shift_p)}
+    shares = [tidy(estimates.share_failed(samples).value) for samples in (mine, theirs)]
+    numbers |= {"failed": shares[0], "failed_baseline": shares[1]}
+    return (
+        numbers
+        | _ranks(ranks)
+        | _counts(found, mine, theirs)
+        | {"p": tidy(found.p if ranks is None else ranks.better.p)}
+    )
+
+
+def _ranks(ranks: Ranks | None) -> dict[str, Any]:
+    names = {"rank_better": "value", "rank_low": "low", "rank_high": "high", "p_rank": "p"}
+    found = {name: math.nan if ranks is None else tidy(getattr(ranks.better, of)) for name, of in names.items()}
+    return found | {"test": "difference" if ranks is None else "ranks"}
+
+
+def _counts(found: Inference, mine: Sequence[Sample], theirs: Sequence[Sample]) -> dict[str, int]:
+    """Cases in common, and those that only one arm has a value for, or failed at where the other did not."""
+    known = [sample.keys[sample.mask] for sample in (*mine, *theirs)]
+    common = known[0]
+    for keys in known[1:]:
+        common = np.intersect1d(common, keys)
+    asked = np.unique(np.concatenate(known))
+    counts = {"n_seeds": found.n_seeds, "n_subjects": found.n_subjects}
+    return counts | {"n_cases": len(common), "n_left_out": len(asked) - len(common)}
 
 
 def _corrected(frame: pd.DataFrame) -> pd.DataFrame:

@@ -108,7 +108,11 @@ def beside_the_paper(study: Study) -> Section:
     if not rows:
         return section
     data = pd.concat(rows, ignore_index=True)
-    first = [Column("paper", "Figure of the paper"), Column("cinema", "Published: CineMA"), Column("cnn", "Published: CNN")]
+    first = [
+        Column("paper", "Figure of the paper"),
+        Column("cinema", "Published: CineMA"),
+        Column("cnn", "Published: CNN"),
+    ]
     table = _across_tasks(
         study, "published", "Published figures beside those of this benchmark, with 95% intervals.", data, first
     )
@@ -157,7 +161,11 @@ def _task(study: Study, group: Group) -> Section:
     headings = {headline.name: heading(headline) for headline in group.headlines}
     tables = [_figures(study, group, headings)]
     compared = study.comparisons_of(group)
-    lone = f"No other arm has results to compare {study.arm_name(study.ours)} with." if len(group.at(group.full)) > 1 else ""
+    lone = (
+        f"No other arm has results to compare {study.arm_name(study.ours)} with."
+        if len(group.at(group.full)) > 1
+        else ""
+    )
     if len(compared):
         ours = study.arm_name(study.ours)
         baselines = [arm for arm in study.order if arm in set(compared["baseline"])]
@@ -222,9 +230,9 @@ def _forest(study: Study) -> list[Picture]:
     ]
     names = {study.arm_name(arm): study.place(arm) for arm in study.order if arm in arms}
     caption = (
-        f"Differences of the primary figures with 95% intervals: {ours} against each other arm, all labels. Right of the "
-        "line is better, whichever way the figure points; filled marks and bold numbers have Holm's p below 0.05 with "
-        "more than one training of each arm."
+        f"Differences of the primary figures with 95% intervals: {ours} against each other arm, all labels. Right of "
+        "the line is better, whichever way the figure points; filled marks and bold numbers have Holm's p below 0.05 "
+        "with more than one training of each arm."
     )
     alternative = f"Forest plot of the differences of {ours} to each other arm; the numbers are in the tables below."
     return [Picture(forest(found, names, "forest"), caption, alternative)]

@@ -43,9 +43,9 @@ def headlines(facts: Facts) -> list[Headline]:
         found.append(Headline(f"ef_class_{name}", display, "", True, "function", statistic, _ef_classes))
     if facts.get("dataset") == "rescan":
         name = "LVEF scan-rescan variation"
-        found.append(
-            Headline("lv_ef_variation", name, "%", False, "function", percent_variation, repeatability, True, False)
-        )
+        columns, truth = repeatability("pred"), repeatability("true")
+        about = ("lv_ef_variation", name, "%", False, "function")
+        found.append(Headline(*about, percent_variation, columns, per_person=True, own_row=False, truth=truth))
     return found
 
 
