@@ -170,4 +170,4 @@ def agreement(study: Study) -> Section:
                 f"Bland-Altman plot of {name}, {title}.",
             )
         )
-    return Section("agreement", "Agreement with the truth", claims=pictures)
+    return Section("agreement", "Agreement", claim="Agreement with the truth", claims=pictures)

@@ -139,14 +139,9 @@ def _panel(axis: Axes, panel: Panel) -> None:
         shifts = (np.arange(len(line.points)) - (len(line.points) - 1) / 2) * (0.6 / max(1, len(line.points)))
         for point, shift in zip(line.points, shifts, strict=True):
             _point(axis, point, number + shift)
-        axis.annotate(
-            line.remark,
-            (1.015, number),
-            xycoords=("axes fraction", "data"),
-            fontsize=8,
-            va="center",
-            annotation_clip=False,
-        )
+        bold = panel.zero and any(point.sure for point in line.points)
+        options: dict[str, Any] = {"fontsize": 8, "va": "center", "fontweight": "bold" if bold else "normal"}
+        axis.annotate(line.remark, (1.015, number), xycoords=("axes fraction", "data"), **options)
     axis.set_ylim(len(panel.lines) - 0.4, -0.6)
     axis.set_yticks(range(len(panel.lines)), [line.label for line in panel.lines], fontsize=8)
     for tick, line in zip(axis.get_yticklabels(), panel.lines, strict=True):
@@ -239,6 +234,7 @@ def bland_altman(
     figures.bland_altman(axis, first, second, *quantity, difference)
     if reach:
         axis.set_ylim(-reach, reach)
+    axis.set_title("")
     axis.set_title(title, fontsize=9, loc="left")
     axis.tick_params(labelsize=8)
     for label in (axis.xaxis.label, axis.yaxis.label):

@@ -38,7 +38,7 @@ def label_efficiency_section(study: Study) -> Section:
         "The primary figure of each task when only some training subjects have labels. Small print: ours less that "
         "arm, and Holm's p."
     )
-    section = Section("labels", "Fewer labels", nothing, text)
+    section = Section("labels", "Fewer labels", nothing, text, claim="With fewer labels")
     groups = [group for group in study.groups if group.own and len({fraction for _, fraction in group.arms}) > 1]
     if not groups:
         return section

@@ -51,7 +51,7 @@ _COLUMNS = [*_OWN, "factor", "group", "is_gap", "n_groups", "p", "p_holm", "sure
 def fairness(study: Study) -> Section:
     """Figures by group, gaps with intervals and p, and warnings about small groups."""
     nothing = f"No table of cases has two groups of subjects by {listed([each.display for each in factors()])}."
-    section = Section("fairness", "Fairness", nothing, _TEXT)
+    section = Section("fairness", "Fairness", nothing, _TEXT, claim="Gaps between groups of subjects")
     found = {group.slug: list(_rows(study, group)) for group in study.groups}
     data = pd.DataFrame([row for rows in found.values() for row in rows], columns=_COLUMNS)
     if not len(data):
@@ -208,7 +208,7 @@ def _claims(study: Study, data: pd.DataFrame) -> list[Picture]:
             Line(
                 f"{titles[str(row['factor'])]}: {row['group']}",
                 [Point(row["value"], row["low"], row["high"], 0, sure=bool(row["sure"]))],
-                f"{interval(row['value'], row['low'], row['high'], row['unit'])}  p {p_value(row['p_holm'])}  "
+                f"{interval(row['value'], row['low'], row['high'], row['unit'])}; p {p_value(row['p_holm'])}; "
                 f"n {int(row['n_subjects']):,}",
             )
             for row in mine.to_dict("records")

@@ -276,7 +276,8 @@ class Section:
         pictures: Pictures, before the tables.
         tables: Tables.
         warnings: Sentences that are set off.
-        claims: Pictures that open the page.
+        claim: What the pictures that open the page are about.
+        claims: These pictures.
         data: Frame of its CSV.
         parts: Sections one level down.
     """
@@ -288,6 +289,7 @@ class Section:
     pictures: Sequence[Picture] = ()
     tables: Sequence[Table] = ()
     warnings: Sequence[str] = ()
+    claim: str = ""
     claims: Sequence[Picture] = ()
     data: pd.DataFrame | None = None
     parts: Sequence[Section] = field(default_factory=tuple)

@@ -42,8 +42,12 @@ def at_a_glance(study: Study, sections: Iterable[Section]) -> Section:
         rows.append(pd.DataFrame([about | {"arm": arm} for arm in arms]))
     caption = "The primary figure of each task with all labels, with 95% intervals over subjects and trainings."
     table = _across_tasks(study, "glance", f"{caption} {BOLD}", pd.concat(rows, ignore_index=True))
-    pictures = [picture for section in sections for picture in section.claims]
-    return Section("glance", "At a glance", pictures=pictures, tables=[table])
+    claims = [
+        Section(f"claim-{section.key}", section.claim, pictures=section.claims)
+        for section in sections
+        if section.claims
+    ]
+    return Section("glance", "At a glance", parts=[*claims, Section("primary", "Primary figures", tables=[table])])
 
 
 def _rows(study: Study, group: Group, headline: Headline) -> pd.DataFrame:
@@ -144,7 +148,8 @@ def _written(entry: Published, unit: str | None = None) -> dict[str, str]:
 def each_task(study: Study) -> Section:
     """All headline figures of each task and dataset, and the paired differences."""
     parts = [_task(study, group) for group in study.groups]
-    return Section("tasks", "Each task in full", text=_HOW_TO_READ, parts=parts, claims=_forest(study))
+    claim = f"{study.arm_name(study.ours)} against the other arms"
+    return Section("tasks", "Each task in full", text=_HOW_TO_READ, parts=parts, claim=claim, claims=_forest(study))
 
 
 _HOW_TO_READ = (
@@ -242,6 +247,6 @@ def _line(study: Study, row: Mapping[str, Any]) -> Line:
     turn = 1.0 if row["higher_is_better"] else -1.0
     value, *ends = (turn * float(row[name]) for name in ("value", "low", "high"))
     point = Point(value, min(ends), max(ends), study.place(row["baseline"]), sure=bool(row["better"]))
-    remark = f"{interval(value, min(ends), max(ends), row['unit'], sign=True)}  p {p_value(row['p_holm'])}"
-    failed = f"  by rank; failed {row['failed']:.0%}, {row['failed_baseline']:.0%}" if row["test"] == "ranks" else ""
-    return Line(f"less {study.arm_name(row['baseline'])}", [point], f"{remark}  n {int(row['n_subjects']):,}{failed}")
+    remark = f"{interval(value, min(ends), max(ends), row['unit'], sign=True)}; p {p_value(row['p_holm'])}"
+    failed = f"; by rank, failed {row['failed']:.0%}, {row['failed_baseline']:.0%}" if row["test"] == "ranks" else ""
+    return Line(f"less {study.arm_name(row['baseline'])}", [point], f"{remark}; n {int(row['n_subjects']):,}{failed}")
