@@ -35,8 +35,17 @@ def difference_sd(predicted: Any, true: Any, *, weights: Any = None) -> Any:
 
 def limits_of_agreement(predicted: Any, true: Any) -> tuple[float, float]:
     """Bland-Altman's 95% limits: bias -/+ 1.96 SD of the differences (Bland and Altman, Lancet 1986)."""
-    centre, spread = bias(predicted, true), difference_sd(predicted, true)
-    return centre - 1.96 * spread, centre + 1.96 * spread
+    return lower_limit(predicted, true), upper_limit(predicted, true)
+
+
+def lower_limit(predicted: Any, true: Any, *, weights: Any = None) -> Any:
+    """Lower 95% limit of agreement."""
+    return bias(predicted, true, weights=weights) - 1.96 * difference_sd(predicted, true, weights=weights)
+
+
+def upper_limit(predicted: Any, true: Any, *, weights: Any = None) -> Any:
+    """Upper 95% limit of agreement."""
+    return bias(predicted, true, weights=weights) + 1.96 * difference_sd(predicted, true, weights=weights)
 
 
 def coefficient_of_variation(first: Any, second: Any, *, weights: Any = None) -> Any:

@@ -13,11 +13,9 @@ import numpy as np
 from scipy import stats
 
 from cinema_lightning.errors import CinemaError
-from cinema_lightning.metrics.weighted import Statistic, complete, deviation, mean, median, to_numpy
+from cinema_lightning.metrics.weighted import BLOCK, Statistic, complete, deviation, mean, median, to_numpy
 
 DRAWS = 2000
-# Weights in one block of draws, 32 MB, so that large cohorts do not fill the memory.
-BLOCK = 4_000_000
 
 
 @dataclass(frozen=True)

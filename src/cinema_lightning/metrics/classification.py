@@ -212,5 +212,5 @@ def brier(probabilities: Any, true: Any, *, weights: Any = None) -> Any:
     return answer(divide(table @ per_case, table.sum(axis=1)), weights)
 
 
-STATISTICS = {"accuracy": accuracy, "auroc": auroc, "f1_macro": f1_macro, "f1_micro": f1_micro, "mcc": mcc}
+STATISTICS = {"accuracy": accuracy, "auroc": auroc, "f1_macro": f1_macro, "mcc": mcc}
 """What every classification reports; each takes (probabilities, true, weights=None)."""

@@ -34,21 +34,21 @@ class Scale:
     Attributes:
         kind: ``mean``: Student's t with the skewness of the subjects taken into account (Hall, JRSS B 1992);
             ``share``: Wilson's score interval at the effective number of subjects, for shares of yes and no;
-            ``bounded``: t on the logit scale between ``low`` and ``high``; ``positive``: t on the log scale.
-        low: Smallest possible figure of a bounded one.
-        high: Largest possible figure of a bounded one.
+            ``bounded``: t on the logit scale between ``low`` and ``high``.
+        low: Smallest possible figure.
+        high: Largest possible figure.
     """
 
-    kind: Literal["mean", "share", "bounded", "positive"] = "mean"
-    low: float = 0.0
-    high: float = 1.0
+    kind: Literal["mean", "share", "bounded"] = "mean"
+    low: float = -np.inf
+    high: float = np.inf
 
 
 MEAN = Scale()
-SHARE = Scale("share")
-UNIT = Scale("bounded")
+POSITIVE = Scale(low=0.0)
+SHARE = Scale("share", 0.0, 1.0)
+UNIT = Scale("bounded", 0.0, 1.0)
 CORRELATION = Scale("bounded", -1.0, 1.0)
-POSITIVE = Scale("positive")
 
 
 @dataclass(frozen=True)
@@ -223,20 +223,6 @@ def compare_ranks(first: Any, second: Any, *, higher_is_better: bool, level: flo
     return Ranks((shares[0], shares[1]), found)
 
 
-def limits_of_agreement(predicted: Any, true: Any, *, level: float = 0.95) -> tuple[Inference, Inference]:
-    """Bland and Altman's 95% limits, bias -/+ 1.96 SD of the differences, each with its interval.
-
-    Args:
-        predicted: (S, N) or (N,) values per subject.
-        true: (N,) or (S, N) values of the same subjects.
-        level: Coverage.
-
-    Returns:
-        The lower and the upper limit.
-    """
-    raise NotImplementedError
-
-
 def hodges_lehmann(gap: Any) -> tuple[float, float]:
     """Hodges and Lehmann's shift, the median of all pairs' means, and Wilcoxon's signed-rank p of its being 0.
 
@@ -381,36 +367,30 @@ def _inference(
     else:
         value = float(total.mean())
     spread = float(rows.std(ddof=1)) if two is None and len(rows) > 1 else float("nan")
-    error = _error([total], [table.mean(axis=1) for table in tables], tables)
+    rows_of = [table.mean(axis=1) for table in tables]
+    error = _error([total], rows_of, tables)
     found = Inference(value, *(float("nan"),) * 3, error.variance**0.5, error.df, subjects, seeds, spread)
     if subjects < LEAST:
         return found
     if two is not None:
-        return _difference(found, error, total, scale, level)
+        if scale.kind == "share":
+            total = np.concatenate([total, [1.0, -1.0]])
+            error = _error([total], rows_of, tables)
+        low, high = _hall(float(total.mean()), error, level)
+        return replace(found, low=low, high=high, p=_p(float(total.mean()), error))
     low, high = _ends(value, error, scale, level, subjects)
     return replace(found, low=low, high=high)
-
-
-def _difference(found: Inference, error: _Error, total: np.ndarray, scale: Scale, level: float) -> Inference:
-    centre = found.value
-    if scale.kind == "share":
-        extra = np.concatenate([total, [1.0, -1.0]])
-        error = _error([extra], [], [])
-        centre = float(extra.mean())
-    low, high = _hall(centre, error, level)
-    return replace(found, low=low, high=high, p=_p(centre, error))
 
 
 def _ends(value: float, error: _Error, scale: Scale, level: float, subjects: int) -> tuple[float, float]:
     nothing = (float("nan"), float("nan"))
     if scale.kind == "mean":
-        return _hall(value, error, level)
+        low, high = _hall(value, error, level)
+        return max(low, scale.low), min(high, scale.high)
     t = float(stats.t.ppf((1 + level) / 2, error.df))
     if scale.kind == "share":
         return _wilson(value, error, t, subjects)
     width = t * error.variance**0.5
-    if scale.kind == "positive":
-        return (value * np.exp(-width / value), value * np.exp(width / value)) if value > 0 else nothing
     share = (value - scale.low) / (scale.high - scale.low)
     if not 0 < share < 1:
         return nothing
@@ -445,7 +425,7 @@ def _untransformed(x: float, skewness: float) -> float:
 def _p(value: float, error: _Error) -> float:
     """Two-sided p of 0, by the same transformation as the interval."""
     if not error.variance > 0:
-        return float("nan") if not error.variance == 0 else float(value == 0)
+        return float(value == 0) if error.variance == 0 else float("nan")
     t = value / error.variance**0.5
     skew = error.skewness
     return float(2 * stats.t.sf(abs(t + skew * t**2 / 3 + skew**2 * t**3 / 27 + skew / 6), error.df))

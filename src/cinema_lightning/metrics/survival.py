@@ -1,24 +1,21 @@
-"""Survival: Harrell's C, Kaplan-Meier by risk group, and Cox models side by side.
+"""Survival: Harrell's C, and Kaplan-Meier by risk group.
 
 Times are in the table's unit (days); ``event`` is 1 where it happened at ``time`` and 0 where the subject was censored;
-a higher risk score means an earlier event. Curves, tests and Cox models are lifelines'; Harrell's C is written here so
-that its bootstrap interval is a matrix product. Figures at horizons are in :mod:`cinema_lightning.metrics.censoring`.
+a higher risk score means an earlier event. Curves and tests are lifelines'; Harrell's C is written here so that it
+takes weights and large cohorts. Cox models are in :mod:`cinema_lightning.metrics.cox`, figures at horizons in
+:mod:`cinema_lightning.metrics.censoring`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from cinema_lightning.errors import CinemaError
-from cinema_lightning.metrics.bootstrap import BLOCK, Interval, bootstrap
-from cinema_lightning.metrics.weighted import answer, case_weights, column, complete, divide, to_numpy
-
-if TYPE_CHECKING:
-    import pandas as pd
+from cinema_lightning.metrics.weighted import BLOCK, answer, case_weights, column, complete, divide, to_numpy
 
 
 def check_outcomes(time: Any, event: Any, ids: Sequence[str] | None = None) -> None:
@@ -63,22 +60,77 @@ def concordance(risk: Any, time: Any, event: Any, *, weights: Any = None) -> Any
     mask = complete(scores, times, events)
     table = case_weights(weights, mask)
     scores, times, events = scores[mask], times[mask], events[mask] > 0
-    right, pairs = np.zeros(len(table)), np.zeros(len(table))
-    cases = np.flatnonzero(events)
+    # In the order of this key an event stands before the censorings of its time, and beside the events of its time.
+    key = np.unique(np.stack([times, ~events]), axis=1, return_inverse=True)[1].reshape(-1)
     size = max(1, BLOCK // max(1, len(times)))
-    for start in range(0, len(cases), size):
-        part = cases[start : start + size]
-        later = (times > times[part, None]) | ((times == times[part, None]) & ~events)
-        ahead = (scores[part, None] > scores) + 0.5 * (scores[part, None] == scores)
-        mine = table[:, part]
-        pairs += (mine * (table @ later.T.astype(np.float64))).sum(axis=1)
-        right += (mine * (table @ (later * ahead).T)).sum(axis=1)
+    blocks = [table[start : start + size] for start in range(0, len(table), size)]
+    found = [_ordered_pairs(scores, key, events, block) for block in blocks]
+    right, pairs = (np.concatenate(parts) for parts in zip(*found, strict=True))
     return answer(divide(right, pairs), weights)
 
 
-def concordance_interval(risk: Any, time: Any, event: Any, subjects: Any = None, **options: Any) -> Interval:
-    """Harrell's C with its bootstrap interval over subjects (see :func:`bootstrap`)."""
-    return bootstrap(concordance, column(risk), column(time), column(event), subjects=subjects, **options)
+def _ordered_pairs(
+    scores: np.ndarray, key: np.ndarray, events: np.ndarray, table: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Weight of the pairs in order and of all pairs, (D,) each: an event, and a case whose key is larger.
+
+    The keys' bits part the cases into halves of halves; every pair is met once, where its keys part, and there the
+    scores are sorted: N log N comparisons, for all rows of weights at once.
+    """
+    right, pairs = np.zeros(len(table)), np.zeros(len(table))
+    for level in range(int(key.max(initial=0)).bit_length()):
+        block, later = key >> (level + 1), (key >> level) & 1 == 1
+        order = np.lexsort((scores, block))
+        weight = table[:, order]
+        behind = np.cumsum(np.where(later[order], weight, 0.0), axis=1)
+        behind = np.concatenate([np.zeros((len(table), 1)), behind], axis=1)
+        first = np.where((events & ~later)[order])[0]
+        mine, ends = weight[:, first], _runs(block[order])
+        ties = _runs(block[order], scores[order])
+        start, end = ends[0][first], ends[1][first]
+        below = (behind[:, ties[0][first]] + behind[:, ties[1][first]]) / 2 - behind[:, start]
+        right += (mine * below).sum(axis=1)
+        pairs += (mine * (behind[:, end] - behind[:, start])).sum(axis=1)
+    return right, pairs
+
+
+def concordance_slopes(risk: Any, time: Any, event: Any) -> np.ndarray:
+    """How much Harrell's C changes with the weight of each case, where all weigh 1.
+
+    Args:
+        risk: (N,) score, every one known.
+        time: (N,) times.
+        event: (N,) 0 or 1.
+
+    Returns:
+        (N,), of sum 0; NaN without a pair.
+    """
+    scores, times, events = column(risk), column(time), column(event) > 0
+    key = np.unique(np.stack([times, ~events]), axis=1, return_inverse=True)[1].reshape(-1)
+    right, pairs = np.zeros(len(scores)), np.zeros(len(scores))
+    for level in range(int(key.max(initial=0)).bit_length()):
+        block, later = key >> (level + 1), (key >> level) & 1 == 1
+        order = np.lexsort((scores, block))
+        ends, ties = _runs(block[order]), _runs(block[order], scores[order])
+        later, first = later[order], (events & ~later)[order]
+        behind, before = (np.concatenate([[0], np.cumsum(flags)]) for flags in (later, first))
+        below = (behind[ties[0]] + behind[ties[1]]) / 2 - behind[ends[0]]
+        above = before[ends[1]] - (before[ties[0]] + before[ties[1]]) / 2
+        right[order] += np.where(first, below, 0) + np.where(later, above, 0)
+        pairs[order] += np.where(first, behind[ends[1]] - behind[ends[0]], 0)
+        pairs[order] += np.where(later, before[ends[1]] - before[ends[0]], 0)
+    total = pairs.sum() / 2
+    if not total:
+        return np.full(len(scores), np.nan)
+    return (right - right.sum() / 2 / total * pairs) / total
+
+
+def _runs(*columns: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Start and end, for each place of sorted columns, of the run of equal entries that it is in."""
+    new = np.ones(len(columns[0]), dtype=bool)
+    new[1:] = np.any([column[1:] != column[:-1] for column in columns], axis=0)
+    starts, run = np.flatnonzero(new), np.cumsum(new) - 1
+    return starts[run], np.append(starts[1:], len(new))[run]
 
 
 def risk_groups(risk: Any, count: int = 2, cuts: Sequence[float] | None = None) -> tuple[np.ndarray, tuple[float, ...]]:
@@ -163,133 +215,3 @@ def log_rank(time: Any, event: Any, groups: Any) -> float:
     if len(np.unique(names[mask])) < 2 or not events[mask].any():
         return float("nan")
     return float(multivariate_logrank_test(times[mask], names[mask], events[mask]).p_value)
-
-
-@dataclass(frozen=True)
-class CoxModel:
-    """A Cox model on some covariates, fitted on one set and judged on another.
-
-    Attributes:
-        name: Name of the model.
-        hazard_ratios: Covariate -> hazard ratio, low, high (95%), p; per standard deviation of the training set, or
-            M against F for sex.
-        concordance: Harrell's C on the test set.
-        risk: (N,) log-hazard of each row of the test table, NaN where a covariate is missing.
-        log_likelihood: Partial log-likelihood on the training set.
-        n_train: Subjects that it was fitted on; ``n_train_missing`` were left out for a missing covariate.
-        n_train_missing: See ``n_train``.
-        dropped: Covariates that do not vary in the training set.
-        problem: Why there is no model, else empty.
-    """
-
-    name: str
-    hazard_ratios: dict[str, tuple[float, float, float, float]]
-    concordance: Interval
-    risk: np.ndarray
-    log_likelihood: float
-    n_train: int
-    n_train_missing: int
-    dropped: tuple[str, ...] = ()
-    problem: str = ""
-
-
-def cox_models(
-    train: pd.DataFrame,
-    test: pd.DataFrame,
-    models: Mapping[str, Sequence[str]],
-    *,
-    time: str = "time",
-    event: str = "event",
-    subject: str | None = None,
-    seed: int = 0,
-) -> list[CoxModel]:
-    """Fits Cox models on several sets of covariates, such as clinical, image score, and both.
-
-    All models are fitted and judged on the same subjects, those with every covariate of any model.
-
-    Args:
-        train: One row per subject; ``sex`` may be M and F, other covariates are numbers.
-        test: The same columns.
-        models: Name -> covariates.
-        time: Column of times.
-        event: Column of events.
-        subject: Column of persons, for the intervals; None counts each row.
-        seed: Seed of the intervals.
-
-    Returns:
-        The models, in the order given.
-
-    Raises:
-        CinemaError: If a column is missing, or outcomes are not possible.
-    """
-    covariates = list(dict.fromkeys(name for names in models.values() for name in names))
-    tables = [_numbers(table, [*covariates, time, event], which) for table, which in ((train, "train"), (test, "test"))]
-    missing = tables[0].isna().any(axis=1)
-    fit_on = tables[0][~missing]
-    check_outcomes(fit_on[time], fit_on[event])
-    # Both scaled by the training set; sex stays 0 and 1.
-    for name in (name for name in covariates if name != "sex"):
-        centre, spread = fit_on[name].mean(), fit_on[name].std()
-        for place, table in enumerate(tables):
-            tables[place] = table.assign(**{name: (table[name] - centre) / (spread if spread > 0 else 1.0)})
-    ready = (tables[0][~missing], tables[1])
-    people = None if subject is None else test[subject].to_numpy()
-    complete_rows = tables[1].notna().all(axis=1).to_numpy()
-    return [
-        _cox(name, list(names), ready, (time, event), people, complete_rows, int(missing.sum()), seed)
-        for name, names in models.items()
-    ]
-
-
-def _numbers(table: pd.DataFrame, columns: list[str], which: str) -> pd.DataFrame:
-    import pandas as pd
-
-    absent = [name for name in columns if name not in table.columns]
-    if absent:
-        raise CinemaError(f"The {which} table has no column '{absent[0]}' for the Cox models.")
-    out = table[columns].copy()
-    if "sex" in columns and not pd.api.types.is_numeric_dtype(out["sex"]):
-        out["sex"] = out["sex"].map({"F": 0.0, "M": 1.0})
-    return out.apply(pd.to_numeric, errors="coerce").astype(float)
-
-
-def _cox(
-    name: str,
-    covariates: list[str],
-    tables: tuple[pd.DataFrame, pd.DataFrame],
-    outcome: tuple[str, str],
-    people: np.ndarray | None,
-    rows: np.ndarray,
-    missing: int,
-    seed: int,
-) -> CoxModel:
-    import warnings
-
-    from lifelines import CoxPHFitter
-    from lifelines.exceptions import ConvergenceError, ConvergenceWarning
-
-    train, test = tables
-    time, event = outcome
-    constant = tuple(column_name for column_name in covariates if train[column_name].nunique() < 2)
-    used = [column_name for column_name in covariates if column_name not in constant]
-    risk = np.full(len(test), np.nan)
-    ratios: dict[str, tuple[float, float, float, float]] = {}
-    problem, likelihood = "", float("nan")
-    if not used or not train[event].any():
-        problem = "no covariate varies" if train[event].any() else "no events in the training set"
-    else:
-        try:
-            with warnings.catch_warnings():
-                warnings.simplefilter("error", ConvergenceWarning)
-                fit = CoxPHFitter().fit(train[[*used, *outcome]], time, event)
-        except (ConvergenceError, ConvergenceWarning, np.linalg.LinAlgError) as error:
-            reason = str(error).splitlines()[0].split(". ")[0].rstrip(".")  # lifelines adds advice and links
-            problem = f"the fit did not converge ({reason})"
-        else:
-            risk[rows] = fit.predict_log_partial_hazard(test.loc[rows, used]).to_numpy()
-            table = fit.summary[["exp(coef)", "exp(coef) lower 95%", "exp(coef) upper 95%", "p"]]
-            for covariate, (ratio, low, high, p) in zip(used, table.loc[used].to_numpy().tolist(), strict=True):
-                ratios[covariate] = (ratio, low, high, p)
-            likelihood = float(fit.log_likelihood_)
-    figure = concordance_interval(risk, test[time], test[event], people, seed=seed)
-    return CoxModel(name, ratios, figure, risk, likelihood, len(train), missing, constant, problem)

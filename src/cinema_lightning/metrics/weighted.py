@@ -1,8 +1,8 @@
 """Statistics of weighted cases, the form that makes bootstrap intervals fast.
 
 A statistic is a function ``statistic(*columns, weights=None)``. Its columns have one row per case. ``weights`` says
-how often each case counts: None (once each), (N,) for one answer, or (D, N) for D answers at once. A bootstrap draw
-is nothing but such a row of counts, so 2,000 draws are a few matrix products instead of 2,000 calls.
+how often each case counts: None (once each), (N,) for one answer, or (D, N) for D answers at once. Leaving a subject
+out is nothing but such a row of counts, so that hundreds of them are a few matrix products instead of hundreds of calls.
 
 Cases with a missing value (NaN or infinite) in any column are left out.
 """
@@ -16,6 +16,8 @@ import numpy as np
 
 from cinema_lightning.errors import CinemaError
 
+BLOCK = 4_000_000
+"""Weights at a time, 32 MB, so that large cohorts do not fill the memory."""
 Statistic = Callable[..., Any]
 """``statistic(*columns, weights=None)`` -> float, or (D,) for weights of shape (D, N)."""
 

@@ -9,40 +9,30 @@ import numpy as np
 import pandas as pd
 
 from cinema_lightning.columns import SCORES, quantities
-from cinema_lightning.errors import CinemaError
 from cinema_lightning.metrics import agreement
-from cinema_lightning.metrics.bootstrap import bootstrap, summarise
-from cinema_lightning.metrics.weighted import Statistic
+from cinema_lightning.metrics.estimates import estimate
+from cinema_lightning.metrics.inference import FEW, LEAST, Scale
+from cinema_lightning.metrics.samples import Sample, sample_of
+from cinema_lightning.metrics.weighted import Statistic, deviation, mean, median
 from cinema_lightning.results.figures import numeric
+from cinema_lightning.results.headline import Headline, nowhere
 from cinema_lightning.results.kind import KINDS, Pair, Results
 from cinema_lightning.results.kind import headlines as headlines_of
-
-
-def loa_low(predicted: Any, true: Any, *, weights: Any = None) -> Any:
-    """Lower 95% limit of agreement (Bland and Altman 1986)."""
-    spread = agreement.difference_sd(predicted, true, weights=weights)
-    return agreement.bias(predicted, true, weights=weights) - 1.96 * spread
-
-
-def loa_high(predicted: Any, true: Any, *, weights: Any = None) -> Any:
-    """Upper 95% limit of agreement."""
-    spread = agreement.difference_sd(predicted, true, weights=weights)
-    return agreement.bias(predicted, true, weights=weights) + 1.96 * spread
-
 
 PAIRED: dict[str, Statistic] = {
     "mae": agreement.mae,
     "rmse": agreement.rmse,
     "bias": agreement.bias,
     "sd_of_differences": agreement.difference_sd,
-    "loa_low": loa_low,
-    "loa_high": loa_high,
+    "loa_low": agreement.lower_limit,
+    "loa_high": agreement.upper_limit,
     "pearson": agreement.pearson,
     "ccc": agreement.concordance_correlation,
     "icc": agreement.intraclass_correlation,
 }
 COLUMNS = (
-    "metric", "group", "statistic", "value", "sd", "median", "low", "high", "n", "n_subjects", "n_missing",
+    "metric", "group", "statistic", "value", "sd", "median", "low", "high", "n", "n_subjects", "n_missing", "n_failed",
+    "note",
 )  # fmt: skip
 
 
@@ -53,14 +43,14 @@ def summary_rows(
 
     Args:
         results: The tables.
-        seed: Seed of the bootstrap over subjects.
+        seed: Seed of what a kind draws.
         headlines: What :func:`headline_rows` gave, so that nothing is computed twice.
 
     Returns:
         One row per metric and group; per-case metrics by mean, pairs of truth and prediction by error and correlation,
         statistics of the whole table by their value.
     """
-    rows = [*_case_rows(results, seed), *_paired_rows(results, seed), *_statistic_rows(results, seed, headlines)]
+    rows = [*_case_rows(results), *_paired_rows(results), *_statistic_rows(results, seed, headlines)]
     return [{name: row.get(name) for name in COLUMNS} for row in rows]
 
 
@@ -69,32 +59,69 @@ def headline_rows(results: Results, seed: int = 0) -> list[dict[str, Any]]:
 
     Args:
         results: The tables.
-        seed: Seed of the bootstrap.
+        seed: Nothing is drawn.
 
     Returns:
         Rows with ``metric``, ``display``, ``unit``, ``higher_is_better``, ``value``, ``low``, ``high``, ``n``,
-        ``n_subjects`` and ``n_missing``.
+        ``n_subjects``, ``n_missing``, ``n_failed``, ``note``, and ``reference`` and ``reference_value`` of what takes
+        no network.
     """
+    del seed
     out = []
     for headline in headlines_of(results.kind, results.facts):
-        table = results.table(headline.source)
-        if headline.source == "cases" and table is not None:
-            table = KINDS[results.kind].counted(table)
-        columns = headline.columns(table, results.facts) if table is not None and len(table) else None
-        if table is None or columns is None:
+        table = _counted(results, headline)
+        sample = None if table is None else headline.sample(table, results.facts)
+        if table is None or sample is None:
             continue
-        try:
-            figure = bootstrap(headline.statistic, *columns, subjects=table["subject"].to_numpy(), seed=seed)
-        except CinemaError:  # such as a horizon beyond which nobody is followed
+        row = sample_row(headline.statistic, headline.known(sample), headline.scale)
+        if not row["n"]:
             continue
-        if not figure.n:
-            continue
-        about = {"display": headline.display, "unit": headline.unit, "higher_is_better": headline.higher_is_better}
-        row = {"metric": headline.name, **about, **figure.as_dict()}
         if headline.per_person:
-            row["n_missing"] = int(table["subject"].nunique()) - figure.n
-        out.append(row)
+            row["n_missing"] = int(table["subject"].nunique()) - row["n"]
+        about = {"display": headline.display, "unit": headline.unit, "higher_is_better": headline.higher_is_better}
+        out.append({"metric": headline.name, **about, **row, **_reference(headline, table, results)})
     return out
+
+
+def _counted(results: Results, headline: Headline) -> pd.DataFrame | None:
+    """The rows that a headline figure is made of."""
+    table = results.table(headline.source)
+    return KINDS[results.kind].counted(table) if headline.source == "cases" and table is not None else table
+
+
+def _reference(headline: Headline, table: pd.DataFrame, results: Results) -> dict[str, Any]:
+    """What takes no network, on the same cases."""
+    if headline.reference is None or (columns := headline.reference.columns(table, results.facts)) is None:
+        return {}
+    sample = sample_of(*columns, subjects=table["subject"].astype(str).to_numpy())
+    sample = sample.take(sample.mask)
+    value = float(headline.statistic(*sample.columns)) if len(sample.keys) else float("nan")
+    return {"reference": headline.reference.name, "reference_value": value}
+
+
+def sample_row(statistic: Statistic, sample: Sample, scale: Scale | None = None) -> dict[str, Any]:
+    """A figure of one training as cells of a row: value, interval and counts.
+
+    Args:
+        statistic: Takes the columns and ``weights``.
+        sample: The cases.
+        scale: How the interval is made; None takes the statistic's own.
+
+    Returns:
+        ``value``, ``low``, ``high``, ``n`` (cases with a value), ``n_subjects``, ``n_missing``, ``n_failed`` (those of
+        the missing in which the method failed) and ``note`` where there are few subjects.
+    """
+    found, known = estimate(statistic, [sample], scale), sample.mask
+    failed = 0 if sample.failed is None else int(sample.failed.sum())
+    counts = {"n": int(known.sum()), "n_subjects": found.n_subjects, "n_missing": int((~known).sum())}
+    note = f"fewer than {LEAST} subjects: no interval" if found.n_subjects < LEAST else ""
+    note = note or (f"fewer than {FEW} subjects" if found.few else "")
+    return {"value": found.value, "low": found.low, "high": found.high, **counts, "n_failed": failed, "note": note}
+
+
+def figure_row(statistic: Statistic, *columns: Any, subjects: Any, scale: Scale | None = None) -> dict[str, Any]:
+    """:func:`sample_row` of columns with one row per case."""
+    return sample_row(statistic, sample_of(*columns, subjects=subjects), scale)
 
 
 def undefined_figures(results: Results, rows: list[dict[str, Any]]) -> str | None:
@@ -132,13 +159,21 @@ def groups_of(cases: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame]]:
             yield str(view), part
 
 
-def _case_rows(results: Results, seed: int) -> Iterator[dict[str, Any]]:
+def _case_rows(results: Results) -> Iterator[dict[str, Any]]:
     kind = KINDS[results.kind]
     names = [str(n) for n in results.cases.columns if str(n).endswith((*SCORES, *kind.metrics))]
+    failing = {each.name: each.failed for each in headlines_of(results.kind, results.facts) if each.source == "cases"}
     for group, part in groups_of(kind.counted(results.cases)):
         for name in names:
-            found = summarise(numeric(part, name), part["subject"].to_numpy(), seed=seed)
-            yield {"metric": name, "group": group, "statistic": "mean", **found, "value": found["mean"]}
+            failed = failing.get(name, nowhere)(part, results.facts)
+            sample = sample_of(numeric(part, name), subjects=part["subject"].to_numpy(), failed=failed)
+            yield {"metric": name, "group": group, "statistic": "mean", **_mean_row(sample)}
+
+
+def _mean_row(sample: Sample) -> dict[str, Any]:
+    """Mean with interval, SD and median of one column."""
+    values = sample.columns[0][sample.mask]
+    return sample_row(mean, sample) | {"sd": deviation(values), "median": median(values)}
 
 
 def _pairs(results: Results) -> Iterator[Pair]:
@@ -152,14 +187,14 @@ def _pairs(results: Results) -> Iterator[Pair]:
                 yield name, "all", *pair, table["subject"].to_numpy()
 
 
-def _paired_rows(results: Results, seed: int) -> Iterator[dict[str, Any]]:
+def _paired_rows(results: Results) -> Iterator[dict[str, Any]]:
     for metric, group, predicted, true, subjects in _pairs(results):
+        failed = np.isfinite(true) & ~np.isfinite(predicted)
+        sample = sample_of(predicted, true, subjects=subjects, failed=failed)
         for name, statistic in PAIRED.items():
-            figure = bootstrap(statistic, predicted, true, subjects=subjects, seed=seed).as_dict()
-            yield {"metric": metric, "group": group, "statistic": name, **figure}
-        found = summarise(np.abs(predicted - true), subjects, seed=seed)
-        about = {"metric": f"{metric}_absolute_error", "group": group, "statistic": "mean"}
-        yield about | found | {"value": found["mean"]}
+            yield {"metric": metric, "group": group, "statistic": name, **sample_row(statistic, sample)}
+        errors = sample_of(np.abs(predicted - true), subjects=subjects, failed=failed)
+        yield {"metric": f"{metric}_absolute_error", "group": group, "statistic": "mean", **_mean_row(errors)}
 
 
 def _statistic_rows(
@@ -169,4 +204,7 @@ def _statistic_rows(
     own = {headline.name for headline in headlines_of(results.kind, results.facts) if headline.own_row}
     for row in (row for row in found if row["metric"] in own):
         yield {"group": "all", "statistic": row["metric"], **row}
+    for row in (row for row in found if row.get("reference")):
+        name = {"metric": row["metric"], "group": "all", "statistic": row["reference"]}
+        yield name | {"value": row["reference_value"], "n": row["n"], "n_subjects": row["n_subjects"]}
     yield from KINDS[results.kind].rows(results, seed)

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from cinema_lightning.metrics import classification
-from cinema_lightning.metrics.bootstrap import bootstrap
+from cinema_lightning.metrics.estimates import figure as figure_of
+from cinema_lightning.metrics.inference import UNIT
 from cinema_lightning.metrics.weighted import answer, case_weights
 from cinema_lightning.palette import BLUE, GREY, LINES
 from cinema_lightning.results.figures import Missing, new_figure
@@ -55,6 +56,7 @@ def confusion_matrix(results: Results, seed: int) -> Iterator[tuple[str, Figure]
 
 def roc(results: Results, seed: int) -> Iterator[tuple[str, Figure]]:
     """ROC curve of each class against the rest; of the second class where there are two."""
+    del seed
     scores, labels, classes, subjects = _scores(results)
     figure, axes = new_figure(1, 1, 5.2, 5.0)
     axis = axes[0][0]
@@ -66,7 +68,7 @@ def roc(results: Results, seed: int) -> Iterator[tuple[str, Figure]]:
         if positive.all() or not positive.any():
             continue
         drawn = True
-        area = bootstrap(_area, scores[:, number], positive.astype(np.float64), subjects=subjects, seed=seed)
+        area = figure_of(_area, scores[:, number], positive.astype(np.float64), subjects=subjects, scale=UNIT)
         interval = f" [{area.low:.2f}, {area.high:.2f}]" if np.isfinite(area.low) else ""
         label = f"{classes[number]} ({int(positive.sum())}): AUC {area.value:.2f}{interval}"
         axis.plot(*_roc_points(scores[:, number], positive), color=colour, linewidth=1.6, label=label)

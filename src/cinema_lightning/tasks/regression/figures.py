@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 from cinema_lightning.metrics import agreement
 from cinema_lightning.results.figures import numeric
-from cinema_lightning.results.headline import Facts, Headline, numbers
+from cinema_lightning.results.headline import Facts, Headline, lacking, numbers, predicting_the_mean
 from cinema_lightning.results.kind import Pair, Results
 
 
@@ -20,10 +21,13 @@ def headlines(facts: Facts) -> list[Headline]:
         ("ccc", "Concordance correlation", "", True, agreement.concordance_correlation),
         ("icc", "Intraclass correlation", "", True, agreement.intraclass_correlation),
     )
-    return [
+    found = [
         Headline(name, display, measure, higher, "cases", statistic, pair, own_row=False)
         for name, display, measure, higher, statistic in figures
     ]
+    failed, mean = lacking("predicted", "true"), predicting_the_mean(pair)
+    # What does not vary is correlated with nothing.
+    return [replace(each, failed=failed, reference=None if each.higher_is_better else mean) for each in found]
 
 
 def pairs(results: Results) -> Iterator[Pair]:

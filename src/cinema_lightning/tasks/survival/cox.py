@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,32 +11,41 @@ import pandas as pd
 from cinema_lightning.columns import COVARIATES
 from cinema_lightning.errors import CinemaError
 from cinema_lightning.files import replacing
-from cinema_lightning.metrics.survival import CoxModel, cox_models
+from cinema_lightning.metrics.cox import CoxModel, cox_models
 from cinema_lightning.results.kind import Results
 
-LEAST_KNOWN = 0.5
-"""All models are on the subjects with every covariate, so one that most lack is left out."""
+LEAST_KNOWN = 0.8
+"""All models are on the subjects with every covariate, so that one that many lack is left out."""
 
 
-def fit_cox(results: Results, seed: int = 0) -> list[CoxModel]:
-    """Fits the models on the validation subjects and judges them on the test subjects.
+def fit_cox(results: Results | Sequence[Results], seed: int = 0) -> list[CoxModel]:
+    """Fits and judges the models on the test subjects, cross-fitted: they have chosen neither network nor checkpoint.
 
     Args:
-        results: The tables.
-        seed: Seed of the intervals.
+        results: The tables of a test, or of the tests of several seeds on the same subjects.
+        seed: Seed of the folds.
 
     Returns:
-        The models called clinical, image, and clinical and image; only the second where no covariate is known.
+        The models called clinical, clinical and image, and image; only the last where no covariate is known.
 
     Raises:
-        CinemaError: If there are no validation subjects, or nothing can be fitted.
+        CinemaError: If nothing can be fitted.
     """
-    train, test = results.validation, results.cases
-    if train is None:
-        raise CinemaError("there is no validation.csv to fit on")
-    clinical = [name for name in COVARIATES if min(_known(train, name), _known(test, name)) >= LEAST_KNOWN]
-    models = {"clinical": clinical, "image": ["risk"], "clinical and image": [*clinical, "risk"]}
-    return cox_models(train, test, models if clinical else {"image": ["risk"]}, subject="subject", seed=seed)
+    several = [results] if isinstance(results, Results) else list(results)
+    tables = [each.cases for each in several]
+    clinical = known_covariates(tables[0])
+    image = {"image": ["risk"]}
+    both = {"clinical": clinical, "clinical and image": [*clinical, "risk"]}
+    return cox_models(tables, both | image if clinical else image, seed=seed)
+
+
+def known_covariates(table: pd.DataFrame) -> list[str]:
+    """Covariates that enough subjects have, all of them together; the least known is left out first."""
+    known = {name: _known(table, name) for name in COVARIATES if name in table.columns}
+    chosen = [name for name, cells in known.items() if cells.any()]
+    while chosen and pd.concat([known[name] for name in chosen], axis=1).all(axis=1).mean() < LEAST_KNOWN:
+        chosen.remove(min(chosen, key=lambda name: known[name].mean()))
+    return chosen
 
 
 def write_cox(results: Results, path: Path, seed: int = 0) -> str | None:
@@ -44,8 +54,8 @@ def write_cox(results: Results, path: Path, seed: int = 0) -> str | None:
     Args:
         results: The tables.
         path: The CSV file to write: one row per model and covariate. Hazard ratios are per standard deviation, or male
-            against female.
-        seed: Seed of the intervals.
+            against female, of all subjects; C and its gain over the clinical model are out of fold.
+        seed: Seed of the folds.
 
     Returns:
         Why there is no such table, or None.
@@ -60,30 +70,30 @@ def write_cox(results: Results, path: Path, seed: int = 0) -> str | None:
     return None
 
 
-def _known(table: pd.DataFrame, name: str) -> float:
-    """Share of the subjects whose covariate is a number, or M or F."""
-    if name not in table.columns or not len(table):
-        return 0.0
-    known = pd.to_numeric(table[name], errors="coerce").notna()
+def _known(table: pd.DataFrame, name: str) -> pd.Series:
+    """Whose covariate is a number, or M or F."""
     if name == "sex" and not pd.api.types.is_numeric_dtype(table[name]):
-        known = table[name].isin(["F", "M"])
-    return float(known.mean())
+        return table[name].isin(["F", "M"])
+    return pd.to_numeric(table[name], errors="coerce").notna()
 
 
 def _rows(model: CoxModel) -> list[dict[str, Any]]:
-    figure = model.concordance
+    figure, gain = model.concordance, model.gain
+    nothing = float("nan")
     about = {
         "c_index": figure.value,
         "c_low": figure.low,
         "c_high": figure.high,
-        "n_test": figure.n,
-        "n_train": model.n_train,
-        "n_train_missing": model.n_train_missing,
+        "gain": nothing if gain is None else gain.value,
+        "gain_low": nothing if gain is None else gain.low,
+        "gain_high": nothing if gain is None else gain.high,
+        "n": figure.n_subjects,
+        "n_events": model.n_events,
+        "n_missing": model.n_missing,
         "dropped": " ".join(model.dropped),
         "problem": model.problem,
     }
-    nothing = (float("nan"),) * 4
-    ratios = model.hazard_ratios or {"": nothing}
+    ratios = model.hazard_ratios or {"": (nothing,) * 4}
     names = ("hazard_ratio", "low", "high", "p")
     return [
         {"model": model.name, "covariate": covariate, **dict(zip(names, values, strict=True)), **about}

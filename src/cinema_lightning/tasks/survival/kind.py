@@ -21,7 +21,7 @@ def _check_cases(table: pd.DataFrame, facts: Facts, path: Path) -> None:
 
 def _why_undefined(results: Results) -> str | None:
     if pd.to_numeric(results.cases["event"], errors="coerce").sum():
-        return None
+        return "no case has its event by then, or nobody is free of it"
     return f"none of the {len(results.cases)} studies has an event"
 
 

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from cinema_lightning.metrics.bootstrap import Interval
-from cinema_lightning.metrics.survival import concordance_interval, kaplan_meier
+from cinema_lightning.metrics.estimates import figure as figure_of
+from cinema_lightning.metrics.inference import Inference
+from cinema_lightning.metrics.survival import concordance, kaplan_meier
 from cinema_lightning.palette import BLUE, RED
 from cinema_lightning.results.figures import new_figure
 from cinema_lightning.results.kind import Results
@@ -26,6 +27,7 @@ def kaplan_meier_curves(results: Results, seed: int) -> Iterator[tuple[str, Figu
     """Kaplan-Meier curves of the subjects above and below the median risk of the validation subjects."""
     from matplotlib.ticker import MaxNLocator
 
+    del seed
     found = grouped(results)
     time, event, groups = found.time, found.event, found.groups
     curves = {int(number): curve for number, curve in kaplan_meier(time, event, groups).items()}
@@ -41,7 +43,7 @@ def kaplan_meier_curves(results: Results, seed: int) -> Iterator[tuple[str, Figu
     end = float(time.max()) / scale
     ticks = [tick for tick in MaxNLocator(6).tick_values(0, end) if 0 <= tick <= end]
     axis.set(ylabel="Share without event", ylim=(0, 1.02), xlim=(0, end), xticks=ticks, xlabel=f"Time ({unit})")
-    figure_c = concordance_interval(found.risk, time, event, found.people, seed=seed)
+    figure_c = figure_of(concordance, found.risk, time, event, subjects=found.people)
     axis.set_title(_title(figure_c, found.p), fontsize=11)
     axis.legend(
         fontsize=8, loc="lower left", title=f"cut at {found.source} median risk, {found.cut:.2f}", title_fontsize=8
@@ -51,7 +53,7 @@ def kaplan_meier_curves(results: Results, seed: int) -> Iterator[tuple[str, Figu
     yield "kaplan_meier", figure
 
 
-def _title(concordance: Interval, p: float) -> str:
+def _title(concordance: Inference, p: float) -> str:
     parts = []
     if np.isfinite(concordance.value):
         interval = f" [{concordance.low:.2f}, {concordance.high:.2f}]" if np.isfinite(concordance.low) else ""

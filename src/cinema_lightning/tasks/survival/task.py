@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from typing import Any
 
@@ -96,6 +96,7 @@ class Survival(Pooled):
     Args:
         spec: Facts of the data. Linked by the command line.
         network: A pooled backbone and its options.
+        horizons: Years at which a test takes AUC and Brier score; those that nobody is followed beyond are left out.
         chunk: Subjects whose activations are in memory at once in training; None is the whole batch.
         **options: See :class:`~cinema_lightning.tasks.downstream.Downstream`.
     """
@@ -110,11 +111,15 @@ class Survival(Pooled):
         spec: dict[str, Any],
         network: Callable[..., PooledBackbone] = ConvViT,
         chunk: int | None = None,
+        horizons: Sequence[float] = (1, 3, 5),
         **options: Any,
     ) -> None:
         super().__init__(spec, **options)
         if chunk is not None and chunk < 1:
             raise CinemaError(f"chunk is {chunk}; give a number of subjects, or null for the whole batch.")
+        if not horizons or min(horizons) <= 0:
+            raise CinemaError(f"horizons are {list(horizons)}; give years above 0, such as [1, 3, 5].")
+        self.horizons = [float(years) for years in horizons]
         self.chunk = chunk
         self.network: PooledBackbone = self.build(network, outputs=1)
         self.c_index = Concordance()
@@ -191,8 +196,12 @@ class Survival(Pooled):
         values = output[:, 0].cpu().tolist()
         return [row | {"risk": value} for row, value in zip(self.keys(batch), values, strict=True)]
 
+    def facts(self) -> dict[str, Any]:
+        """The horizons, in years."""
+        return {"horizons": self.horizons}
+
     def cases(self, batch: Batch, output: Tensor) -> list[dict[str, Any]]:
-        """Time (days), event and risk, and the split, since Cox models are fitted on the validation subjects."""
+        """Time (days), event and risk, and the split, since the cut between risk groups is the validation subjects'."""
         data, out = data_of(self.trainer), []
         outcomes = zip(batch["time"].tolist(), batch["event"].tolist(), strict=True)
         for row, (time, event) in zip(self.rows(batch, output), outcomes, strict=True):
