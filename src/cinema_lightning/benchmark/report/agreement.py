@@ -26,8 +26,8 @@ from cinema_lightning.benchmark.report.table import (
     text,
     tidy,
 )
-from cinema_lightning.metrics import estimates, inference
-from cinema_lightning.metrics.agreement import bias, mae
+from cinema_lightning.metrics import estimates
+from cinema_lightning.metrics.agreement import bias, lower_limit, mae, upper_limit
 from cinema_lightning.metrics.samples import Sample
 from cinema_lightning.results.headline import Headline
 
@@ -72,12 +72,14 @@ def _pairs(group: Group, headline: Headline) -> Iterator[tuple[tuple[str, int | 
 def _row(study: Study, group: Group, headline: Headline, arm: str, seed: int | None, sample: Sample) -> dict[str, Any]:
     first, second = (np.asarray(part, dtype=float) for part in sample.columns)
     if seed is None:
-        found = estimates.estimate(headline.statistic, [sample])
+        found = estimates.estimate(headline.statistic, [sample], headline.scale)
         value = {name: tidy(getattr(found, name)) for name in ("value", "low", "high", "n_subjects")}
     else:
         value = study.figures_of(group, headline.name).set_index("arm").loc[arm].to_dict()
     middle = estimates.figure(bias, second, first, subjects=sample.subjects)
-    low, high = inference.limits_of_agreement(second, first)
+    low, high = (
+        estimates.figure(limit, second, first, subjects=sample.subjects) for limit in (lower_limit, upper_limit)
+    )
     compared = study.comparisons_of(group, headline.name).set_index("baseline")
     numbers = {"cv": value["value"], "cv_low": value["low"], "cv_high": value["high"]}
     for name, part in (("bias", middle), ("loa_low", low), ("loa_high", high)):

@@ -11,11 +11,12 @@ from cinema_lightning.benchmark.report import render
 from cinema_lightning.benchmark.report.agreement import agreement, repeatability
 from cinema_lightning.benchmark.report.cost import cost
 from cinema_lightning.benchmark.report.efficiency import label_efficiency_section
+from cinema_lightning.benchmark.report.exhibits import exhibits
 from cinema_lightning.benchmark.report.fairness import fairness
 from cinema_lightning.benchmark.report.gaps import gaps
 from cinema_lightning.benchmark.report.gather import arm_order, gather
 from cinema_lightning.benchmark.report.index import Index, build_index
-from cinema_lightning.benchmark.report.study import Study
+from cinema_lightning.benchmark.report.study import Study, known
 from cinema_lightning.benchmark.report.table import Section, counted
 from cinema_lightning.benchmark.report.tasks import (
     at_a_glance,
@@ -36,6 +37,7 @@ SECTIONS = (
     unseen_data,
     repeatability,
     disease_detection,
+    exhibits,
     cost,
     gaps,
 )
@@ -148,7 +150,7 @@ def write(folder: Path, study: Study, sections: Sequence[Section]) -> Path:
     """
     shown = [at_a_glance(study, sections), *(section for section in sections if section.nothing or not section.empty)]
     every = [part for section in shown for part in section.all()]
-    figures = study.figures[study.figures["n_seeds"] > 0]
+    figures = known(study.figures)
     frames = {"figures": figures, "comparisons": study.comparisons}
     frames |= {section.key: section.data for section in every if section.data is not None}
     for name, frame in frames.items():

@@ -8,7 +8,7 @@ import pandas as pd
 
 from cinema_lightning.benchmark.report.charts import Point, label_efficiency
 from cinema_lightning.benchmark.report.gather import Group
-from cinema_lightning.benchmark.report.study import Study
+from cinema_lightning.benchmark.report.study import Study, known
 from cinema_lightning.benchmark.report.table import (
     Across,
     Cell,
@@ -46,13 +46,14 @@ def label_efficiency_section(study: Study) -> Section:
     pictures = [_picture(study, group, data[group.slug]) for group in groups]
     tables = [_table(study, group, data[group.slug]) for group in groups]
     found = pd.concat(data.values(), ignore_index=True)
-    return replace(section, tables=tables, claims=pictures, data=found[found["n_seeds"] > 0])
+    return replace(section, tables=tables, claims=pictures, data=known(found))
 
 
 def _rows(study: Study, group: Group) -> pd.DataFrame:
     """The primary figure at every fraction, and ours less the arm of each row."""
     of = study.figures
     mask = (of["task"] == group.task) & (of["dataset"] == group.dataset) & (of["figure"] == group.headlines[0].name)
+    mask &= of["arm"].isin(study.order)
     compared = study.comparisons.drop(columns="arm").rename(columns={"baseline": "arm", **_DIFFERENCE})
     return of[mask].merge(compared[[*_KEYS, *_DIFFERENCE.values()]], on=_KEYS, how="left")
 

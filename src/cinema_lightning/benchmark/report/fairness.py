@@ -103,7 +103,7 @@ def _of_factor(
     if len(names) < 2:
         return
     row = dict(row) | {"n_unknown": int((of_case == "").sum())}
-    found = by_group(headline.statistic, parts, {name: of_case == name for name in names})
+    found = by_group(headline.statistic, parts, {name: of_case == name for name in names}, headline.scale)
     for name, figure in found.figures.items():
         warning = f"only {figure.n_subjects} subjects" if figure.few else ""
         yield row | _numbers(figure) | {"group": name, "is_gap": False, "warning": warning, "p": math.nan}

@@ -7,7 +7,7 @@ so that millions of cases are paired in seconds.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -35,12 +35,14 @@ class Run:
         facts: What its test.json says.
         samples: Name of each figure that its tables give -> its columns.
         truths: The same of the reference itself, where a figure can be computed of it.
+        trivial: The same of what takes no network.
     """
 
     folder: Path
     facts: dict[str, Any]
     samples: dict[str, Sample]
     truths: dict[str, Sample]
+    trivial: dict[str, Sample]
 
 
 @dataclass
@@ -150,8 +152,7 @@ def _run(results: Results, group: Group) -> Run:
     """Takes of the tables what the report needs."""
     tables = {"cases": KINDS[results.kind].counted(results.cases), "function": results.function}
     facts = {**group.facts, **results.facts}
-    samples: dict[str, Sample] = {}
-    truths: dict[str, Sample] = {}
+    found: dict[str, dict[str, Sample]] = {"samples": {}, "truths": {}, "trivial": {}}
     for source, table in tables.items():
         if table is None or not len(table):
             continue
@@ -159,22 +160,15 @@ def _run(results: Results, group: Group) -> Run:
         keys, subjects = _names(table, results.folder)
         _add_studies(table, keys, group.studies, source)
         for headline in (headline for headline in group.headlines if headline.source == source):
-            for found, columns in ((samples, headline.columns), (truths, headline.truth)):
+            trivial = None if headline.reference is None else headline.reference.columns
+            every = {"samples": headline.columns, "truths": headline.truth, "trivial": trivial}
+            for name, columns in every.items():
                 values = None if columns is None else columns(table, facts)
                 if values is not None:
-                    found[headline.name] = _sample(keys, subjects, values, headline)
-    return Run(results.folder, facts, samples, truths)
-
-
-def _sample(keys: np.ndarray, subjects: np.ndarray, values: Sequence[Any], headline: Headline) -> Sample:
-    columns = tuple(np.asarray(part) for part in values)
-    sample = Sample(keys, subjects, columns)
-    if headline.per_person:  # only one row of a person can hold both visits; the others are not missing
-        return sample.take(sample.mask)
-    # Without a value though there is a truth, which is the last of several columns: the method failed.
-    judged = Sample(keys, subjects, columns[1:]).mask if len(columns) > 1 else np.full(len(keys), sample.mask.any())
-    failed = judged & ~sample.mask
-    return replace(sample, failed=failed) if failed.any() else sample
+                    failed = headline.failed(table, facts) if name == "samples" else None
+                    sample = Sample(keys, subjects, tuple(np.asarray(part) for part in values), failed)
+                    found[name][headline.name] = headline.known(sample)
+    return Run(results.folder, facts, **found)
 
 
 def _names(table: pd.DataFrame, folder: Path) -> tuple[np.ndarray, np.ndarray]:

@@ -145,6 +145,11 @@ class Study:
                     yield row | _nothing()
             elif parts := group.samples(headline, (arm, fraction)):
                 yield row | _figure(headline, parts)
+        # What takes no network, once, on the cases of the first arm.
+        run = next(iter(next(iter(group.arms.values())).values()))
+        if headline.reference is not None and headline.name in run.trivial:
+            row = self.identity(group, headline, headline.reference.name, group.full) | {"n_seeds_wanted": 0}
+            yield row | _figure(headline, [run.trivial[headline.name]]) | {"n_seeds": 0}
 
     def _rank(self, arm: str) -> int:
         return self.order.index(arm) if arm in self.order else len(self.order)
@@ -182,7 +187,7 @@ def _nothing() -> dict[str, Any]:
 
 
 def _figure(headline: Headline, samples: Sequence[Sample]) -> dict[str, Any]:
-    found = estimates.estimate(headline.statistic, samples)
+    found = estimates.estimate(headline.statistic, samples, headline.scale)
     numbers = {name: tidy(getattr(found, name)) for name in ("value", "low", "high", "sd_seeds")}
     missing = max(int((~sample.mask).sum()) for sample in samples)
     counts = {"n_seeds": found.n_seeds, "n_subjects": found.n_subjects, "n_missing": missing}
@@ -192,8 +197,8 @@ def _figure(headline: Headline, samples: Sequence[Sample]) -> dict[str, Any]:
 
 def _comparison(headline: Headline, mine: Sequence[Sample], theirs: Sequence[Sample]) -> dict[str, Any]:
     """Ours less another arm; where either failed in some case, the p that counts is that of the ranks."""
-    found = estimates.compare(headline.statistic, mine, theirs)
-    failing = any(sample.failed is not None for sample in (*mine, *theirs))
+    found = estimates.compare(headline.statistic, mine, theirs, headline.scale)
+    failing = any(sample.failed is not None and sample.failed.any() for sample in (*mine, *theirs))
     options = {"higher_is_better": headline.higher_is_better}
     ranks = estimates.compare_failing(headline.statistic, mine, theirs, **options) if failing else None
     numbers = {name: tidy(getattr(found, name)) for name in ("value", "low", "high", "shift")}
@@ -241,6 +246,11 @@ def _best(figures: pd.DataFrame, comparisons: pd.DataFrame) -> pd.DataFrame:
     best = comparisons.groupby(keys)["better"].min() == 1
     found = [bool(best.get(tuple(row), False)) for row in figures[keys].itertuples(index=False)]
     return figures.assign(best=found, primary=figures["primary"].astype(bool))
+
+
+def known(frame: pd.DataFrame) -> pd.DataFrame:
+    """Rows that have results, those of what takes no network among them."""
+    return frame[(frame["n_seeds"] > 0) | frame["value"].notna()]
 
 
 def heading(headline: Headline) -> str:

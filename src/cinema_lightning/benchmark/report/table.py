@@ -114,12 +114,6 @@ def decimal(places: int) -> Form:
     return form
 
 
-def share(row: Row, name: str) -> Cell:
-    """A share as percent."""
-    value = float(row[name])
-    return Cell(f"{value:.1%}", value) if math.isfinite(value) else NOTHING
-
-
 def significance(row: Row, name: str) -> Cell:
     """A p."""
     value = float(row[name])
@@ -136,12 +130,18 @@ def ranged(unit: str = "", sign: bool = False) -> Form:
     return form
 
 
+def bounded(low: str, high: str, row: Row, name: str) -> Cell:
+    """A number with the interval of two columns, where there is one."""
+    value, *ends = (float(row[key]) if key else math.nan for key in (name, low, high))
+    return Cell(interval(value, *ends), value) if math.isfinite(value) else NOTHING
+
+
 def estimate(row: Row, name: str) -> Cell:
     """A figure of an arm in the row's unit: interval, subjects, seeds and, where there are any, failures."""
     del name
-    if not row["n_seeds"]:
-        return MISSING
     value, unit = float(row["value"]), row["unit"]
+    if not row["n_seeds"] and not math.isfinite(value):
+        return MISSING
     small = _small(row)
     if not math.isfinite(value):
         return Cell("–", small=small if row.get("failed") else "", muted=True)
@@ -165,7 +165,8 @@ def difference(row: Row, name: str) -> Cell:
 def _small(row: Row) -> str:
     seeds, wanted = int(row["n_seeds"]), int(row.get("n_seeds_wanted", 0))
     parts = [f"n {int(row['n_subjects']):,}"]
-    parts.append(f"{seeds} of {wanted} seeds" if wanted > seeds else counted(seeds, "seed"))
+    if seeds:
+        parts.append(f"{seeds} of {wanted} seeds" if wanted > seeds else counted(seeds, "seed"))
     failed = row.get("failed")
     return "; ".join([*parts, *([f"{failed:.1%} failed"] if failed else [])])
 

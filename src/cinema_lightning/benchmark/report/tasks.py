@@ -11,7 +11,7 @@ import pandas as pd
 from cinema_lightning.benchmark.report.charts import Line, Panel, Point, forest
 from cinema_lightning.benchmark.report.gather import Group
 from cinema_lightning.benchmark.report.published import PUBLISHED, SOURCE, Published, published
-from cinema_lightning.benchmark.report.study import Study, heading
+from cinema_lightning.benchmark.report.study import Study, heading, known
 from cinema_lightning.benchmark.report.table import (
     Across,
     Column,
@@ -95,7 +95,7 @@ def _chosen(study: Study, section: Section, chosen: Callable[[Group], list[Headl
         return section
     data = pd.concat(rows, ignore_index=True)
     table = _across_tasks(study, section.key, f"{section.title}, with 95% intervals. {BOLD}", data)
-    return replace(section, tables=[table], data=data[data["n_seeds"] > 0][study.figures.columns])
+    return replace(section, tables=[table], data=known(data)[study.figures.columns])
 
 
 # ---------------------------------------------------------------------- published figures
@@ -125,7 +125,7 @@ def beside_the_paper(study: Study) -> Section:
         "could be meant is listed."
     )
     kept = [name for name in data if name in study.figures.columns or str(name).startswith("published_")]
-    return replace(section, tables=[replace(table, notes=[note])], data=data[data["n_seeds"] > 0][kept])
+    return replace(section, tables=[replace(table, notes=[note])], data=known(data)[kept])
 
 
 def _scaled(entry: Published, unit: str) -> dict[str, float]:
@@ -199,7 +199,9 @@ def _figures(study: Study, group: Group, headings: Mapping[str, str]) -> Table:
             data[side] = [written.get(name, {}).get(side, "") for name in data["figure"]]
             columns.append(Column(side, title, text))
     caption = f"{study.title(group)}, {group.full:g}% of the labels. {BOLD}"
-    across = Across("arm", study.arm_names(study.arms_of(group)), estimate)
+    arms = study.arms_of(group)
+    trivial = [arm for arm in dict.fromkeys(data["arm"]) if arm not in study.order]
+    across = Across("arm", study.arm_names([*arms, *trivial]), estimate)
     return Table(f"figures-{group.slug}", caption, data, columns, across, _missing_notes(study, group, data))
 
 
