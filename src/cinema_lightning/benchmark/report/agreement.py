@@ -26,6 +26,7 @@ from cinema_lightning.benchmark.report.table import (
     text,
     tidy,
 )
+from cinema_lightning.columns import look_up
 from cinema_lightning.metrics import estimates
 from cinema_lightning.metrics.agreement import bias, lower_limit, mae, upper_limit
 from cinema_lightning.metrics.samples import Sample
@@ -154,7 +155,8 @@ def agreement(study: Study) -> Section:
         if headline is None or ours is None or sample is None or not sample.mask.any():
             continue
         known = sample.take(sample.mask)
-        name = headline.display.removesuffix(" MAE")
+        target = look_up(str(group.facts.get("target", "target"))).display
+        name = headline.display.removesuffix("MAE").strip() or f"{target[:1].upper()}{target[1:]}"
         title = f"{study.task_name(group.task)} → {study.tested_on(group)}"
         svg = bland_altman(
             np.asarray(known.columns[0]),

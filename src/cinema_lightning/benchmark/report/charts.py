@@ -84,12 +84,13 @@ def style(place: int) -> dict[str, Any]:
     }
 
 
-def svg(figure: Figure, name: str) -> str:
+def svg(figure: Figure, name: str, scale: float = 1.0) -> str:
     """SVG text, to stand within a page.
 
     Args:
         figure: The picture.
         name: Its name, unique on the page: what its marks are called is made of it.
+        scale: Size on the page, in those of the figure.
 
     Returns:
         The text, whose colours follow the page's; no date and no chance in it.
@@ -105,7 +106,8 @@ def svg(figure: Figure, name: str) -> str:
     for colour, variable in _PAPER.items():
         text = text.replace(colour, variable)
     # Text without a colour is black whatever the page's ink is.
-    return text.replace("<svg ", '<svg fill="currentColor" ', 1)
+    size = 'width="{:g}pt" height="{:g}pt" fill="currentColor"'.format(*(scale * 72 * figure.get_size_inches()))
+    return re.sub(r'width="[\d.]+pt" height="[\d.]+pt"', size, text, count=1)
 
 
 def forest(panels: Sequence[Panel], arms: Mapping[str, int], name: str) -> str:

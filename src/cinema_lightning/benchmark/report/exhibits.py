@@ -36,7 +36,7 @@ def exhibits(study: Study) -> Section:
     title = listed(list(dict.fromkeys(group.kind for group in groups))).capitalize() or "Survival"
     section = Section("exhibits", title, nothing, claim=title)
     parts: dict[str, Section] = {}
-    pictures: list[Picture] = []
+    pictures: dict[bool, list[Picture]] = {True: [], False: []}  # ours open the page
     for group in groups:
         kind, results = KINDS[group.kind], _read(group)
         for exhibit in kind.exhibits:
@@ -44,10 +44,10 @@ def exhibits(study: Study) -> Section:
             before = parts.get(exhibit.name)
             parts[exhibit.name] = part if before is None else _joined(before, part)
         for arm, several in results.items():
-            pictures += [
-                picture for drawer in kind.shown for picture in _pictures(study, group, arm, several[0], drawer)
-            ]
-    return replace(section, parts=[part for part in parts.values() if not part.empty], claims=pictures)
+            found = [picture for drawer in kind.shown for picture in _pictures(study, group, arm, several[0], drawer)]
+            pictures[arm == study.ours] += found
+    shown = [part for part in parts.values() if not part.empty]
+    return replace(section, parts=shown, pictures=pictures[False], claims=pictures[True])
 
 
 def _read(group: Group) -> dict[str, list[Results]]:
@@ -99,6 +99,8 @@ def _pictures(study: Study, group: Group, arm: str, results: Results, drawer: Dr
     try:
         for name, figure in drawer(results, 0):
             text = f"{title}, its first seed."
-            yield Picture(svg(figure, f"{name}-{group.slug}-{arm}"), text, f"{name.replace('_', ' ')}, {title}")
+            yield Picture(
+                svg(figure, f"{name}-{group.slug}-{arm}", scale=0.75), text, f"{name.replace('_', ' ')}, {title}"
+            )
     except Missing:
         return

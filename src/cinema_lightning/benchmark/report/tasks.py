@@ -14,8 +14,10 @@ from cinema_lightning.benchmark.report.published import PUBLISHED, SOURCE, Publi
 from cinema_lightning.benchmark.report.study import Study, heading, known
 from cinema_lightning.benchmark.report.table import (
     Across,
+    Cell,
     Column,
     Picture,
+    Row,
     Section,
     Table,
     difference,
@@ -156,9 +158,9 @@ _HOW_TO_READ = (
     "Values are means over trainings (seeds) with 95% intervals over subjects and trainings; n is the number of "
     "subjects. An arrow says which way is better. Differences are ours less the other arm's, on the cases that both "
     "have a value for; interval and p are of that mean difference, and Holm's p is corrected over all comparisons of "
-    "this report. Where an arm gives no value though there is a truth, that counts: the share of failures stands "
-    "beside, and p is of ranks in which a failure is the worst. Bold: Holm's p below 0.05, with more than one training "
-    "of each arm."
+    "this report. Where an arm gives no value though there is a truth, that counts: the share of subjects with a "
+    "failure stands beside, and p is of ranks in which a failure is the worst. Bold: Holm's p below 0.05, with more "
+    "than one training of each arm; a figure is bold where that holds in favour of it against every other arm."
 )
 
 
@@ -198,11 +200,17 @@ def _figures(study: Study, group: Group, headings: Mapping[str, str]) -> Table:
         for side, title in (("cinema", "Published: CineMA"), ("cnn", "Published: CNN")):
             data[side] = [written.get(name, {}).get(side, "") for name in data["figure"]]
             columns.append(Column(side, title, text))
-    caption = f"{study.title(group)}, {group.full:g}% of the labels. {BOLD}"
-    arms = study.arms_of(group)
-    trivial = [arm for arm in dict.fromkeys(data["arm"]) if arm not in study.order]
-    across = Across("arm", study.arm_names([*arms, *trivial]), estimate)
+    caption = f"{study.title(group)}, {group.full:g}% of the labels."
+    # What takes no network has one column, whatever it is for each figure.
+    data["side"] = data["arm"].where(data["arm"].isin(study.order), "")
+    titles = study.arm_names(study.arms_of(group)) | ({"": "Without a network"} if (data["side"] == "").any() else {})
+    across = Across("side", titles, _with_name)
     return Table(f"figures-{group.slug}", caption, data, columns, across, _missing_notes(study, group, data))
+
+
+def _with_name(row: Row, name: str) -> Cell:
+    cell = estimate(row, name)
+    return cell if row[name] else replace(cell, small=f"{row['arm']}; {cell.small}")
 
 
 def _missing_notes(study: Study, group: Group, data: pd.DataFrame) -> list[str]:
