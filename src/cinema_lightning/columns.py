@@ -144,6 +144,8 @@ LONG_AXIS = (
     Column("tapse", "TAPSE", "mm", measured="landmarks"),
     Column("long_axis_shortening", "Long-axis shortening", "%", measured="landmarks"),
 )
+FUNCTION = (_own("frames_left_out", kind="text", described=False),)
+"""What function.csv says of a study beside its quantities."""
 COVARIATES = ("age", "sex", "bmi", "lv_ef")
 """What a Cox model is given of a person beside the image."""
 CASE = ("id", "frame", "view")
@@ -165,7 +167,7 @@ def declare(*columns: Column) -> None:
         COLUMNS.add(column.name, column)
 
 
-declare(*COHORT, *LONG_AXIS)
+declare(*COHORT, *LONG_AXIS, *FUNCTION)
 
 
 def look_up(name: str) -> Column:

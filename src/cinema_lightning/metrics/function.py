@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+from numpy.lib.stride_tricks import sliding_window_view
+from scipy.signal import savgol_filter
 
 from cinema_lightning import columns
 from cinema_lightning.errors import CinemaError
@@ -15,6 +17,8 @@ from cinema_lightning.metrics.weighted import column, to_numpy
 MYOCARDIAL_DENSITY = 1.05
 EF_CLASSES = ("reduced", "borderline", "normal")
 EF_LIMITS = (40.0, 55.0)
+# Curves of fewer frames are too short to be smoothed; and how many frames before and after one are its surroundings.
+SHORT, REACH = 12, 2
 
 
 def volume_curve(labels: Any, codes: Sequence[int], spacing: Sequence[float]) -> np.ndarray:
@@ -70,8 +74,38 @@ def myocardial_mass(volume: Any) -> Any:
     return np.asarray(to_numpy(volume), dtype=np.float64) * MYOCARDIAL_DENSITY
 
 
+def failed_frames(lv_volumes: Any) -> np.ndarray:
+    """Frames whose volume cannot be one of this heart: none at all, or far from that of the frames around.
+
+    Far is more than four robust standard deviations from the median of the frames up to two before and after, and more
+    than 15% of the curve's median (after Hampel's identifier: Davies and Gather, JASA 1993). Curves of fewer frames than
+    ``SHORT`` are searched for empty frames only.
+
+    Args:
+        lv_volumes: (T,) ml; NaN for frames without a mask.
+
+    Returns:
+        (T,) bool.
+    """
+    curve = column(lv_volumes)
+    failed = np.isfinite(curve) & (curve <= 0)
+    seen = np.flatnonzero(np.isfinite(curve) & ~failed)
+    if not len(seen):
+        return np.zeros(len(curve), dtype=bool)
+    if len(seen) < SHORT:
+        return failed
+    values = curve[seen]
+    around = sliding_window_view(np.pad(values, REACH, mode="reflect"), 2 * REACH + 1)
+    apart = np.abs(values - np.median(around, axis=1))
+    failed[seen] = apart > np.maximum(4 * 1.4826 * np.median(apart), 0.15 * np.median(values))
+    return failed
+
+
 def ed_es_frames(lv_volumes: Any) -> tuple[int, int]:
-    """ED and ES: the first frames with the largest and the smallest LV volume.
+    """ED and ES: the first frames with the largest and the smallest LV volume of the smoothed curve.
+
+    A single frame that failed is no end-systole: frames that :func:`failed_frames` names are left out, and the others
+    are smoothed by a parabola over five of them (Savitzky and Golay 1964) where there are ``SHORT`` or more.
 
     Args:
         lv_volumes: (T,) ml; NaN for frames without a mask.
@@ -83,9 +117,13 @@ def ed_es_frames(lv_volumes: Any) -> tuple[int, int]:
         CinemaError: If no frame has a volume.
     """
     curve = column(lv_volumes)
-    if not np.isfinite(curve).any():
+    kept = np.flatnonzero(np.isfinite(curve) & ~failed_frames(curve))
+    if not len(kept):
         raise CinemaError("No frame has an LV volume, so ED and ES cannot be found.")
-    return int(np.nanargmax(curve)), int(np.nanargmin(curve))
+    values = curve[kept]
+    if len(kept) >= SHORT:
+        values = savgol_filter(values, 5, 2, mode="interp")
+    return int(kept[values.argmax()]), int(kept[values.argmin()])
 
 
 def ventricular_function(volumes: Mapping[str, Any], ed: int | None = None, es: int | None = None) -> dict[str, float]:

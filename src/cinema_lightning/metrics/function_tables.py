@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from cinema_lightning.columns import CASE, is_measured, quantities, stroke_volume
-from cinema_lightning.metrics.function import ejection_fraction, myocardial_mass, ventricular_function
+from cinema_lightning.metrics.function import ejection_fraction, failed_frames, myocardial_mass, ventricular_function
 
 VENTRICLES = ("lv", "rv")
 MITRAL = (("mitral_anterior", "mitral_inferior"), ("mitral_septal", "mitral_lateral"), ("hinge_1", "hinge_2"))
@@ -22,7 +22,8 @@ def ventricular_table(cases: pd.DataFrame, facts: Mapping[str, Any]) -> pd.DataF
     """Volumes, ejection fractions and mass of each study, truth beside prediction.
 
     ED and ES are the frames that the table calls so. Where more than two frames of a study were segmented, or phases
-    are not named, those of the prediction are found on its own volume curve. The truth is that of the label maps, else
+    are not named, those of the prediction are found on its own volume curve, smoothed and without the frames that failed
+    (``frames_left_out``). The truth is that of the label maps, else
     the study's own columns.
     A study with only one of the two phases has no ejection fraction.
 
@@ -55,7 +56,21 @@ def _study(study: str, part: pd.DataFrame) -> dict[str, Any]:
         row[f"{name}_pred"] = predicted.get(name, np.nan)
     for key in ("ed_frame", "es_frame"):
         row[f"{key}_pred"] = frames[int(predicted[key])] if key in predicted else None
+    row["frames_left_out"] = _left_out(part, frames, named)
     return row | _person(part, row)
+
+
+def _left_out(part: pd.DataFrame, frames: list[Any], named: dict[str, int]) -> str:
+    """Frames whose predicted volume is not believed, where ED and ES are searched for."""
+    curve = pd.to_numeric(part["lv_volume_pred"], errors="coerce").to_numpy(dtype=np.float64)
+    if not _is_curve(curve, named):
+        return ""
+    return " ".join(str(frames[place]) for place in np.flatnonzero(failed_frames(curve)))
+
+
+def _is_curve(curve: np.ndarray, named: dict[str, int]) -> bool:
+    """Two frames without a name can only be ED and ES; one cannot be told."""
+    return (len(curve) > 2 or (len(curve) == 2 and not named)) and bool(np.isfinite(curve).all())
 
 
 def _measures(part: pd.DataFrame, side: str, named: dict[str, int]) -> dict[str, float]:
@@ -67,8 +82,7 @@ def _measures(part: pd.DataFrame, side: str, named: dict[str, int]) -> dict[str,
     curve = volumes.get("lv")
     if curve is None or not np.isfinite(curve).any():
         return {}
-    # Two frames without a name can only be ED and ES; one cannot be told.
-    if (len(curve) > 2 or (len(curve) == 2 and not named)) and np.isfinite(curve).all():
+    if _is_curve(curve, named):
         return ventricular_function(volumes)
     if len(named) == 2:
         return ventricular_function(volumes, named[ED], named[ES])

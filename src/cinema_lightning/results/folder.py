@@ -14,7 +14,7 @@ from cinema_lightning.columns import CASE, is_measured
 from cinema_lightning.errors import CinemaError
 from cinema_lightning.results.kind import KINDS, Results
 
-TEXT = ("id", "subject", "view", "phase")
+TEXT = ("id", "subject", "view", "phase", "frames_left_out")
 UNKNOWN = ("", "NA", "N/A", "NaN", "nan", "None", "null")
 """Cells outside of names that say nothing."""
 
