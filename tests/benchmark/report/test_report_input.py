@@ -201,7 +201,7 @@ def test_a_method_that_fails_is_not_the_best(tmp_path, make_results):
             path = tmp_path / f"root/cells/landmark_heatmap_2ch/{arm}/f100/s{seed}/test/landmark_heatmap_2ch/cases.csv"
             table = pd.read_csv(path)
             if arm == "unet":  # precise where it finds the landmarks, in 38 of 50 subjects
-                table["mean_distance_mm"] = table["mean_distance_mm"] * 0.3
+                table["mean_distance_mm"] = table["mean_distance_mm"] * 0.2
                 table.loc[table["subject"].isin(table["subject"].unique()[:12]), "mean_distance_mm"] = np.nan
             else:
                 table["mean_distance_mm"] = table["mean_distance_mm"] * 0.35

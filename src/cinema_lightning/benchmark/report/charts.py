@@ -102,7 +102,8 @@ def svg(figure: Figure, name: str, scale: float = 1.0) -> str:
         figure.savefig(buffer, format="svg", transparent=True, dpi=150, metadata={"Date": None, "Creator": None})
     text = buffer.getvalue()
     text = re.sub(r"<metadata>.*?</metadata>", "", text[text.index("<svg") :], flags=re.DOTALL)
-    text = re.sub(r' id="[a-zA-Z]+(_[a-zA-Z]*)*_\d+"', "", text)
+    used = set(re.findall(r"#([\w.-]+)", text))
+    text = re.sub(r' id="([^"]*)"', lambda found: found[0] if found[1] in used else "", text)
     for colour, variable in _PAPER.items():
         text = text.replace(colour, variable)
     # Text without a colour is black whatever the page's ink is.
