@@ -11,7 +11,7 @@ import numpy as np
 from cinema_lightning.metrics import inference
 from cinema_lightning.metrics.inference import Gap, Inference, Ranks, Scale
 from cinema_lightning.metrics.influence import PER_CASE, Contributions, contributions, scale_of
-from cinema_lightning.metrics.samples import Sample, align, align_with_failures, sample_of
+from cinema_lightning.metrics.samples import Sample, align, align_with_failures, numbered, sample_of
 from cinema_lightning.metrics.weighted import Statistic
 
 
@@ -111,8 +111,8 @@ def share_failed(samples: Sequence[Sample], *, level: float = 0.95) -> Inference
     for sample in samples:
         failed = np.zeros(len(sample.keys), dtype=bool) if sample.failed is None else sample.failed
         asked = sample.mask | failed
-        subjects, codes = np.unique(sample.subjects[asked], return_inverse=True)
-        share = np.bincount(codes.reshape(-1), weights=failed[asked], minlength=len(subjects)) > 0
+        codes, subjects = numbered(sample.subjects[asked])
+        share = np.bincount(codes, weights=failed[asked], minlength=len(subjects)) > 0
         parts.append(Contributions(float(share.mean()) if len(share) else float("nan"), subjects, share.astype(float)))
     return inference.interval(_table(parts), inference.SHARE, level=level)
 
@@ -180,6 +180,6 @@ def _subject_means(statistic: Statistic, sample: Sample) -> np.ndarray:
     failed = np.zeros(len(sample.keys), dtype=bool) if sample.failed is None else sample.failed
     values = np.full(len(sample.keys), np.nan)
     values[~failed] = PER_CASE[statistic](*(part[~failed] for part in sample.columns))
-    codes = np.unique(sample.subjects, return_inverse=True)[1].reshape(-1)
+    codes = numbered(sample.subjects)[0]
     # A case that failed is NaN and makes its subject one.
     return np.bincount(codes, weights=values) / np.bincount(codes)

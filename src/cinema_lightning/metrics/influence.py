@@ -15,11 +15,11 @@ import numpy as np
 
 from cinema_lightning.metrics import agreement, classification
 from cinema_lightning.metrics.inference import CORRELATION, MEAN, POSITIVE, SHARE, UNIT, Scale
-from cinema_lightning.metrics.samples import Sample
+from cinema_lightning.metrics.samples import Sample, numbered
 from cinema_lightning.metrics.survival import concordance, concordance_slopes
 from cinema_lightning.metrics.weighted import BLOCK, Statistic, column, mean
 
-MOST_UNITS = 400
+MOST_UNITS = 200
 """More subjects than this are left out in groups, of a figure that is no mean."""
 
 
@@ -92,8 +92,7 @@ def contributions(statistic: Statistic, sample: Sample) -> Contributions:
         The figure and the subjects' values.
     """
     known = sample.take(sample.mask)
-    subjects, codes = np.unique(known.subjects, return_inverse=True)
-    codes = codes.reshape(-1)
+    codes, subjects = numbered(known.subjects)
     if not len(subjects):
         return Contributions(float("nan"), subjects, np.array([]))
     if (per_case := PER_CASE.get(statistic)) is not None:

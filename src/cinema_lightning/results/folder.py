@@ -17,13 +17,18 @@ from cinema_lightning.results.kind import KINDS, Results
 TEXT = ("id", "subject", "view", "phase", "frames_left_out")
 UNKNOWN = ("", "NA", "N/A", "NaN", "nan", "None", "null")
 """Cells outside of names that say nothing."""
+ROWS = 200_000
+"""Rows that are read at a time: a cine of every participant of a biobank has millions."""
+Keep = Callable[[str], bool]
 
 
-def read_results(folder: Path) -> Results:
+def read_results(folder: Path, keep: Keep | None = None) -> Results:
     """Reads a folder of results, also of another tool.
 
     Args:
         folder: With ``cases.csv`` and ``test.json``; ``function.csv`` and ``validation.csv`` where they are.
+        keep: Takes the name of a column of ``cases.csv`` and says whether it is wanted, beside those that name a case
+            and those that its kind needs; None takes all.
 
     Returns:
         The results.
@@ -34,7 +39,9 @@ def read_results(folder: Path) -> Results:
     folder = Path(folder)
     facts = _facts(folder / "test.json")
     texts = KINDS[facts["kind"]].texts
-    cases = read_table(folder / "cases.csv", texts)
+    needed = {*CASE, *TEXT, *KINDS[facts["kind"]].columns(facts)}
+    wanted = None if keep is None else lambda name: name in needed or keep(name)
+    cases = read_table(folder / "cases.csv", texts, wanted)
     others = {name: folder / f"{name}.csv" for name in ("function", "validation")}
     tables = {name: read_table(path, texts) if path.is_file() else None for name, path in others.items()}
     check_cases(cases, facts, folder / "cases.csv")
@@ -45,12 +52,13 @@ def read_results(folder: Path) -> Results:
     return Results(folder, cases, tables["function"], tables["validation"], facts)
 
 
-def read_table(path: Path, texts: tuple[str, ...] = ()) -> pd.DataFrame:
+def read_table(path: Path, texts: tuple[str, ...] = (), keep: Keep | None = None) -> pd.DataFrame:
     """Reads a table of results; ids, subjects and class names are text as they stand, empty cells NaN or empty text.
 
     Args:
         path: CSV file with a header and a column ``id``.
         texts: Further columns that hold names, so that a class called NA or None stays one.
+        keep: Says which columns are wanted; None takes all.
 
     Returns:
         The table; ``subject`` is the id where there is no such column or cell.
@@ -61,15 +69,13 @@ def read_table(path: Path, texts: tuple[str, ...] = ()) -> pd.DataFrame:
     if not path.is_file():
         raise CinemaError(f"There is no {path}; a folder of results holds cases.csv and test.json.")
     try:
-        _check_shape(path)
-        table = pd.read_csv(path, dtype=str, keep_default_na=False, encoding="utf-8-sig")
+        names = _check_shape(path)
+        table = _cells(path, [name for name in names if keep is None or name == "id" or keep(name)], (*TEXT, *texts))
     except (csv.Error, pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError, ValueError) as error:
         reason = str(error).strip().splitlines()[0]
         raise CinemaError(f"{path} is not a CSV table ({reason}); write it again.") from None
     if "id" not in table.columns:
         raise CinemaError(f"{path} has no column 'id'; each row of results is a case with its id.")
-    for name in (name for name in table.columns if name not in (*TEXT, *texts)):
-        table[name] = _converted(table[name])
     empty = table.index[table["id"].str.strip() == ""]
     if len(empty):
         raise CinemaError(f"{path}, row {int(empty[0]) + 2}: the id is empty; fill it or remove the row.")
@@ -79,20 +85,56 @@ def read_table(path: Path, texts: tuple[str, ...] = ()) -> pd.DataFrame:
     return table
 
 
-def _check_shape(path: Path) -> None:
-    """Refuses rows with more or fewer cells than the header: pandas shifts or fills them without a word."""
+def _cells(path: Path, names: list[str], texts: tuple[str, ...]) -> pd.DataFrame:
+    """Some columns, read a part at a time: numbers where all cells that say something are numbers."""
+    numeric = [name for name in names if name not in texts]
+    options: dict[str, Any] = {"keep_default_na": False, "encoding": "utf-8-sig"}
+    kinds: Any = {name: str for name in names if name in texts}
+    unknown = {name: list(UNKNOWN) for name in numeric}
+    with pd.read_csv(
+        path,
+        usecols=names,
+        dtype=kinds,
+        na_values=unknown,
+        chunksize=ROWS,
+        float_precision="round_trip",
+        low_memory=False,
+        **options,
+    ) as reader:
+        parts = list(reader)
+    # What is not a number everywhere is text everywhere, as it stands in the file.
+    other = [name for name in numeric if any(part[name].dtype.kind not in "iuf" for part in parts)]
+    table = pd.concat([part.drop(columns=other) for part in parts], ignore_index=True)
+    if other:
+        again = pd.read_csv(path, usecols=other, dtype=str, **options)
+        for name in other:
+            table[name] = _converted(again[name])
+    return table[names]
+
+
+def _check_shape(path: Path) -> list[str]:
+    """The names of the columns; refuses rows with more or fewer cells: pandas shifts or fills them without a word."""
     with path.open(encoding="utf-8-sig", newline="") as file:
         rows = csv.reader(file, strict=True)
         header = next(rows, [])
         twice = [name for place, name in enumerate(header) if name in header[:place]]
         if twice:
             raise CinemaError(f"{path} has two columns '{twice[0]}'; remove or rename one.")
+        if _is_even(path, len(header)):
+            return header
         for number, row in enumerate((row for row in rows if row), start=2):
             if len(row) != len(header):
                 counts = f"{len(row)} cells for {len(header)} columns"
                 raise CinemaError(
                     f"{path}, row {number} has {counts}; it may have been cut off: write the table again."
                 )
+    return header
+
+
+def _is_even(path: Path, cells: int) -> bool:
+    """Whether every line has so many cells and none is quoted, which is told without taking the lines apart."""
+    with path.open("rb") as file:
+        return all(b'"' not in line and line.count(b",") == cells - 1 for line in file)
 
 
 def _converted(cells: pd.Series) -> pd.Series:

@@ -91,7 +91,7 @@ class Headline:
         if columns is None:
             return None
         arrays = tuple(np.asarray(values) for values in columns)
-        subjects = table["subject"].astype(str).to_numpy(dtype=str)
+        subjects = table["subject"].astype(str).to_numpy()
         names = np.arange(len(table)) if keys is None else keys
         return Sample(names, subjects, arrays, self.failed(table, facts))
 
