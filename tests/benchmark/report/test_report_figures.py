@@ -232,7 +232,7 @@ class Cells(HTMLParser):
 
     def handle_starttag(self, tag, attrs):
         if tag == "table":
-            self.name = dict(attrs)["id"]
+            self.name = dict(attrs)["id"].removeprefix("table-")
             self.tables[self.name] = []
         elif tag == "tr":
             self.tables[self.name].append([])

@@ -144,7 +144,7 @@ def test_missing_and_failed_cells_are_shown(one_cell, tmp_path):
     assert states["acdc_seg", "unet", 0] == "failed"
     assert states["emidec_seg", "cinema", 1] == "missing"
     assert states["acdc_seg", "cinema", 0] == "done"
-    glance = page[page.index('<table id="glance"') :].partition("</table>")[0]
+    glance = page[page.index('<table id="table-glance"') :].partition("</table>")[0]
     assert glance.count("missing") == 4  # U-Net on ACDC and Kaggle, both arms on EMIDEC
 
 
@@ -174,8 +174,8 @@ def test_the_page_opens_with_pictures_then_tables(tmp_path, make_results):
     places = [page.index(f'<section id="{name}">') for name in claims]
     assert places == sorted(places)
     assert page.index("<svg") < page.index("<table")
-    # forest, two curves, gaps, Bland-Altman of both datasets, Kaplan-Meier of ours
-    assert page[: page.index("<table")].count("<svg") == 7
+    # forest in two units, two curves, gaps in two units, Bland-Altman of both datasets, Kaplan-Meier of ours
+    assert page[: page.index("<table")].count("<svg") == 9
     assert 'fill="currentColor"' in page
     assert "prefers-color-scheme: dark" in page
     assert pd.read_csv(tmp_path / "out" / "risk_groups.csv").groupby("arm")["n"].sum().tolist() == [30, 30]

@@ -32,8 +32,10 @@ _PAPER = {
     "#ffffff": "var(--paper)",
 }
 """Colours that the page has another shade of on dark paper (style.css)."""
-_LINE = 0.2
-"""Inches of a line of a forest plot."""
+_LINE, _AXIS = 0.2, 3.0
+"""Inches of a line of a forest plot, and of its axis."""
+_LETTER, _BOLD_LETTER = 0.062, 0.07
+"""Inches of a letter of the labels, on average."""
 
 
 @dataclass(frozen=True)
@@ -120,16 +122,36 @@ def forest(panels: Sequence[Panel], arms: Mapping[str, int], name: str) -> str:
         name: Name of the picture.
 
     Returns:
-        SVG.
+        SVG, one for each panel, so that paper can be turned between them.
     """
-    counts = [len(panel.lines) for panel in panels]
-    height = sum(counts) * _LINE + 0.62 * len(panels) + (0.3 if len(arms) > 1 else 0)
-    figure, axes = new_figure(len(panels), 1, 7.6, height / len(panels), height_ratios=[n + 1 for n in counts])
-    for axis, panel in zip(axes[:, 0], panels, strict=True):
-        _panel(axis, panel)
+    lines = [line for panel in panels for line in panel.lines]
+    left = _letters([line.label for line in lines], _BOLD_LETTER)
+    right = _letters([line.remark for line in lines], _BOLD_LETTER if panels[0].zero else _LETTER)
+    sides = (left, left + _AXIS, left + _AXIS + right)
+    found = [_forest_panel(panel, sides, arms if place == 0 else {}) for place, panel in enumerate(panels)]
+    return "".join(svg(figure, f"{name}-{place}") for place, figure in enumerate(found))
+
+
+def _letters(texts: Sequence[str], width: float) -> float:
+    """Inches that the longest of some texts takes."""
+    return 0.15 + width * max((len(each) for each in texts), default=0)
+
+
+def _forest_panel(panel: Panel, sides: tuple[float, float, float], arms: Mapping[str, int]) -> Figure:
+    """The axis between the first two sides, all in inches from the left; the legend of some arms above it."""
+    from matplotlib.figure import Figure
+
+    above, below = (0.3 if len(arms) > 1 else 0.05), 0.45
+    height = above + below + _LINE * len(panel.lines)
+    figure = Figure(figsize=(sides[2], height))
+    axis = figure.add_axes(
+        (sides[0] / sides[2], below / height, (sides[1] - sides[0]) / sides[2], _LINE * len(panel.lines) / height)
+    )
+    axis.spines[["top", "right"]].set_visible(False)
+    _panel(axis, panel)
     if len(arms) > 1:
-        _legend(figure, arms)
-    return svg(figure, name)
+        _legend(figure, arms, "upper left")
+    return figure
 
 
 def _panel(axis: Axes, panel: Panel) -> None:
@@ -162,13 +184,13 @@ def _point(axis: Axes, point: Point, y: float) -> None:
     axis.plot([point.value], [y], color=kind["color"], marker=kind["marker"], markersize=5, markerfacecolor=fill)
 
 
-def _legend(figure: Figure, arms: Mapping[str, int]) -> None:
+def _legend(figure: Figure, arms: Mapping[str, int], place: str = "outside upper left") -> None:
     from matplotlib.lines import Line2D
 
     handles = [Line2D([], [], label=name, linewidth=1.5, markersize=5, **style(arms[name])) for name in arms]
     for handle in handles:
         handle.set_linestyle("-")
-    figure.legend(handles=handles, loc="outside upper left", frameon=False, fontsize=8, ncols=min(len(arms), 5))
+    figure.legend(handles=handles, loc=place, frameon=False, fontsize=8, ncols=min(len(arms), 5))
 
 
 def label_efficiency(curves: Mapping[str, Sequence[Point]], title: str, label: str, name: str) -> str:
