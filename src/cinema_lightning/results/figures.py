@@ -65,7 +65,9 @@ def correlation(axis: Axes, predicted: np.ndarray, true: np.ndarray, name: str, 
 def points(axis: Axes, x: np.ndarray, y: np.ndarray) -> None:
     """Cases as points, smaller and fainter where there are many."""
     many = len(x) > 300
-    axis.scatter(x, y, s=7 if many else 20, color=BLUE, alpha=0.35 if many else 0.65, linewidths=0, zorder=2)
+    look: dict[str, Any] = {"s": 7, "alpha": 0.35} if many else {"s": 20, "alpha": 0.65}
+    # Thousands of points are one image within a drawing.
+    axis.scatter(x, y, color=BLUE, linewidths=0, zorder=2, rasterized=len(x) > 3000, **look)
 
 
 def bland_altman(axis: Axes, first: np.ndarray, second: np.ndarray, name: str, unit: str, difference: str) -> None:

@@ -14,6 +14,7 @@ import pytest
 
 from cinema_lightning.benchmark.report import report
 from cinema_lightning.benchmark.report.index import CellKey, build_index
+from cinema_lightning.benchmark.report.wanted import wanted
 from cinema_lightning.errors import CinemaError
 
 
@@ -237,6 +238,24 @@ def test_one_subject_has_no_interval(tmp_path, make_results):
     page = run(tmp_path / "root", tmp_path / "out", ours="x")
     assert "2.00" in page
     assert pd.read_csv(tmp_path / "out" / "figures.csv").query("figure == 'mae'")["low"].isna().all()
+
+
+def test_only_the_columns_of_the_figures_are_read(tmp_path, make_results):
+    make_results["root"](tmp_path, ("acdc_seg", "mnms_cvd", "ukb_survival"), ("cinema",), n=12)
+    cells = tmp_path / "cells"
+    found = {}
+    for task in ("acdc_seg", "mnms_cvd", "ukb_survival"):
+        folder = cells / task / "cinema/f100/s0/test" / task
+        keep = wanted(folder)
+        assert keep is not None
+        names = pd.read_csv(folder / "cases.csv", nrows=0).columns
+        found[task] = {name for name in names if keep(name)} - {"sex", "age", "bmi", "vendor", "centre"}
+    regions = {
+        f"{region}_{what}" for region in ("rv", "myocardium", "lv") for what in ("hd95", "volume_true", "volume_pred")
+    }
+    assert found["acdc_seg"] == {"mean_dice", "mean_hd95", *regions}
+    assert found["mnms_cvd"] == {"true", "prob_NOR", "prob_DCM", "prob_HCM"}
+    assert found["ukb_survival"] == {"risk", "time", "event"}
 
 
 # ---------------------------------------------------------------------- index

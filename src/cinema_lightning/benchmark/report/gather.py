@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from cinema_lightning.benchmark.report.index import Entry, Index
+from cinema_lightning.benchmark.report.wanted import wanted
 from cinema_lightning.columns import CASE, factors
 from cinema_lightning.errors import CinemaError
 from cinema_lightning.metrics.samples import Sample
@@ -131,7 +132,7 @@ def gather(index: Index, ours: str, baselines: Sequence[str] | None) -> list[Gro
     for entry in index.entries:
         if baselines is not None and entry.key.arm not in (ours, *baselines):
             continue
-        results = read_results(entry.folder)
+        results = read_results(entry.folder, wanted(entry.folder))
         group = groups.setdefault(
             (entry.key.task, entry.dataset), Group(entry.key.task, entry.dataset, dict(results.facts))
         )
