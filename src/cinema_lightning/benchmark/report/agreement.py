@@ -23,6 +23,7 @@ from cinema_lightning.benchmark.report.table import (
     count,
     difference,
     ranged,
+    records,
     text,
     tidy,
 )
@@ -74,22 +75,27 @@ def _row(study: Study, group: Group, headline: Headline, arm: str, seed: int | N
     first, second = (np.asarray(part, dtype=float) for part in sample.columns)
     if seed is None:
         found = estimates.estimate(headline.statistic, [sample], headline.scale)
-        value = {name: tidy(getattr(found, name)) for name in ("value", "low", "high", "n_subjects")}
+        value: dict[str, Any] = {name: tidy(getattr(found, name)) for name in ("value", "low", "high", "n_subjects")}
     else:
-        value = study.figures_of(group, headline.name).set_index("arm").loc[arm].to_dict()
+        value = next(row for row in records(study.figures_of(group, headline.name)) if row["arm"] == arm)
     middle = estimates.figure(bias, second, first, subjects=sample.subjects)
     low, high = (
         estimates.figure(limit, second, first, subjects=sample.subjects) for limit in (lower_limit, upper_limit)
     )
-    compared = study.comparisons_of(group, headline.name).set_index("baseline")
+    compared = {row["baseline"]: row for row in records(study.comparisons_of(group, headline.name))}
     numbers = {"cv": value["value"], "cv_low": value["low"], "cv_high": value["high"]}
     for name, part in (("bias", middle), ("loa_low", low), ("loa_high", high)):
         numbers |= {name: tidy(part.value), f"{name}_low": tidy(part.low), f"{name}_high": tidy(part.high)}
     name = "Reference" if seed is None else study.arm_name(arm)
-    row = {"task": group.task, "dataset": group.dataset, "figure": headline.name, "arm": arm, "arm_name": name}
+    row: dict[str, Any] = {
+        "task": group.task,
+        "dataset": group.dataset,
+        "figure": headline.name,
+        "arm": arm,
+        "arm_name": name,
+    }
     row |= {"fraction": group.full, "seed": seed, "n_subjects": value["n_subjects"]} | numbers
-    ours = compared.loc[arm].to_dict() if arm in compared.index else {}
-    return row | {f"difference_{name}": part for name, part in ours.items()}
+    return row | {f"difference_{name}": part for name, part in compared.get(arm, {}).items()}
 
 
 def _table(study: Study, group: Group, headline: Headline, data: pd.DataFrame) -> Table:

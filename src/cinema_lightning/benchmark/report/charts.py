@@ -10,7 +10,7 @@ import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
@@ -184,7 +184,9 @@ def _point(axis: Axes, point: Point, y: float) -> None:
     axis.plot([point.value], [y], color=kind["color"], marker=kind["marker"], markersize=5, markerfacecolor=fill)
 
 
-def _legend(figure: Figure, arms: Mapping[str, int], place: str = "outside upper left") -> None:
+def _legend(
+    figure: Figure, arms: Mapping[str, int], place: Literal["outside upper left", "upper left"] = "outside upper left"
+) -> None:
     from matplotlib.lines import Line2D
 
     handles = [Line2D([], [], label=name, linewidth=1.5, markersize=5, **style(arms[name])) for name in arms]

@@ -19,6 +19,7 @@ from cinema_lightning.benchmark.report.table import (
     Table,
     difference,
     estimate,
+    records,
     titled,
 )
 
@@ -61,9 +62,9 @@ def _rows(study: Study, group: Group) -> pd.DataFrame:
 def _picture(study: Study, group: Group, data: pd.DataFrame) -> Picture:
     headline = group.headlines[0]
     curves: dict[str, list[Point]] = {}
-    for row in data[data["value"].notna()].itertuples():
-        point = Point(row.value, row.low, row.high, study.place(row.arm), x=row.fraction)
-        curves.setdefault(study.arm_name(row.arm), []).append(point)
+    for row in records(data[data["value"].notna()]):
+        point = Point(row["value"], row["low"], row["high"], study.place(row["arm"]), x=row["fraction"])
+        curves.setdefault(study.arm_name(row["arm"]), []).append(point)
     name, title = titled(headline.display, headline.unit), study.task_name(group.task)
     counts = sorted({int(count) for count in data["n_subjects"] if count})
     return Picture(
@@ -88,4 +89,5 @@ def _with_difference(row: Row, name: str) -> Cell:
     if row["difference"] != row["difference"]:
         return cell
     found = difference({**row, **{old: row[new] for old, new in _DIFFERENCE.items()}}, name)
-    return Cell(cell.text, cell.sort, cell.bold, f"{cell.small}; Δ {found.text}, {found.small}", cell.muted)
+    tests = found.small.rpartition("n ")[0].removesuffix("; ")  # the subjects are the same
+    return replace(cell, small=f"{cell.small}; Δ {found.text}; {tests}")

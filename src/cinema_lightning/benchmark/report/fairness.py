@@ -25,6 +25,7 @@ from cinema_lightning.benchmark.report.table import (
     interval,
     listed,
     p_value,
+    records,
     tidy,
     titled,
 )
@@ -183,9 +184,8 @@ def _dots(study: Study, group: Group, data: pd.DataFrame, label: str) -> Picture
     for factor, rows in data.groupby("factor_title", sort=False):
         lines.append(Line(str(factor)))
         for name, some in rows.groupby("group", sort=False):
-            points = [
-                Point(r.value, r.low, r.high, study.place(r.arm)) for r in some.itertuples() if r.value == r.value
-            ]
+            known = records(some[some["value"].notna()])
+            points = [Point(row["value"], row["low"], row["high"], study.place(row["arm"])) for row in known]
             counts = sorted({int(n) for n in some["n_subjects"]})
             lines.append(Line(str(name), points, f"n {'–'.join(map(str, counts[:: max(1, len(counts) - 1)]))}"))
     names = {study.arm_name(arm): study.place(arm) for arm in study.order if arm in set(data["arm"])}
@@ -211,7 +211,7 @@ def _claims(study: Study, data: pd.DataFrame) -> list[Picture]:
                 f"{interval(row['value'], row['low'], row['high'], row['unit'])}; p {p_value(row['p_holm'])}; "
                 f"n {int(row['n_subjects']):,}",
             )
-            for row in mine.to_dict("records")
+            for row in records(mine)
         ]
         if lines:
             headline = group.headlines[0]

@@ -179,7 +179,9 @@ def _names(table: pd.DataFrame, folder: Path) -> tuple[np.ndarray, np.ndarray]:
         CinemaError: If two rows are the same case.
     """
     parts = [_plain(table[column]) for column in CASE if column in table.columns]
-    keys = parts[0].str.cat(parts[1:], sep="|") if len(parts) > 1 else parts[0]
+    keys = parts[0]
+    for part in parts[1:]:
+        keys = keys + "|" + part
     twice = keys.duplicated()
     if twice.any():
         raise CinemaError(f"Results of {folder} have the case {keys[twice].iloc[0]} twice; test that cell again.")

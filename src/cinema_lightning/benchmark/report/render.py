@@ -70,7 +70,7 @@ def csv(data: pd.DataFrame) -> str:
     import pandas as pd
 
     plain = {
-        name: data[name].map(lambda value: str(value).lower())
+        str(name): data[name].map(lambda value: str(value).lower())
         for name in data
         if pd.api.types.is_bool_dtype(data[name])
     }
@@ -90,8 +90,8 @@ def _html() -> Environment:
 def _tex() -> Environment:
     from markupsafe import Markup
 
-    marks = {"block_start_string": "<%", "block_end_string": "%>", "variable_start_string": "<<"}
-    environment = _environment(_escaped(_LATEX), **marks, variable_end_string=">>", comment_start_string="<#")
+    marks: dict[str, Any] = {"block_start_string": "<%", "block_end_string": "%>", "comment_start_string": "<#"}
+    environment = _environment(_escaped(_LATEX), variable_start_string="<<", variable_end_string=">>", **marks)
     environment.filters["plain"] = Markup
     return environment
 

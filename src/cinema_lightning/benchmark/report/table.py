@@ -45,6 +45,11 @@ Form = Callable[[Row, str], Cell]
 """Takes a row of the frame and the name of a column; writes the cell."""
 
 
+def records(frame: pd.DataFrame) -> list[dict[str, Any]]:
+    """Rows of a frame."""
+    return [{str(name): value for name, value in row.items()} for row in frame.to_dict("records")]
+
+
 # ---------------------------------------------------------------------- numbers as people read them
 def tidy(value: float) -> float:
     """A number with the digits that the CSV keeps."""
@@ -132,8 +137,8 @@ def ranged(unit: str = "", sign: bool = False) -> Form:
 
 def bounded(low: str, high: str, row: Row, name: str) -> Cell:
     """A number with the interval of two columns, where there is one."""
-    value, *ends = (float(row[key]) if key else math.nan for key in (name, low, high))
-    return Cell(interval(value, *ends), value) if math.isfinite(value) else NOTHING
+    value, start, end = (float(row[key]) if key else math.nan for key in (name, low, high))
+    return Cell(interval(value, start, end), value) if math.isfinite(value) else NOTHING
 
 
 def estimate(row: Row, name: str) -> Cell:
@@ -246,13 +251,13 @@ class Table:
 
     def _lines(self) -> list[dict[Any, Row]]:
         """Rows of the frame by line, and there by the column that they stand side by side for."""
-        records = self.data.to_dict("records")
+        rows = records(self.data)
         if self.across is None:
-            return [{None: record} for record in records]
+            return [{None: row} for row in rows]
         lines: dict[tuple[str, ...], dict[Any, Row]] = {}
-        for record in records:
-            key = tuple(column.form(record, column.name).text for column in self.columns)
-            lines.setdefault(key, {})[record[self.across.by]] = record
+        for row in rows:
+            key = tuple(column.form(row, column.name).text for column in self.columns)
+            lines.setdefault(key, {})[row[self.across.by]] = row
         return list(lines.values())
 
 

@@ -25,6 +25,7 @@ from cinema_lightning.benchmark.report.table import (
     interval,
     listed,
     p_value,
+    records,
     text,
     titled,
 )
@@ -108,7 +109,7 @@ def beside_the_paper(study: Study) -> Section:
         for group in study.groups:
             headline = group.headline(entry.figure)
             if headline is not None and entry.applies(group.kind, group.dataset, group.trained_on):
-                columns = {"paper": titled(entry.display, entry.unit), **_scaled(entry, headline.unit)}
+                columns: dict[str, Any] = {"paper": titled(entry.display, entry.unit), **_scaled(entry, headline.unit)}
                 rows.append(_rows(study, group, headline).assign(**columns, **_written(entry)))
     section = Section("published", "Beside the published figures", "No task here is one of the published ones.")
     if not rows:
@@ -141,9 +142,9 @@ def _scaled(entry: Published, unit: str) -> dict[str, float]:
 def _written(entry: Published, unit: str | None = None) -> dict[str, str]:
     """Published values as the page writes them, in their own unit or in ours."""
     found = _scaled(entry, entry.unit if unit is None else unit)
-    ends = ("", "_low", "_high")
     written = entry.unit if unit is None else unit
-    return {side: interval(*(found[f"published_{side}{end}"] for end in ends), written) for side in ("cinema", "cnn")}
+    ends = {side: [found[f"published_{side}{end}"] for end in ("", "_low", "_high")] for side in ("cinema", "cnn")}
+    return {side: interval(value, low, high, written) for side, (value, low, high) in ends.items()}
 
 
 # ---------------------------------------------------------------------- each task in full
@@ -231,7 +232,7 @@ def _forest(study: Study) -> list[Picture]:
     arms: set[str] = set()
     for group in study.groups:
         compared = study.comparisons_of(group, group.headlines[0].name)
-        lines = [_line(study, row) for row in compared.to_dict("records") if row["value"] == row["value"]]
+        lines = [_line(study, row) for row in records(compared) if row["value"] == row["value"]]
         if lines:
             arms |= set(compared["baseline"])
             title = f"{study.task_name(group.task)} → {study.tested_on(group)}: {group.headlines[0].display}"

@@ -20,12 +20,13 @@ from cinema_lightning.results.kind import KINDS, headlines
 class _Asked(pd.DataFrame):
     """A table that notes which columns are taken from it."""
 
-    _metadata = ("names",)
+    _metadata: list[str] = ["asked"]  # noqa: RUF012  (pandas names it so)
+    asked: set[str]
 
     def __getitem__(self, key: Any) -> Any:
         keys = [key] if isinstance(key, str) else key
         if isinstance(keys, list | pd.Index | np.ndarray):
-            self.names.update(each for each in keys if isinstance(each, str))
+            self.asked.update(each for each in keys if isinstance(each, str))
         return super().__getitem__(key)
 
 
@@ -45,15 +46,16 @@ def wanted(folder: Path) -> Callable[[str], bool] | None:
         return None
     try:
         table = _Asked(pd.read_csv(folder / "cases.csv", nrows=0, encoding="utf-8-sig"))
-        table.names = {factor.name for factor in factors()}
+        table.asked = {factor.name for factor in factors()}
         KINDS[kind].counted(table)
         for headline in headlines(kind, facts):
             if headline.source == "cases":
                 headline.failed(table, facts)
-                for columns in (headline.columns, headline.truth, headline.reference and headline.reference.columns):
+                trivial = None if headline.reference is None else headline.reference.columns
+                for columns in (headline.columns, headline.truth, trivial):
                     if columns is not None:
                         columns(table, facts)
     except Exception:  # whatever a plug-in's figure does with no rows
         return None
-    names = set(table.names)
+    names = set(table.asked)
     return lambda name: name in names

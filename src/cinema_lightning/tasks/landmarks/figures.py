@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 
@@ -28,6 +30,6 @@ def headlines(facts: Facts) -> list[Headline]:
     """Distances, and long-axis function."""
     unit = "mm" if facts.get("spacing_known", True) else "px"
     name = f"mean_distance_{unit}"
-    about = ("mean_distance", "Distance", unit, False, "cases", mean, numbers(name))
-    found = [Headline(*about, own_row=False, failed=_without(name))]
+    figure = Headline("mean_distance", "Distance", unit, False, "cases", mean, numbers(name), own_row=False)
+    found = [replace(figure, failed=_without(name))]
     return found + [mean_error(column) for column in quantities("landmarks")]

@@ -77,9 +77,8 @@ def headlines(facts: Facts) -> list[Headline]:
     if facts.get("dataset") == "rescan":
         name = "LVEF scan-rescan variation"
         columns, truth = repeatability("pred"), repeatability("true")
-        about = ("lv_ef_variation", name, "%", False, "function")
-        figure = Headline(*about, percent_variation, columns, per_person=True, own_row=False)
-        found.append(replace(figure, scale=POSITIVE, truth=truth))
+        figure = Headline("lv_ef_variation", name, "%", False, "function", percent_variation, columns)
+        found.append(replace(figure, per_person=True, own_row=False, scale=POSITIVE, truth=truth))
     return found
 
 
