@@ -100,6 +100,7 @@ def test_pictures_stand_in_the_page_and_say_what_they_are():
 def comparisons(**options) -> pd.DataFrame:
     keys = {"task": "t", "dataset": "d", "figure": "f", "arm": "ours", "fraction": 100.0}
     row = {"higher_is_better": True, "value": 0.1, "p": 0.001, "n_seeds": 3, "test": "difference", "rank_better": NAN}
+    row |= {"failed": 0.0, "failed_baseline": 0.0}
     rows = [keys | row | {"baseline": name} | options.pop(name, {}) | options for name in ("unet", "scratch")]
     return pd.DataFrame(rows)
 
@@ -113,6 +114,7 @@ def comparisons(**options) -> pd.DataFrame:
         ({"higher_is_better": False}, [-1, -1], False),
         ({"scratch": {"p": 0.5}}, [1, 0], False),  # not better than every other arm
         ({"test": "ranks", "rank_better": -0.3}, [-1, -1], False),  # it fails more often than it is better
+        ({"failed_baseline": 0.1}, [0, 0], False),  # failures that no rank takes in
     ],
 )
 def test_bold_needs_a_corrected_p_and_more_than_one_training(options, better, best):
@@ -125,6 +127,7 @@ def test_bold_needs_a_corrected_p_and_more_than_one_training(options, better, be
 
 def test_differences_show_the_ranks_where_an_arm_failed():
     row = {"value": 0.5, "low": 0.1, "high": 0.9, "unit": "mm", "p": 0.2, "p_holm": 0.4, "better": 0, "n_subjects": 50}
+    row |= {"failed": 0.0, "failed_baseline": 0.0}
     plain = difference(row | {"test": "difference"}, "arm")
     assert (plain.text, plain.small, plain.bold) == ("+0.50 [+0.10, +0.90]", "p 0.200, Holm 0.400; n 50", False)
     ranks = {"failed": 0.24, "failed_baseline": 0.0, "rank_better": -0.3, "rank_low": -0.5, "rank_high": -0.1}

@@ -236,7 +236,9 @@ def _corrected(frame: pd.DataFrame) -> pd.DataFrame:
     towards = frame["value"].where(frame["higher_is_better"].astype(bool), -frame["value"])
     towards = frame["rank_better"].where(frame["test"] == "ranks", towards)
     found = frame.assign(p_holm=holms)
-    sure = (found["p_holm"] < SIGNIFICANT) & (found["n_seeds"] > 1)
+    # Where a figure cannot be ranked case by case, failures are said, but nothing is sure.
+    judged = (found["test"] == "ranks") | ((found["failed"] == 0) & (found["failed_baseline"] == 0))
+    sure = judged & (found["p_holm"] < SIGNIFICANT) & (found["n_seeds"] > 1)
     return found.assign(better=(towards.gt(0).astype(int) - towards.lt(0).astype(int)).where(sure, 0))
 
 

@@ -163,7 +163,9 @@ def difference(row: Row, name: str) -> Cell:
     tests = f"p {p_value(row['p'])}, Holm {p_value(row['p_holm'])}; " if math.isfinite(row["p"]) else ""
     if row["test"] == "ranks":
         ranks = interval(row["rank_better"], row["rank_low"], row["rank_high"], sign=True)
-        tests = f"failed {row['failed']:.1%}, {row['failed_baseline']:.1%}; by rank {ranks}, {tests}"
+        tests = f"by rank {ranks}, {tests}"
+    if row["failed"] or row["failed_baseline"]:
+        tests = f"failed {row['failed']:.1%}, {row['failed_baseline']:.1%}; {tests}"
     return Cell(found, value, bool(row["better"]), f"{tests}n {int(row['n_subjects']):,}")
 
 
