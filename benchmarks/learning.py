@@ -11,7 +11,7 @@ from __future__ import annotations
 import argparse
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,8 @@ import pandas as pd
 
 from cinema_lightning.cli import main as cinema
 from cinema_lightning.files import replacing
-from cinema_lightning.metrics.bootstrap import bootstrap, compare
+from cinema_lightning.metrics.estimates import figure
+from cinema_lightning.metrics.inference import difference
 from cinema_lightning.metrics.survival import concordance
 from cinema_lightning.phantom.truth import AGE_RISK
 
@@ -90,7 +91,7 @@ def survival(seed: int, runs: Path) -> Iterator[Experiment]:
     starts from scratch or from the masked autoencoder is told by two chains.
     """
     seeded = ["--seed_everything", str(seed), "--data.seed", "0", *LONG_AXIS]
-    about_events = ("c_index", "auc_at_median_time")
+    about_events = ("c_index",)
     for start in ("scratch", "pretrained"):
         first = f"lvef_long_axis_{start}_seed{seed}"
         given = [*EVEN, "--model.weights", str(best(runs, "pretrain"))] if start == "pretrained" else []
@@ -171,7 +172,7 @@ def yardsticks(kind: str, folder: Path, store: Path) -> dict[str, Any]:
     }
     time, event = (cases[name].to_numpy(dtype=float) for name in ("time", "event"))
     out: dict[str, Any] = {
-        f"c_{name}": bootstrap(concordance, risk, time, event).as_dict() for name, risk in rankings.items()
+        f"c_{name}": asdict(figure(concordance, risk, time, event)) for name, risk in rankings.items()
     }
     cox = pd.read_csv(folder / "cox.csv").drop_duplicates("model").set_index("model")["c_index"]
     out |= {f"c_cox_{name.replace(' ', '_')}": float(value) for name, value in cox.items()}
@@ -200,12 +201,12 @@ def paired(lines: list[dict[str, Any]], metric: str = "mean_dice") -> Iterator[s
             folders = [line["folder"] for line in lines if line["run"].startswith(f"transfer_{fraction}_{start}_")]
             tables = [pd.read_csv(Path(folder) / "cases.csv", dtype={"id": str}) for folder in folders]
             values[start] = pd.concat(tables).groupby("id")[metric].mean()
-        found = compare(values["pretrained"], values["scratch"])
+        found = difference(values["pretrained"], values["scratch"])
         better = int((values["pretrained"] > values["scratch"]).sum())
         yield (
-            f"{fraction} of the labels, {len(tables)} seeds: pretrained less scratch {found.difference.value:+.4f} "
-            f"[{found.difference.low:.4f}, {found.difference.high:.4f}], better in {better} of "
-            f"{len(values['scratch'])} subjects, Wilcoxon p = {found.p_wilcoxon:.1g}"
+            f"{fraction} of the labels, {len(tables)} seeds: pretrained less scratch {found.value:+.4f} "
+            f"[{found.low:.4f}, {found.high:.4f}], p = {found.p:.1g} (over subjects, of these trainings only), better "
+            f"in {better} of {len(values['scratch'])} subjects"
         )
 
 

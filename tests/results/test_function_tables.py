@@ -45,6 +45,21 @@ def test_a_whole_cine_is_searched_on_the_predicted_curve():
     assert (row["lv_edv_true"], row["lv_esv_true"]) == (155, 60), "labelled frames are ED and ES by name"
 
 
+@pytest.mark.parametrize("lost", [0.0, 30.0])
+def test_a_failed_frame_is_no_end_systole(lost):
+    """One frame of 25 in which the network lost the ventricle: EF 60, not 100 or 80."""
+    curve = 150 - 45 * (1 - np.cos(2 * np.pi * np.arange(25) / 25))
+    curve[4] = lost
+    table = cases(id="a", frame=range(25), phase="", lv_volume_pred=curve)
+    (row,) = ventricular_table(table, {}).to_dict("records")
+    assert row["frames_left_out"] == "4"
+    assert row["es_frame_pred"] in (12, 13)
+    assert row["lv_edv_pred"] == 150
+    assert row["lv_ef_pred"] == pytest.approx(60, abs=0.5)
+    fine = table.assign(lv_volume_pred=150 - 45 * (1 - np.cos(2 * np.pi * np.arange(25) / 25)))
+    assert ventricular_table(fine, {})["frames_left_out"].tolist() == [""]
+
+
 def test_truth_of_the_studys_own_columns(make):
     table = read_table(make("cine", n=3, labelled=False) / "cases.csv")
     found = ventricular_table(table, {}).set_index("id")
@@ -52,7 +67,12 @@ def test_truth_of_the_studys_own_columns(make):
     np.testing.assert_allclose(found["lv_edv_true"], own["lv_edv"])
     np.testing.assert_allclose(found["lv_ef_true"], (1 - own["lv_esv"] / own["lv_edv"]) * 100)
     largest, smallest = (table.groupby("id")["lv_volume_pred"].agg(what) for what in ("max", "min"))
-    np.testing.assert_allclose(found["lv_ef_pred"], (1 - smallest / largest) * 100)
+    # The frames are those of the smoothed curve; the volumes are counted in them.
+    np.testing.assert_allclose(found["lv_ef_pred"], (1 - smallest / largest) * 100, rtol=0.01)
+    volumes = table.set_index(["id", "frame"])["lv_volume_pred"]
+    for name, key in (("ed_frame", "lv_edv"), ("es_frame", "lv_esv")):
+        expected = volumes.loc[list(zip(found.index, found[f"{name}_pred"], strict=True))]
+        np.testing.assert_allclose(found[f"{key}_pred"], expected)
     assert found["rv_edv_true"].isna().all()
 
 

@@ -1,7 +1,7 @@
 """Agreement of two measurements: errors, Bland-Altman, correlation, and repeatability of scan and rescan.
 
 Errors are the first column less the second (prediction less truth). Every statistic takes ``weights`` (see
-:mod:`cinema_lightning.metrics.weighted`), and so has a bootstrap interval.
+:mod:`cinema_lightning.metrics.weighted`), and so has an interval.
 """
 
 from __future__ import annotations

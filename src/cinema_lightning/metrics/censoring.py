@@ -90,7 +90,7 @@ def auc_at(
         time: (N,) times.
         event: (N,) 0 or 1.
         horizon: The time asked about.
-        censoring: G; estimated on these subjects, each once, where it is not given, so that bootstrap draws share it.
+        censoring: G; estimated on these subjects, each once, where it is not given.
         weights: None, (N,) or (D, N).
 
     Returns:

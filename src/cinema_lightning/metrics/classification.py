@@ -61,11 +61,6 @@ def f1_macro(probabilities: Any, true: Any, *, weights: Any = None) -> Any:
     return answer(divide(np.nansum(f1, axis=1), np.isfinite(f1).sum(axis=1)), weights)
 
 
-def f1_micro(probabilities: Any, true: Any, *, weights: Any = None) -> Any:
-    """F1 of all decisions pooled, which for one label per case is the accuracy."""
-    return accuracy(probabilities, true, weights=weights)
-
-
 def mcc(probabilities: Any, true: Any, *, weights: Any = None) -> Any:
     """Matthews correlation of any number of classes (Gorodkin 2004); 0 where truth or prediction does not vary."""
     matrix = confusion(probabilities, true, weights=weights)

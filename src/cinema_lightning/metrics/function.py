@@ -78,8 +78,8 @@ def failed_frames(lv_volumes: Any) -> np.ndarray:
     """Frames whose volume cannot be one of this heart: none at all, or far from that of the frames around.
 
     Far is more than four robust standard deviations from the median of the frames up to two before and after, and more
-    than 15% of the curve's median (after Hampel's identifier: Davies and Gather, JASA 1993). Curves of fewer frames than
-    ``SHORT`` are searched for empty frames only.
+    than 15% of the curve's median (after Hampel's identifier: Davies and Gather, JASA 1993). In curves of fewer
+    frames than ``SHORT`` it is less than half of both neighbours, or more than twice; of fewer than eight, never.
 
     Args:
         lv_volumes: (T,) ml; NaN for frames without a mask.
@@ -92,9 +92,14 @@ def failed_frames(lv_volumes: Any) -> np.ndarray:
     seen = np.flatnonzero(np.isfinite(curve) & ~failed)
     if not len(seen):
         return np.zeros(len(curve), dtype=bool)
-    if len(seen) < SHORT:
-        return failed
     values = curve[seen]
+    if len(seen) < SHORT:  # a middle of a handful is no outlier
+        if len(seen) < 8:
+            return failed
+        before, after = (np.pad(values, 1, mode="edge")[place : place + len(values)] for place in (0, 2))
+        lower, upper = np.minimum(before, after), np.maximum(before, after)
+        failed[seen[1:-1]] = ((values < 0.5 * lower) | (values > 2 * upper))[1:-1]
+        return failed
     around = sliding_window_view(np.pad(values, REACH, mode="reflect"), 2 * REACH + 1)
     apart = np.abs(values - np.median(around, axis=1))
     failed[seen] = apart > np.maximum(4 * 1.4826 * np.median(apart), 0.15 * np.median(values))
@@ -120,10 +125,10 @@ def ed_es_frames(lv_volumes: Any) -> tuple[int, int]:
     kept = np.flatnonzero(np.isfinite(curve) & ~failed_frames(curve))
     if not len(kept):
         raise CinemaError("No frame has an LV volume, so ED and ES cannot be found.")
-    values = curve[kept]
     if len(kept) >= SHORT:
-        values = savgol_filter(values, 5, 2, mode="interp")
-    return int(kept[values.argmax()]), int(kept[values.argmin()])
+        filled = np.interp(np.arange(len(curve)), kept, curve[kept])
+        curve = savgol_filter(filled, 5, 2, mode="interp")
+    return int(kept[curve[kept].argmax()]), int(kept[curve[kept].argmin()])
 
 
 def ventricular_function(volumes: Mapping[str, Any], ed: int | None = None, es: int | None = None) -> dict[str, float]:

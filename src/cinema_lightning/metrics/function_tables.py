@@ -22,9 +22,8 @@ def ventricular_table(cases: pd.DataFrame, facts: Mapping[str, Any]) -> pd.DataF
     """Volumes, ejection fractions and mass of each study, truth beside prediction.
 
     ED and ES are the frames that the table calls so. Where more than two frames of a study were segmented, or phases
-    are not named, those of the prediction are found on its own volume curve, smoothed and without the frames that failed
-    (``frames_left_out``). The truth is that of the label maps, else
-    the study's own columns.
+    are not named, those of the prediction are found on its own volume curve, smoothed and without the frames that
+    failed (``frames_left_out``). The truth is that of the label maps, else the study's own columns.
     A study with only one of the two phases has no ejection fraction.
 
     Args:

@@ -139,7 +139,13 @@ def interval(values: Any, scale: Scale = MEAN, *, level: float = 0.95, n_subject
 
 
 def difference(
-    first: Any, second: Any, scale: Scale = MEAN, *, level: float = 0.95, n_subjects: int | None = None
+    first: Any,
+    second: Any,
+    scale: Scale = MEAN,
+    *,
+    level: float = 0.95,
+    n_subjects: int | None = None,
+    shift: bool = True,
 ) -> Inference:
     """The mean difference of two methods on the same subjects, its interval and its p: one estimand, one statistic.
 
@@ -152,6 +158,7 @@ def difference(
         scale: That of the figure. A difference of shares gets one subject more on each side (Bonett and Price 2012).
         level: Coverage.
         n_subjects: Subjects, where the columns are more or fewer.
+        shift: Whether Hodges and Lehmann's shift is wanted beside.
 
     Returns:
         First less second. Subjects that either method lacks in all its seeds are left out.
@@ -160,9 +167,10 @@ def difference(
     both = np.isfinite(one).any(axis=0) & np.isfinite(two).any(axis=0)
     one, two = one[:, both], two[:, both]
     found = _inference(one, two, scale, level, n_subjects)
-    gap = np.nanmean(one, axis=0) - np.nanmean(two, axis=0) if one.shape[1] else np.array([])
-    shift, shift_p = hodges_lehmann(gap) if found.n_subjects >= LEAST else (float("nan"), float("nan"))
-    return replace(found, shift=shift, shift_p=shift_p)
+    if not shift or found.n_subjects < LEAST or not one.shape[1]:
+        return found
+    middle, p = hodges_lehmann(np.nanmean(one, axis=0) - np.nanmean(two, axis=0))
+    return replace(found, shift=middle, shift_p=p)
 
 
 def largest_gap(groups: Mapping[str, Any], *, level: float = 0.95) -> Gap | None:
@@ -455,8 +463,12 @@ def _worst_first(values: Any, higher_is_better: bool) -> np.ndarray:
 
 
 def _placements(first: np.ndarray, second: np.ndarray) -> np.ndarray:
-    """(N,) share of the second's values below each of the first's less that of the first's above the second's."""
-    return _below(second, first) - _below(first, second)
+    """(N,) contributions of the subjects to the chance that a first value is above a second less that it is below.
+
+    A subject takes part with both of its values, so that it moves the chance twice (Hajek's projection).
+    """
+    won = _below(second, first) - _below(first, second)
+    return 2 * won - won.mean()
 
 
 def _below(values: np.ndarray, at: np.ndarray) -> np.ndarray:

@@ -1,8 +1,8 @@
-"""Statistics of weighted cases, the form that makes bootstrap intervals fast.
+"""Statistics of weighted cases, the form that makes intervals fast.
 
 A statistic is a function ``statistic(*columns, weights=None)``. Its columns have one row per case. ``weights`` says
 how often each case counts: None (once each), (N,) for one answer, or (D, N) for D answers at once. Leaving a subject
-out is nothing but such a row of counts, so that hundreds of them are a few matrix products instead of hundreds of calls.
+out is nothing but such a row of counts, so that hundreds of them are a few matrix products, not hundreds of calls.
 
 Cases with a missing value (NaN or infinite) in any column are left out.
 """

@@ -23,7 +23,7 @@ def finish(folder: Path, seed: int = 0) -> list[dict[str, Any]]:
 
     Args:
         folder: With the tables of a test.
-        seed: Seed of the bootstrap.
+        seed: Seed of what is drawn, such as folds.
 
     Returns:
         The headline rows.
