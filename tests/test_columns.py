@@ -83,7 +83,7 @@ def test_the_report_shows_results_by_a_plug_ins_column(plugged, tmp_path):
     facts = {"kind": "regression", "dataset": plugged, "trained_on": plugged, "target": "lv_ef", "unit": "%"}
     (folder / "test.json").write_text(json.dumps(facts))
     out = tmp_path / "report"
-    report(tmp_path, out, draws=100)
+    report(tmp_path, out)
     found = pd.read_csv(out / "fairness.csv").query("figure == 'mae'").set_index(["factor", "group"])["value"]
     assert found["strain", "<-20"] == pytest.approx(2)
     assert found["strain", ">=-15"] == pytest.approx(6)

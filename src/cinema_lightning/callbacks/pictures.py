@@ -11,6 +11,7 @@ from lightning import Callback, LightningModule, Trainer
 from torch import Tensor
 
 from cinema_lightning.files import replacing
+from cinema_lightning.palette import ORANGE, RED, REGIONS, SKY
 from cinema_lightning.tasks.base import Marked, Task
 from cinema_lightning.views import get_view
 
@@ -18,9 +19,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-COLOURS = ("#000000", "#e69f00", "#56b4e9", "#d55e00", "#009e73", "#f0e442")
-"""Colours of the class codes from 0 (Okabe and Ito's palette, which colour-blind readers can tell apart)."""
-MARKS = {"truth": ("o", "#56b4e9"), "prediction": ("x", "#e69f00")}
+MARKS = {"truth": ("o", SKY), "prediction": ("x", ORANGE)}
 
 
 def middle_slice(image: Tensor) -> Tensor:
@@ -86,15 +85,15 @@ def show_labels(axis: Axes, plane: Tensor, opacity: float = 0.5) -> None:
 
     codes = plane.cpu().T.numpy()
     shown = np.ma.masked_equal(codes, 0)
-    top = len(COLOURS) - 1
-    axis.imshow(shown, cmap=ListedColormap(COLOURS), vmin=-0.5, vmax=top + 0.5, alpha=opacity, interpolation="nearest")
+    top = len(REGIONS) - 1
+    axis.imshow(shown, cmap=ListedColormap(REGIONS), vmin=-0.5, vmax=top + 0.5, alpha=opacity, interpolation="nearest")
 
 
 def show_points(axis: Axes, points: dict[str, Tensor]) -> None:
     """Marks landmarks, (L, 2) voxels by name."""
     for name, places in points.items():
         x, y = places.float().cpu().unbind(-1)
-        marker, colour = MARKS.get(name, ("+", "#d55e00"))
+        marker, colour = MARKS.get(name, ("+", RED))
         style: dict[str, Any] = {"facecolors": "none", "edgecolors": colour} if marker == "o" else {"color": colour}
         axis.scatter(x.numpy(), y.numpy(), marker=marker, s=40, linewidths=1.6, label=name, **style)
     axis.legend(fontsize=6, loc="lower right", framealpha=0.6)

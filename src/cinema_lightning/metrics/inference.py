@@ -13,12 +13,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import lru_cache
 from itertools import combinations
 from typing import Any, Literal
 
 import numpy as np
 from scipy import special, stats
+
+from cinema_lightning.metrics import studentised
 
 LEAST = 10
 """Fewer subjects have no interval and no p."""
@@ -449,22 +450,9 @@ def _gap(high: np.ndarray, low: np.ndarray, groups: int, level: float) -> Infere
     if not error.variance > 0:
         return Inference(value, value, value, float(value == 0), 0.0, error.df, subjects, seeds)
     se = error.variance**0.5
-    df = _floor(error.df)
-    width = _range_quantile(level, groups, df) / 2**0.5 * se
-    p = float(stats.studentized_range.sf(abs(value) / se * 2**0.5, groups, df))
+    width = studentised.quantile(level, groups, error.df) / 2**0.5 * se
+    p = studentised.survival(abs(value) / se * 2**0.5, groups, error.df)
     return Inference(value, value - width, value + width, p, se, error.df, subjects, seeds)
-
-
-def _floor(df: float) -> float:
-    """Degrees of freedom, no more than there are, of which there are few different ones."""
-    step = 1 if df < 30 else 10 if df < 200 else 100
-    return float(max(1, min(df, 1000) // step * step))
-
-
-@lru_cache(maxsize=1000)
-def _range_quantile(level: float, groups: int, df: float) -> float:
-    """Quantile of the studentised range, which takes a tenth of a second."""
-    return float(stats.studentized_range.ppf(level, groups, df))
 
 
 # ---------------------------------------------------------------------- ranks

@@ -11,9 +11,10 @@ import torch
 from lightning import Trainer
 from torch import Tensor
 
-from cinema_lightning.callbacks.pictures import COLOURS, show_image, show_points
+from cinema_lightning.callbacks.pictures import show_image, show_points
 from cinema_lightning.data.protocol import data_of
 from cinema_lightning.files import replacing
+from cinema_lightning.palette import REGIONS
 from cinema_lightning.results.kind import KINDS, Ranking
 from cinema_lightning.tasks.base import Marked, Task
 from cinema_lightning.views import get_view
@@ -144,5 +145,5 @@ def _contours(axis: Axes, labels: Tensor, style: str) -> None:
     codes = labels.cpu().numpy().T
     for code in np.unique(codes[codes > 0]):
         mask = torch.from_numpy((codes == code).astype(np.float32)).numpy()
-        colour = COLOURS[int(code) % len(COLOURS)]
+        colour = REGIONS[int(code) % len(REGIONS)]
         axis.contour(mask, levels=[0.5], colors=[colour], linestyles=style, linewidths=1.0)

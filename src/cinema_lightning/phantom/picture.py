@@ -10,13 +10,14 @@ from typing import Any
 import numpy as np
 
 from cinema_lightning.errors import CinemaError
+from cinema_lightning.palette import REGIONS
 from cinema_lightning.phantom.anatomy import Heart
 from cinema_lightning.phantom.cohort import Settings, acquisition_for, normalised
 from cinema_lightning.phantom.imaging import Imager
 from cinema_lightning.phantom.subject import PATHOLOGIES, Subject, draw_subject
 from cinema_lightning.views import VIEWS
 
-COLOURS = ("#41b6e6", "#7bd15a", "#ff6b5e")  # RV, myocardium, LV
+COLOURS = REGIONS[1:4]  # RV, myocardium, LV
 
 
 def draw_picture(path: Path, seed: int = 0) -> None:

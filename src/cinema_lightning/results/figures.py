@@ -8,13 +8,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
+from cinema_lightning.palette import BLUE, GREY, RED
+
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
-
-BLUE, ORANGE, GREEN, RED, GREY = "#0072b2", "#e69f00", "#009e73", "#d55e00", "#7f7f7f"
-LINES = (BLUE, ORANGE, GREEN, RED, "#cc79a7", "#56b4e9", "#000000", "#8c6d31")
-"""Okabe and Ito's colours, which colour-blind readers can tell apart; brown for their yellow, too pale for lines."""
 
 
 class Missing(Exception):  # noqa: N818  (it is no error)
@@ -67,7 +65,9 @@ def correlation(axis: Axes, predicted: np.ndarray, true: np.ndarray, name: str, 
 def points(axis: Axes, x: np.ndarray, y: np.ndarray) -> None:
     """Cases as points, smaller and fainter where there are many."""
     many = len(x) > 300
-    axis.scatter(x, y, s=7 if many else 20, color=BLUE, alpha=0.35 if many else 0.65, linewidths=0, zorder=2)
+    look: dict[str, Any] = {"s": 7, "alpha": 0.35} if many else {"s": 20, "alpha": 0.65}
+    # Thousands of points are one image within a drawing.
+    axis.scatter(x, y, color=BLUE, linewidths=0, zorder=2, rasterized=len(x) > 3000, **look)
 
 
 def bland_altman(axis: Axes, first: np.ndarray, second: np.ndarray, name: str, unit: str, difference: str) -> None:

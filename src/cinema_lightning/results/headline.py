@@ -52,12 +52,14 @@ class Headline:
         source: The table it is made of.
         statistic: Takes the columns and ``weights`` (see :mod:`cinema_lightning.metrics.weighted`).
         columns: Takes the table and the facts of the test; None where the table lacks something.
-        per_person: Whether a person is one case however many rows there are, which decides how many are missing.
+        per_person: Whether a person is one case however many rows there are, which decides how many are missing; its
+            columns are two measurements of each person.
         own_row: Whether it has a row of its own in the summary; else the rows of metrics and pairs hold it already.
         failed: Cases without a value because the method failed, not because nobody knows the truth.
         reference: What takes no network; None where the figure of that is not defined.
         scale: How the interval is made; None takes the statistic's own
             (:data:`cinema_lightning.metrics.influence.SCALES`).
+        truth: The columns of the reference itself, where the figure can be computed of it.
     """
 
     name: str
@@ -72,6 +74,7 @@ class Headline:
     failed: Cases = nowhere
     reference: Reference | None = None
     scale: Scale | None = None
+    truth: Columns | None = None
 
     def sample(self, table: pd.DataFrame, facts: Facts, keys: np.ndarray | None = None) -> Sample | None:
         """The cases of a table.

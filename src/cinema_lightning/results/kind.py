@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import pandas as pd
@@ -73,6 +73,45 @@ TableWriter = Callable[[Results, Path, int], str | None]
 """Takes results, the CSV file to write, and the seed; gives why there is no such table, or None."""
 
 
+@dataclass(frozen=True)
+class Shown:
+    """A column of an exhibit as people read it.
+
+    Attributes:
+        name: Column of its table.
+        title: Heading, with the unit.
+        form: How it is written.
+        low: Column of its interval's lower end, where it has one.
+        high: Column of the upper end.
+    """
+
+    name: str
+    title: str
+    form: Literal["text", "count", "number", "p"] = "text"
+    low: str = ""
+    high: str = ""
+
+
+@dataclass(frozen=True)
+class Exhibit:
+    """A table of its own that the report shows of a kind, for every arm.
+
+    Attributes:
+        name: Name of its files.
+        title: Heading.
+        text: How to read it.
+        table: Takes the tests of an arm's seeds and a seed for what is drawn; may raise
+            :class:`~cinema_lightning.errors.CinemaError` or :class:`~cinema_lightning.results.figures.Missing`.
+        columns: What people read of it.
+    """
+
+    name: str
+    title: str
+    text: str
+    table: Callable[[Sequence[Results], int], pd.DataFrame]
+    columns: tuple[Shown, ...]
+
+
 def _none(*_: Any) -> None:
     return None
 
@@ -97,6 +136,8 @@ class Kind:
         pairs: Takes the results; predictions beside truths of cases.csv.
         rows: Takes the results and the seed; rows of the summary that neither metrics, pairs nor headlines give.
         pictures: What is drawn of the tables.
+        shown: Those of them that the report shows, too, of each arm's first seed.
+        exhibits: Tables of its own that the report shows.
         function: Takes cases and facts; the table per study (function.csv), may be empty.
         tables: Name -> what writes a further table.
         why_undefined: Takes the results; why figures may not be defined, where there is more to say than that.
@@ -113,6 +154,8 @@ class Kind:
     pairs: Callable[[Results], Iterable[Pair]] = _empty
     rows: Callable[[Results, int], Iterable[dict[str, Any]]] = _empty
     pictures: tuple[Drawer, ...] = ()
+    shown: tuple[Drawer, ...] = ()
+    exhibits: tuple[Exhibit, ...] = ()
     function: Callable[[pd.DataFrame, Facts], pd.DataFrame] | None = None
     tables: Mapping[str, TableWriter] = field(default_factory=dict)
     why_undefined: Callable[[Results], str | None] = _none

@@ -2,47 +2,42 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from cinema_lightning import __version__
 from cinema_lightning.benchmark.matrix import Cell, Matrix, read_matrix
-from cinema_lightning.benchmark.report.blocks import Section, Table, counted
-from cinema_lightning.benchmark.report.clinical import disease_detection, unseen_data
+from cinema_lightning.benchmark.report import render
+from cinema_lightning.benchmark.report.agreement import agreement, repeatability
 from cinema_lightning.benchmark.report.cost import cost
 from cinema_lightning.benchmark.report.efficiency import label_efficiency_section
-from cinema_lightning.benchmark.report.estimate import Estimator
+from cinema_lightning.benchmark.report.exhibits import exhibits
 from cinema_lightning.benchmark.report.fairness import fairness
 from cinema_lightning.benchmark.report.gaps import gaps
 from cinema_lightning.benchmark.report.gather import arm_order, gather
 from cinema_lightning.benchmark.report.index import Index, build_index
-from cinema_lightning.benchmark.report.page import page
-from cinema_lightning.benchmark.report.repeatability import repeatability
-from cinema_lightning.benchmark.report.study import Study
-from cinema_lightning.benchmark.report.survival import survival
+from cinema_lightning.benchmark.report.study import Study, known
+from cinema_lightning.benchmark.report.table import Section, counted
 from cinema_lightning.benchmark.report.tasks import (
     at_a_glance,
     beside_the_paper,
-    difference_records,
+    disease_detection,
     each_task,
-    figure_records,
+    unseen_data,
 )
-from cinema_lightning.benchmark.report.text import csv_text, latex, markdown
 from cinema_lightning.errors import CinemaError
 from cinema_lightning.files import replacing
-from cinema_lightning.metrics.bootstrap import DRAWS
 
-FEWEST_DRAWS = 100
 SECTIONS = (
-    at_a_glance,
-    beside_the_paper,
     each_task,
     label_efficiency_section,
+    fairness,
+    agreement,
+    beside_the_paper,
     unseen_data,
     repeatability,
-    survival,
     disease_detection,
-    fairness,
+    exhibits,
     cost,
     gaps,
 )
@@ -54,8 +49,6 @@ def report(
     config: str | None = None,
     ours: str = "cinema",
     baselines: list[str] | None = None,
-    draws: int = DRAWS,
-    seed: int = 0,
 ) -> int:
     """Gathers whatever is done into one page, and CSV, LaTeX and Markdown tables.
 
@@ -67,8 +60,6 @@ def report(
             it ``root`` is taken as it is, or, where that is not given either, benchmark.yaml.
         ours: The arm that is compared with all others.
         baselines: The arms it is compared with, in their order; all others where none are given.
-        draws: Bootstrap draws.
-        seed: Seed of the draws.
 
     Returns:
         0.
@@ -76,8 +67,6 @@ def report(
     Raises:
         CinemaError: If there are no results, or a table is malformed.
     """
-    if draws < FEWEST_DRAWS:
-        raise CinemaError(f"--draws {draws} are too few for a 95% interval; take at least {FEWEST_DRAWS}.")
     cells: Sequence[Cell] = ()
     displays: dict[str, str] = {}
     if config is not None or root is None:
@@ -88,10 +77,9 @@ def report(
         raise CinemaError(
             f"There are no results under {root} (cells/**/cases.csv with test.json, or external/): run cells first."
         )
-    study = study_of(index, ours, baselines, draws=draws, seed=seed, displays=displays)
-    sections = [make(study) for make in SECTIONS]
-    written = write(out if out is not None else root / "report", study, sections)
-    folders, comparisons = counted(len(index.entries), "folder"), counted(len(study.differences), "comparison")
+    study = study_of(index, ours, baselines, displays)
+    written = write(out if out is not None else root / "report", study, [make(study) for make in SECTIONS])
+    folders, comparisons = counted(len(index.entries), "folder"), counted(len(study.comparisons), "comparison")
     print(f"{folders} of results, {comparisons}: {written}")
     return 0
 
@@ -112,9 +100,6 @@ def study_of(
     index: Index,
     ours: str = "cinema",
     baselines: list[str] | None = None,
-    *,
-    draws: int = DRAWS,
-    seed: int = 0,
     displays: dict[str, str] | None = None,
 ) -> Study:
     """Reads the results of an index and computes all figures and differences.
@@ -123,8 +108,6 @@ def study_of(
         index: Folders of results.
         ours: The arm that is compared with the others.
         baselines: The others, in their order; None takes all.
-        draws: Bootstrap draws.
-        seed: Seed.
         displays: Names for people.
 
     Returns:
@@ -145,7 +128,7 @@ def study_of(
         raise CinemaError(
             f"None of the arms {', '.join([ours, *(baselines or [])])} has results; the arms are {', '.join(arms)}."
         )
-    study = Study(index, groups, ours, order, Estimator(draws, seed), displays or {})
+    study = Study(index, groups, ours, order, displays or {})
     if ours not in {key.arm for key in index.tested}:
         study.warnings.append(
             f"No results are of the arm '{ours}', so nothing is compared; name another with --ours ({', '.join(arms)})."
@@ -160,22 +143,24 @@ def write(folder: Path, study: Study, sections: Sequence[Section]) -> Path:
     Args:
         folder: Where to.
         study: Figures and differences.
-        sections: Sections of the page.
+        sections: Sections of the page, without the one that opens it.
 
     Returns:
         The page's path.
     """
-    csvs = {"figures": figure_records(study), "comparisons": difference_records(study)}
-    for section in _all(sections):
-        if section.records:
-            csvs[section.key] = section.records
-    for name, records in csvs.items():
-        if records:
-            _write(folder / f"{name}.csv", csv_text(records))
-    for table in (block for section in _all(sections) for block in section.blocks if isinstance(block, Table)):
-        _write(folder / "tables" / f"{table.name}.tex", latex(table))
-        _write(folder / "tables" / f"{table.name}.md", markdown(table))
-    _write(folder / "report.html", page("Benchmark report", _lead(study), sections, f"cinema-lightning {__version__}"))
+    shown = [at_a_glance(study, sections), *(section for section in sections if section.nothing or not section.empty)]
+    every = [part for section in shown for part in section.all()]
+    figures = known(study.figures)
+    frames = {"figures": figures, "comparisons": study.comparisons}
+    frames |= {section.key: section.data for section in every if section.data is not None}
+    for name, frame in frames.items():
+        if len(frame):
+            _write(folder / f"{name}.csv", render.csv(frame))
+    for table in (table for section in every for table in section.tables):
+        _write(folder / "tables" / f"{table.name}.tex", render.latex(table))
+        _write(folder / "tables" / f"{table.name}.md", render.markdown(table))
+    footer = f"cinema-lightning {__version__}. A click on a heading sorts its table."
+    _write(folder / "report.html", render.page("Benchmark report", _lead(study), shown, footer, _warnings(study)))
     return folder / "report.html"
 
 
@@ -192,14 +177,20 @@ def _lead(study: Study) -> list[str]:
     text += f"; {len(external)} of other tools." if external else "."
     ours = study.arm_name(study.ours)
     arms = f"Arms: {', '.join(map(study.arm_name, study.order))}. Differences are {ours} less each other arm."
-    draws = f"Intervals: {study.estimator.draws:,} bootstrap draws of subjects, seed {study.estimator.seed}."
-    return [text, f"{arms} {draws}"]
+    return [text, arms]
 
 
-def _all(sections: Sequence[Section]) -> Iterator[Section]:
-    for section in sections:
-        yield section
-        yield from _all(section.parts)
+def _warnings(study: Study) -> list[str]:
+    """What a reader has to know before any number."""
+    compared = study.comparisons
+    alone = compared[compared["n_seeds"] < 2]
+    if not len(alone):
+        return []
+    which = "The comparisons" if len(alone) == len(compared) else f"{len(alone)} of {len(compared)} comparisons"
+    return [
+        f"{which} rest on one training of an arm: they speak of this training only, not of the method, and none of "
+        "them is set in bold. Train with several seeds."
+    ]
 
 
 def _write(path: Path, text: str) -> None:

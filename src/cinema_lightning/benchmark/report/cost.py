@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import Any
 
-from cinema_lightning.benchmark.report.blocks import Cell, Paragraph, Section, Table
+import pandas as pd
+
 from cinema_lightning.benchmark.report.index import CellKey
 from cinema_lightning.benchmark.report.study import Study
+from cinema_lightning.benchmark.report.table import Cell, Column, Row, Section, Table, count, decimal, tidy
 
 JOULES_PER_KWH = 3.6e6
 GIB = 2**30
@@ -38,14 +41,14 @@ def cost_record(key: CellKey, record: dict[str, Any]) -> dict[str, Any]:
         "device": str(record.get("device", "")),
         "gpus": gpus,
         "attempts": int(_number(record.get("attempts"), 0)),
-        "wall_hours": _tidy(hours),
-        "gpu_hours": _tidy(hours * gpus),
-        "cpu_hours": 0.0 if gpus else _tidy(hours),
-        "samples_per_s": _tidy(_number(record.get("samples_per_s"), math.nan)),
-        "peak_gpu_gib": _tidy(_largest(steps, "gpu_memory_bytes") / GIB),
-        "peak_memory_gib": _tidy(_largest(steps, "max_rss_bytes") / GIB),
-        "gpu_kwh": _tidy(_sum(steps, "gpu_joules") / JOULES_PER_KWH),
-        "cpu_kwh": _tidy(_sum(steps, "cpu_joules") / JOULES_PER_KWH),
+        "wall_hours": tidy(hours),
+        "gpu_hours": tidy(hours * gpus),
+        "cpu_hours": 0.0 if gpus else tidy(hours),
+        "samples_per_s": tidy(_number(record.get("samples_per_s"), math.nan)),
+        "peak_gpu_gib": tidy(_largest(steps, "gpu_memory_bytes") / GIB),
+        "peak_memory_gib": tidy(_largest(steps, "max_rss_bytes") / GIB),
+        "gpu_kwh": tidy(_sum(steps, "gpu_joules") / JOULES_PER_KWH),
+        "cpu_kwh": tidy(_sum(steps, "cpu_joules") / JOULES_PER_KWH),
     }
 
 
@@ -66,55 +69,32 @@ def _largest(steps: list[dict[str, Any]], name: str) -> float:
     return max(_known(steps, name), default=math.nan)
 
 
-def _tidy(value: float) -> float:
-    return float(f"{value:.6g}")
-
-
 def cost(study: Study) -> Section:
     """Sums per task and arm, and the total of GPU hours (CPU hours apart)."""
-    section = Section("cost", "Cost")
-    section.records = [cost_record(key, record) for key, record in sorted(study.index.records.items())]
-    if not section.records:
-        section.blocks.append(Paragraph("No cell has a record of what it cost."))
+    records = [cost_record(key, record) for key, record in sorted(study.index.records.items())]
+    section = Section("cost", "Cost", "No cell has a record of what it cost.")
+    if not records:
         return section
-    rows: list[list[Cell | str]] = []
-    parts: dict[tuple[str, str], list[dict[str, Any]]] = {}
-    tasks = list(dict.fromkeys([*(k.task for k in study.index.expected), *(row["task"] for row in section.records)]))
-    places = {arm: place for place, arm in enumerate(study.order)}
-    for row in sorted(section.records, key=lambda r: (tasks.index(r["task"]), places.get(r["arm"], len(places)))):
-        parts.setdefault((row["task"], row["arm"]), []).append(row)
-    for (task, arm), some in parts.items():
-        rows.append([study.task_name(task), study.arm_name(arm), *_row(some)])
-    rows.append(
-        [
-            Cell("Total", bold=True),
-            "",
-            *(Cell(text, bold=True) if text != "–" else text for text in _row(section.records)),
-        ]
+    data = pd.DataFrame(records)
+    order = {arm: place for place, arm in enumerate(study.order)}
+    tasks = list(dict.fromkeys([*(key.task for key in study.index.expected), *data["task"]]))
+    ranks = {"task": lambda names: names.map(tasks.index), "arm": lambda names: names.map(order).fillna(len(order))}
+    ordered = data.sort_values(["task", "arm"], key=lambda names: ranks[str(names.name)](names), kind="stable")
+    rows = [
+        {"task_name": study.task_name(str(task)), "arm_name": study.arm_name(str(arm))} | _sums(some)
+        for (task, arm), some in ordered.groupby(["task", "arm"], sort=False)
+    ]
+    rows.append({"task_name": "Total", "arm_name": ""} | _sums(data))
+    devices = "; ".join(
+        f"{name or 'not known'} ({count} cells)" for name, count in data["device"].value_counts(sort=False).items()
     )
-    header = [
-        "Task",
-        "Arm",
-        "Cells",
-        "GPU hours",
-        "CPU-only hours",
-        "Samples/s",
-        "Peak GPU, GiB",
-        "Peak memory, GiB",
-        "Energy, kWh",
-    ]
-    notes = [f"Devices: {'; '.join(_devices(section.records))}."]
+    notes = [f"Devices: {devices}."]
     notes.append("Samples/s is the median over cells; energy is GPU and CPU packages, where the platform tells it.")
-    section.blocks = [
-        Paragraph(_total(section.records)),
-        Table("cost", "Wall time and resources of the cells, all attempts.", header, rows, left=2, notes=notes),
-    ]
-    return section
-
-
-def _total(rows: list[dict[str, Any]]) -> str:
-    gpu, cpu = (sum(row[name] for row in rows) for name in ("gpu_hours", "cpu_hours"))
-    return f"{len(rows)} cells took {hours(gpu)} GPU hours, and {hours(cpu)} hours of cells without a GPU."
+    caption = "Wall time and resources of the cells, all attempts."
+    table = Table("cost", caption, pd.DataFrame(rows), _COLUMNS, notes=notes)
+    gpu, cpu = (hours(float(data[name].sum())) for name in ("gpu_hours", "cpu_hours"))
+    text = f"{len(data)} cells took {gpu} GPU hours, and {cpu} hours of cells without a GPU."
+    return replace(section, text=text, tables=[table], data=data)
 
 
 def hours(value: float) -> str:
@@ -122,29 +102,30 @@ def hours(value: float) -> str:
     return f"{value:.1f}" if value >= 10 else f"{value:.2f}" if value >= 0.1 or value == 0 else f"{value:.4f}"
 
 
-def _row(rows: list[dict[str, Any]]) -> list[str]:
-    speed = sorted(row["samples_per_s"] for row in rows if math.isfinite(row["samples_per_s"]))
-    middle = (speed[(len(speed) - 1) // 2] + speed[len(speed) // 2]) / 2 if speed else math.nan
-    energy = [row[name] for row in rows for name in ("gpu_kwh", "cpu_kwh") if math.isfinite(row[name])]
-    return [
-        str(len(rows)),
-        hours(sum(row["gpu_hours"] for row in rows)),
-        hours(sum(row["cpu_hours"] for row in rows)),
-        f"{middle:.1f}" if speed else "–",
-        _peak(rows, "peak_gpu_gib"),
-        _peak(rows, "peak_memory_gib"),
-        f"{sum(energy):.3g}" if energy else "–",
-    ]
+def _hours(row: Row, name: str) -> Cell:
+    return Cell(hours(row[name]), row[name])
 
 
-def _peak(rows: list[dict[str, Any]], name: str) -> str:
-    known = [row[name] for row in rows if math.isfinite(row[name])]
-    return f"{max(known):.1f}" if known else "–"
+def _sums(rows: pd.DataFrame) -> dict[str, float]:
+    return {
+        "cells": len(rows),
+        "gpu_hours": rows["gpu_hours"].sum(),
+        "cpu_hours": rows["cpu_hours"].sum(),
+        "samples_per_s": rows["samples_per_s"].median(),
+        "peak_gpu_gib": rows["peak_gpu_gib"].max(),
+        "peak_memory_gib": rows["peak_memory_gib"].max(),
+        "kwh": rows[["gpu_kwh", "cpu_kwh"]].sum(min_count=1).sum(min_count=1),
+    }
 
 
-def _devices(rows: list[dict[str, Any]]) -> list[str]:
-    counts: dict[str, int] = {}
-    for row in rows:
-        name = row["device"] or "not known"
-        counts[name] = counts.get(name, 0) + 1
-    return [f"{name} ({count} cells)" for name, count in counts.items()]
+_COLUMNS = (
+    Column("task_name", "Task"),
+    Column("arm_name", "Arm"),
+    Column("cells", "Cells", count),
+    Column("gpu_hours", "GPU hours", _hours),
+    Column("cpu_hours", "CPU-only hours", _hours),
+    Column("samples_per_s", "Samples/s", decimal(1)),
+    Column("peak_gpu_gib", "Peak GPU, GiB", decimal(1)),
+    Column("peak_memory_gib", "Peak memory, GiB", decimal(1)),
+    Column("kwh", "Energy, kWh", decimal(3)),
+)

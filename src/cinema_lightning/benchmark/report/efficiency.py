@@ -2,110 +2,92 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
-from typing import Any
+from dataclasses import replace
 
-from cinema_lightning.benchmark.report.blocks import Cell, Paragraph, Picture, Pictures, Section, Table, p_value, titled
-from cinema_lightning.benchmark.report.blocks import interval as interval_text
+import pandas as pd
+
 from cinema_lightning.benchmark.report.charts import Point, label_efficiency
 from cinema_lightning.benchmark.report.gather import Group
-from cinema_lightning.benchmark.report.study import Study
-from cinema_lightning.benchmark.report.tasks import slug
+from cinema_lightning.benchmark.report.study import Study, known
+from cinema_lightning.benchmark.report.table import (
+    Across,
+    Cell,
+    Column,
+    Picture,
+    Row,
+    Section,
+    Table,
+    difference,
+    estimate,
+    records,
+    titled,
+)
+
+_KEYS = ["task", "dataset", "figure", "arm", "fraction"]
+_DIFFERENCE = {
+    "value": "difference", "low": "difference_low", "high": "difference_high", "n_subjects": "difference_n_subjects",
+    "p": "p", "p_holm": "p_holm", "better": "better", "test": "test", "failed": "difference_failed",
+    "failed_baseline": "failed_baseline", "rank_better": "rank_better", "rank_low": "rank_low",
+    "rank_high": "rank_high",
+}  # fmt: skip
 
 
 def label_efficiency_section(study: Study) -> Section:
     """Curves and tables of the tasks with several label fractions, each tested on its own dataset."""
-    section = Section("labels", "Fewer labels")
-    pictures: list[Picture] = []
-    tables: list[Table] = []
-    for group in (group for group in study.groups if group.own):
-        fractions = sorted({fraction for _, fraction in group.arms} | _wanted(study, group))
-        if len({fraction for _, fraction in group.arms}) < 2:
-            continue
-        pictures.append(_picture(study, group))
-        tables.append(_table(study, group, fractions))
-        section.records += _records(study, group)
-    if not pictures:
-        section.blocks.append(Paragraph("No task has results at more than one label fraction."))
+    nothing = "No task has results at more than one label fraction."
+    text = (
+        "The primary figure of each task when only some training subjects have labels. Small print: ours less that "
+        "arm, and Holm's p."
+    )
+    section = Section("labels", "Fewer labels", nothing, text, claim="With fewer labels")
+    groups = [group for group in study.groups if group.own and len({fraction for _, fraction in group.arms}) > 1]
+    if not groups:
         return section
-    section.blocks = [
-        Paragraph(
-            "The primary figure of each task when only some training subjects have labels; bars are 95% intervals."
-        ),
-        Pictures(pictures),
-        *tables,
-    ]
-    return section
+    data = {group.slug: _rows(study, group) for group in groups}
+    pictures = [_picture(study, group, data[group.slug]) for group in groups]
+    tables = [_table(study, group, data[group.slug]) for group in groups]
+    found = pd.concat(data.values(), ignore_index=True)
+    return replace(section, tables=tables, claims=pictures, data=known(found))
 
 
-def _wanted(study: Study, group: Group) -> set[float]:
-    return {key.fraction for key in study.index.expected if key.task == group.task}
+def _rows(study: Study, group: Group) -> pd.DataFrame:
+    """The primary figure at every fraction, and ours less the arm of each row."""
+    of = study.figures
+    mask = (of["task"] == group.task) & (of["dataset"] == group.dataset) & (of["figure"] == group.headlines[0].name)
+    mask &= of["arm"].isin(study.order)
+    compared = study.comparisons.drop(columns="arm").rename(columns={"baseline": "arm", **_DIFFERENCE})
+    return of[mask].merge(compared[[*_KEYS, *_DIFFERENCE.values()]], on=_KEYS, how="left")
 
 
-def _picture(study: Study, group: Group) -> Picture:
+def _picture(study: Study, group: Group, data: pd.DataFrame) -> Picture:
     headline = group.headlines[0]
     curves: dict[str, list[Point]] = {}
-    for arm, fraction in group.arms:
-        found = study.figure(group, headline.name, arm, fraction)
-        if found is not None and found.value == found.value:
-            curves.setdefault(study.arm_name(arm), []).append(Point(fraction, found.value, found.low, found.high))
-    places = {study.arm_name(arm): place for place, arm in enumerate(study.order)}
-    name = f"{titled(headline.display, headline.unit)}"
-    title = study.task_name(group.task)
+    for row in records(data[data["value"].notna()]):
+        point = Point(row["value"], row["low"], row["high"], study.place(row["arm"]), x=row["fraction"])
+        curves.setdefault(study.arm_name(row["arm"]), []).append(point)
+    name, title = titled(headline.display, headline.unit), study.task_name(group.task)
+    counts = sorted({int(count) for count in data["n_subjects"] if count})
     return Picture(
-        label_efficiency(curves, places, name),
-        f"{title}: {name}.",
+        label_efficiency(curves, title, name, f"labels-{group.slug}"),
+        f"{title}: {name} by labelled share, with 95% intervals over {counts[-1]:,} test subjects and the trainings.",
         f"{name} of {title} against the share of labelled training subjects; the numbers are in the table.",
     )
 
 
-def _table(study: Study, group: Group, fractions: list[float]) -> Table:
+def _table(study: Study, group: Group, data: pd.DataFrame) -> Table:
     headline = group.headlines[0]
-    arms = study.arms_of(group)
-    rows: list[list[Cell | str]] = []
-    for fraction in sorted(fractions, reverse=True):
-        cells = study.row(group, headline, arms, fraction)
-        rows.append(
-            [
-                f"{fraction:g}%",
-                *(_with_p(study, group, arm, fraction, cell) for arm, cell in zip(arms, cells, strict=True)),
-            ]
-        )
-    caption = (
-        f"{study.task_name(group.task)}: {titled(headline.display, headline.unit)} by labelled share; "
-        f"small print: {study.arm_name(study.ours)} less that arm, and Holm's p."
-    )
-    return Table(f"labels-{slug(group)}", caption, ["Labels", *map(study.arm_name, arms)], rows)
+    caption = f"{study.task_name(group.task)}: {titled(headline.display, headline.unit)} by labelled share."
+    rows = data.assign(labels=[f"{fraction:g}%" for fraction in data["fraction"]])
+    rows = rows.sort_values("fraction", ascending=False, kind="stable")
+    across = Across("arm", study.arm_names(study.arms_of(group)), _with_difference)
+    return Table(f"labels-{group.slug}", caption, rows, [Column("labels", "Labels")], across)
 
 
-def _with_p(study: Study, group: Group, arm: str, fraction: float, cell: Cell) -> Cell:
-    headline = group.headlines[0]
-    key = (group.task, group.dataset, headline.name, arm, fraction)
-    found = study.differences.get(key)
-    if found is None or cell.muted:
+def _with_difference(row: Row, name: str) -> Cell:
+    """The figure, and below it ours less it."""
+    cell = estimate(row, name)
+    if row["difference"] != row["difference"]:
         return cell
-    text = interval_text(found.value, found.low, found.high, headline.unit, sign=True)
-    small = f"Δ {text}, p {p_value(study.corrected[key])}"
-    return Cell(cell.text, cell.bold, f"{cell.small}; {small}" if cell.small else small)
-
-
-def _records(study: Study, group: Group) -> list[dict[str, Any]]:
-    headline = group.headlines[0]
-    rows = []
-    for arm, fraction in group.arms:
-        found = study.figure(group, headline.name, arm, fraction)
-        if found is None:
-            continue
-        key = (group.task, group.dataset, headline.name, arm, fraction)
-        difference = study.differences.get(key)
-        row = study.record(group, headline, arm, fraction) | asdict(found)
-        row |= {"difference": None, "difference_low": None, "difference_high": None, "p": None, "p_holm": None}
-        if difference is not None:
-            row |= {
-                "difference": difference.value,
-                "difference_low": difference.low,
-                "difference_high": difference.high,
-            }
-            row |= {"p": difference.p, "p_holm": study.corrected[key]}
-        rows.append(row)
-    return rows
+    found = difference({**row, **{old: row[new] for old, new in _DIFFERENCE.items()}}, name)
+    tests = found.small.rpartition("n ")[0].removesuffix("; ")  # the subjects are the same
+    return replace(cell, small=f"{cell.small}; Δ {found.text}; {tests}")

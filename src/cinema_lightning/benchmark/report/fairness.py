@@ -2,255 +2,227 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
 
 import numpy as np
+import pandas as pd
 
-from cinema_lightning.benchmark.report.blocks import (
+from cinema_lightning.benchmark.report.charts import Line, Panel, Point, forest
+from cinema_lightning.benchmark.report.gather import Group, numbered
+from cinema_lightning.benchmark.report.study import FIGURES, SIGNIFICANT, Study
+from cinema_lightning.benchmark.report.table import (
     NOTHING,
-    Block,
+    Across,
     Cell,
-    Paragraph,
+    Column,
+    Picture,
+    Row,
     Section,
     Table,
     interval,
     listed,
     p_value,
+    records,
     tidy,
     titled,
 )
-from cinema_lightning.benchmark.report.estimate import PER_CASE, Sample, align
-from cinema_lightning.benchmark.report.gather import Group, samples
-from cinema_lightning.benchmark.report.study import Study
-from cinema_lightning.benchmark.report.tasks import slug
+from cinema_lightning.columns import Column as Factor
 from cinema_lightning.columns import factors
-from cinema_lightning.metrics.bootstrap import holm
-from cinema_lightning.metrics.subgroups import SMALL_GROUP, Subgroups, band, subgroups
-from cinema_lightning.metrics.weighted import Statistic, column, mean
+from cinema_lightning.files import natural_key
+from cinema_lightning.metrics import inference
+from cinema_lightning.metrics.estimates import by_group
+from cinema_lightning.metrics.inference import FEW, Gap, holm
+from cinema_lightning.metrics.samples import Sample, align
+from cinema_lightning.metrics.subgroups import band
 from cinema_lightning.results.headline import Headline
 
-if TYPE_CHECKING:
-    import pandas as pd
-
-MOST_DRAWS = 500
-"""Draws and permutations of each figure by each factor, of which there are thousands."""
-
-
-@dataclass(frozen=True)
-class _Key:
-    """Where one figure by one factor belongs."""
-
-    figure: str
-    factor: str
-    arm: str
+_TEXT = (
+    "Figures by group with all labels, with 95% intervals over the subjects of the group and the trainings. A gap is "
+    "the largest difference between two groups; its interval and its p allow for the choice of those two among all "
+    "pairs, and p is corrected by Holm over all gaps of this section (bold: below 0.05, with more than one training). "
+    "Gaps are differences between groups, not evidence of their cause."
+)
+_OWN = [name for name in FIGURES if name not in ("n_seeds_wanted", "n_missing", "best", "n_cases", "failed")]
+_COLUMNS = [*_OWN, "factor", "group", "is_gap", "n_groups", "p", "p_holm", "sure", "n_unknown", "warning"]
 
 
 def fairness(study: Study) -> Section:
-    """Figures by group, gaps with intervals and permutation p, and warnings about small groups."""
-    section = Section("fairness", "Fairness")
-    found: dict[str, dict[_Key, Subgroups]] = {}
-    for group in study.groups:
-        found[slug(group)] = _by_factor(study, group)
-    tests = [(name, key) for name, entries in found.items() for key, entry in entries.items() if entry.gap is not None]
-    corrected = dict(zip(tests, holm([found[name][key].p for name, key in tests]).tolist(), strict=True))
-    for group in study.groups:
-        entries = found[slug(group)]
-        if not entries:
-            continue
-        mine = {key: corrected.get((slug(group), key), float("nan")) for key in entries}
-        blocks = _blocks(study, group, entries, mine)
-        section.parts.append(Section(f"fairness-{slug(group)}", study.title(group), blocks))
-        section.records += _records(study, group, entries, mine)
-    if not section.parts:
-        section.blocks.append(
-            Paragraph(
-                f"No table of cases has two groups of subjects by {listed([each.display for each in factors()])}."
-            )
-        )
-    else:
-        section.blocks.append(Paragraph(_TEXT))
-    return section
-
-
-_TEXT = (
-    "Figures by group with all labels, with 95% intervals. A gap is the largest less the smallest group's figure; "
-    "its p is a permutation test, which allows for the choice of the two extreme groups, and is corrected by Holm "
-    "over all gaps of this section (bold: below 0.05). Gaps are differences between groups, not evidence of their "
-    "cause."
-)
+    """Figures by group, gaps with intervals and p, and warnings about small groups."""
+    nothing = f"No table of cases has two groups of subjects by {listed([each.display for each in factors()])}."
+    section = Section("fairness", "Fairness", nothing, _TEXT, claim="Gaps between groups of subjects")
+    found = {group.slug: list(_rows(study, group)) for group in study.groups}
+    data = pd.DataFrame([row for rows in found.values() for row in rows], columns=_COLUMNS)
+    if not len(data):
+        return section
+    corrected = [tidy(p) for p in holm(data["p"].to_numpy(dtype=float)).tolist()]
+    data = data.assign(p_holm=corrected, sure=(np.array(corrected) < SIGNIFICANT) & (data["n_seeds"] > 1))
+    parts = [_part(study, group, _of(data, group)) for group in study.groups if found[group.slug]]
+    return replace(section, parts=parts, data=data.drop(columns="sure"), claims=_claims(study, data))
 
 
 # ---------------------------------------------------------------------- figures
-def _by_factor(study: Study, group: Group) -> dict[_Key, Subgroups]:
-    fields = group.fields()
-    names = {factor.name: _group_names(fields[factor.name], factor.bands or ()) for factor in factors()}
-    usable = {factor: values for factor, values in names.items() if len(set(values.values()) - {""}) > 1}
-    out: dict[_Key, Subgroups] = {}
-    if not usable:
-        return out
-    for headline in group.headlines:
-        for arm in study.arms_with(group, group.full):
-            parts = samples(headline, arm, group.facts)
-            if not parts:
-                continue
-            statistic, columns, sample = averaged(headline.statistic, parts)
-            if not len(sample.keys):
-                continue
-            for factor, values in usable.items():
-                of_case = np.array([values.get(key.split("|", 1)[0], "") for key in sample.keys.tolist()])
-                if len(set(of_case.tolist()) - {""}) > 1:
-                    out[_Key(headline.name, factor, arm.name)] = subgroups(
-                        statistic,
-                        *columns,
-                        groups=of_case,
-                        subjects=sample.subjects,
-                        draws=min(study.estimator.draws, MOST_DRAWS),
-                        seed=study.estimator.seed,
-                    )
-    return out
-
-
-def _group_names(cells: pd.Series, bands: Sequence[float]) -> dict[str, str]:
-    """Study -> group."""
-    import pandas as pd
-
-    if bands:
-        values = band(pd.to_numeric(cells, errors="coerce").to_numpy(dtype=np.float64), bands).tolist()
-    else:
-        values = ["" if cell is None or cell != cell else str(cell).strip() for cell in cells]
-    return dict(zip(cells.index.astype(str), values, strict=True))
-
-
-def averaged(statistic: Statistic, parts: list[Sample]) -> tuple[Statistic, tuple[np.ndarray, ...], Sample]:
-    """A statistic that averages over seeds, its columns, and the cases that all seeds have a value for."""
-    aligned = align(parts)
-    per_case = PER_CASE.get(statistic)
-    if per_case is not None:
-        values = (
-            np.mean([per_case(*sample.columns) for sample in aligned], axis=0) if len(aligned[0].keys) else column([])
-        )
-        return mean, (values,), aligned[0]
-    count = len(aligned[0].columns)
-    columns = tuple(part for sample in aligned for part in sample.columns)
-
-    def over_seeds(*given: Any, weights: Any = None) -> Any:
-        blocks = [given[start : start + count] for start in range(0, len(given), count)]
-        return np.mean([statistic(*block, weights=weights) for block in blocks], axis=0)
-
-    return over_seeds, columns, aligned[0]
-
-
-# ---------------------------------------------------------------------- blocks
-def _blocks(study: Study, group: Group, found: dict[_Key, Subgroups], corrected: Mapping[_Key, float]) -> list[Block]:
-    arms = [arm.name for arm in study.arms_with(group, group.full)]
-    primary = group.headlines[0]
-    blocks: list[Block] = []
-    if any(key.figure == primary.name for key in found):
-        blocks.append(_groups_table(study, group, primary, arms, found, corrected))
-    blocks.append(_gaps_table(study, group, arms, found, corrected))
-    return blocks
-
-
-def _groups_table(
-    study: Study,
-    group: Group,
-    headline: Headline,
-    arms: list[str],
-    found: dict[_Key, Subgroups],
-    corrected: Mapping[_Key, float],
-) -> Table:
-    rows: list[list[Cell | str]] = []
-    notes: list[str] = []
+def _rows(study: Study, group: Group) -> Iterator[dict[str, Any]]:
+    """Rows of the groups and of the gap, of each figure, factor and arm."""
     for factor in factors():
-        entries = {arm: found[key] for arm in arms if (key := _Key(headline.name, factor.name, arm)) in found}
-        if not entries:
+        names = _group_names([cells.get(factor.name) for cells in group.fields.values()], factor.bands or ())
+        order = _order(names, factor)
+        if len(order) < 2:
             continue
-        rows.append([Cell(factor.title, bold=True)])
-        for name in dict.fromkeys(name for entry in entries.values() for name in entry.groups):
-            figures = [entries[arm].groups.get(name) if arm in entries else None for arm in arms]
-            counts = sorted({figure.n_subjects for figure in figures if figure is not None})
-            cells = [
-                NOTHING if figure is None else Cell(interval(figure.value, figure.low, figure.high, headline.unit))
-                for figure in figures
-            ]
-            rows.append(
-                [
-                    f"{name} †" if counts and counts[0] < SMALL_GROUP else name,
-                    "–".join(map(str, counts[:: max(1, len(counts) - 1)])),
-                    *cells,
-                ]
-            )
-        tests = {arm: corrected.get(_Key(headline.name, factor.name, arm)) for arm in arms}
-        rows.append(["gap", "", *(_gap(entries.get(arm), tests[arm], headline) for arm in arms)])
-        notes += _notes(factor.title, entries)
-    caption = f"{study.title(group)}: {titled(headline.display, headline.unit)} by group."
-    header = ["Group", "Subjects", *map(study.arm_name, arms)]
-    if any(isinstance(row[0], str) and row[0].endswith("†") for row in rows):
-        notes.insert(
-            0, f"† Fewer than {SMALL_GROUP} subjects: the figure of this group, and a gap with it, says little."
+        studies = numbered(pd.Series(list(group.fields), dtype=object))
+        groups = pd.Series(names, index=studies)
+        for place, headline in enumerate(group.headlines):
+            for arm in group.at(group.full):
+                parts = group.samples(headline, (arm, group.full))
+                row = study.identity(group, headline, arm, group.full) | {"factor": factor.name, "primary": place == 0}
+                if parts:
+                    aligned = align(parts)
+                    of_case = group.studies[headline.source].reindex(aligned[0].keys).map(groups).fillna("")
+                    yield from _of_factor(row, headline, aligned, of_case.to_numpy(dtype=object), order)
+
+
+def _group_names(cells: Sequence[Any], bands: Sequence[float]) -> list[str]:
+    if bands:
+        return [str(name) for name in band(pd.to_numeric(pd.Series(cells), errors="coerce").to_numpy(float), bands)]
+    return ["" if cell is None or cell != cell else str(cell).strip() for cell in cells]
+
+
+def _order(names: Sequence[str], factor: Factor) -> list[str]:
+    """Groups that there are: bands by their ends, others by name."""
+    if factor.bands:
+        bands = band([factor.bands[0] - 1, *factor.bands], factor.bands)
+        return [str(name) for name in bands if name in set(names)]
+    return sorted(set(names) - {""}, key=natural_key)
+
+
+def _of_factor(
+    row: Mapping[str, Any], headline: Headline, parts: Sequence[Sample], of_case: np.ndarray, order: Sequence[str]
+) -> Iterator[dict[str, Any]]:
+    names = [name for name in order if (of_case == name).any()]
+    if len(names) < 2:
+        return
+    row = dict(row) | {"n_unknown": int((of_case == "").sum())}
+    found = by_group(headline.statistic, parts, {name: of_case == name for name in names}, headline.scale)
+    for name, figure in found.figures.items():
+        warning = f"only {figure.n_subjects} subjects" if figure.few else ""
+        yield row | _numbers(figure) | {"group": name, "is_gap": False, "warning": warning, "p": math.nan}
+    if found.largest is not None:
+        yield row | _numbers(found.largest.gap) | _gap(found.largest)
+
+
+def _numbers(found: inference.Inference) -> dict[str, Any]:
+    numbers = {name: tidy(getattr(found, name)) for name in ("value", "low", "high", "sd_seeds", "p")}
+    return numbers | {"n_subjects": found.n_subjects, "n_seeds": found.n_seeds}
+
+
+def _gap(gap: Gap) -> dict[str, Any]:
+    return {"group": " − ".join(gap.between), "is_gap": True, "n_groups": gap.n_groups, "warning": ""}
+
+
+def _of(data: pd.DataFrame, group: Group) -> pd.DataFrame:
+    return data[(data["task"] == group.task) & (data["dataset"] == group.dataset)]
+
+
+# ---------------------------------------------------------------------- tables and pictures
+def _part(study: Study, group: Group, data: pd.DataFrame) -> Section:
+    titles = {factor.name: factor.title for factor in factors()}
+    figures = {headline.name: titled(headline.display, headline.unit) for headline in group.headlines}
+    data = data.assign(factor_title=data["factor"].map(titles), title=data["figure"].map(figures))
+    arms = study.arm_names([arm for arm in study.order if arm in set(data["arm"])])
+    primary = group.headlines[0]
+    groups = data[~data["is_gap"].astype(bool) & (data["figure"] == primary.name)]
+    gaps = data[data["is_gap"].astype(bool)]
+    name = f"{study.title(group)}: {figures[primary.name]} by group."
+    notes = _notes(groups, titles)
+    first = [Column("factor_title", "Groups by"), Column("group", "Group")]
+    tables = [Table(f"fairness-groups-{group.slug}", name, groups, first, Across("arm", arms, _figure), notes)]
+    if len(gaps):
+        caption = f"{study.title(group)}: the largest gap of every headline figure."
+        first = [Column("title", "Figure"), Column("factor_title", "Groups by")]
+        tables.append(Table(f"fairness-gaps-{group.slug}", caption, gaps, first, Across("arm", arms, _gap_cell)))
+    pictures = [_dots(study, group, groups, titled(primary.display, primary.unit))] if len(groups) else []
+    return Section(f"fairness-{group.slug}", study.title(group), pictures=pictures, tables=tables)
+
+
+def _figure(row: Row, name: str) -> Cell:
+    del name
+    value = float(row["value"])
+    if not math.isfinite(value):
+        return NOTHING
+    small = f"n {int(row['n_subjects']):,}{' †' if row['n_subjects'] < FEW else ''}"
+    return Cell(interval(value, row["low"], row["high"], row["unit"]), value, small=small)
+
+
+def _gap_cell(row: Row, name: str) -> Cell:
+    del name
+    value = float(row["value"])
+    text = interval(value, row["low"], row["high"], row["unit"])
+    small = f"{row['group']}; p {p_value(row['p'])}, Holm {p_value(row['p_holm'])}; n {int(row['n_subjects']):,}"
+    return Cell(text, value, bool(row["sure"]), small)
+
+
+def _notes(groups: pd.DataFrame, titles: Mapping[str, str]) -> list[str]:
+    notes = []
+    if (groups["n_subjects"] < FEW).any():
+        least = inference.LEAST
+        notes.append(
+            f"† Fewer than {FEW} subjects: the figure of this group says little; with fewer than {least} it has no "
+            "interval and is no part of a gap."
         )
-    return Table(f"fairness-groups-{slug(group)}", caption, header, rows, notes=notes)
-
-
-def _notes(title: str, entries: Mapping[str, Subgroups]) -> list[str]:
-    entry = next(iter(entries.values()))
-    undefined = [name for name, figure in entry.groups.items() if not np.isfinite(figure.value)]
-    notes = [f"{title}: no case of {listed(undefined)} has a value."] if undefined else []
-    if entry.n_unknown:
-        notes.append(f"{title}: not known for {entry.n_unknown} cases, which are in no group.")
+    unknown = groups.groupby("factor", sort=False)["n_unknown"].max()
+    notes += [
+        f"{titles[str(name)]}: not known for {n} cases, which are in no group." for name, n in unknown.items() if n
+    ]
     return notes
 
 
-def _gap(entry: Subgroups | None, corrected: float | None, headline: Headline) -> Cell:
-    if entry is None or entry.gap is None or entry.gap_between is None:
-        return NOTHING
-    known = corrected is not None and corrected == corrected
-    text = interval(entry.gap.value, entry.gap.low, entry.gap.high, headline.unit)
-    small = f"{' − '.join(entry.gap_between)}; p {p_value(entry.p)}" + (
-        f", Holm {p_value(corrected or 0)}" if known else ""
+def _dots(study: Study, group: Group, data: pd.DataFrame, label: str) -> Picture:
+    """The primary figure by group, one mark per arm."""
+    lines: list[Line] = []
+    for factor, rows in data.groupby("factor_title", sort=False):
+        lines.append(Line(str(factor)))
+        for name, some in rows.groupby("group", sort=False):
+            known = records(some[some["value"].notna()])
+            points = [Point(row["value"], row["low"], row["high"], study.place(row["arm"])) for row in known]
+            counts = sorted({int(n) for n in some["n_subjects"]})
+            lines.append(Line(str(name), points, f"n {'–'.join(map(str, counts[:: max(1, len(counts) - 1)]))}"))
+    names = {study.arm_name(arm): study.place(arm) for arm in study.order if arm in set(data["arm"])}
+    title = study.title(group)
+    return Picture(
+        forest([Panel(label, lines)], names, f"fairness-{group.slug}"),
+        f"{title}: {label} by group, with 95% intervals.",
+        f"{label} of {title} by group of subjects; the numbers are in the table.",
     )
-    return Cell(text, bold=bool(known and corrected is not None and corrected < 0.05), small=small)
 
 
-def _gaps_table(
-    study: Study, group: Group, arms: list[str], found: dict[_Key, Subgroups], corrected: Mapping[_Key, float]
-) -> Table:
-    rows: list[list[Cell | str]] = []
-    for headline in group.headlines:
-        keys = [key for key in found if key.figure == headline.name]
-        if not keys:
-            continue
-        rows.append([Cell(titled(headline.display, headline.unit), bold=True)])
-        for factor in factors():
-            keys = [_Key(headline.name, factor.name, arm) for arm in arms]
-            cells = [_gap(found.get(key), corrected.get(key), headline) for key in keys]
-            if not all(cell.muted for cell in cells):
-                rows.append([factor.title, *cells])
-    caption = f"{study.title(group)}: gaps of all headline figures."
-    return Table(f"fairness-gaps-{slug(group)}", caption, ["Gap between groups of", *map(study.arm_name, arms)], rows)
-
-
-def _records(
-    study: Study, group: Group, found: dict[_Key, Subgroups], corrected: Mapping[_Key, float]
-) -> list[dict[str, Any]]:
-    rows = []
-    for key, entry in found.items():
-        headline = study.headline(group, key.figure)
-        assert headline is not None
-        first = study.record(group, headline, key.arm, group.full) | {"factor": key.factor}
-        for row in entry.rows():
-            is_gap = "p" in row
-            numbers = {name: tidy(row[name]) for name in ("value", "low", "high")}
-            record = {
-                "group": row["group"],
-                "is_gap": is_gap,
-                **numbers,
-                "n": row["n"],
-                "n_subjects": row["n_subjects"],
-            }
-            tests = {"p": tidy(entry.p), "p_holm": tidy(corrected[key])} if is_gap else {"p": None, "p_holm": None}
-            warning = "" if is_gap else next((text for text in entry.warnings if f"'{row['group']}'" in text), "")
-            rows.append(first | record | tests | {"n_unknown": entry.n_unknown, "warning": warning})
-    return rows
+def _claims(study: Study, data: pd.DataFrame) -> list[Picture]:
+    """The largest gaps of our primary figures, over all tasks."""
+    titles = {factor.name: factor.display for factor in factors()}
+    panels: dict[str, list[Line]] = {}
+    for group in study.groups:
+        mine = _of(data, group)
+        mine = mine[mine["is_gap"].astype(bool) & mine["primary"].astype(bool) & (mine["arm"] == study.ours)]
+        lines = [
+            Line(
+                f"{titles[str(row['factor'])]}: {row['group']}",
+                [Point(row["value"], row["low"], row["high"], 0, sure=bool(row["sure"]))],
+                f"{interval(row['value'], row['low'], row['high'], row['unit'])}; p {p_value(row['p_holm'])}; "
+                f"n {int(row['n_subjects']):,}",
+            )
+            for row in records(mine)
+        ]
+        if lines:
+            headline = group.headlines[0]
+            title = f"{study.task_name(group.task)} → {study.tested_on(group)}: {headline.display}"
+            panels.setdefault(headline.unit, []).extend([Line(title), *lines])
+    if not panels:
+        return []
+    ours = study.arm_name(study.ours)
+    found = [Panel(f"largest gap{f' ({unit})' if unit else ''}", lines, zero=True) for unit, lines in panels.items()]
+    caption = (
+        f"Fairness of {ours}: the largest gap of the primary figure between groups, with 95% intervals that allow for "
+        "the choice of the largest; filled marks and bold numbers have Holm's p below 0.05 with more than one training."
+    )
+    return [Picture(forest(found, {ours: 0}, "gaps-of-groups"), caption, f"Gaps between groups of {ours}.")]

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
-from cinema_lightning.benchmark.report.blocks import Block, Cell, Paragraph, Section, Table
+import pandas as pd
+
 from cinema_lightning.benchmark.report.index import CellKey
 from cinema_lightning.benchmark.report.study import Study
+from cinema_lightning.benchmark.report.table import Column, Section, Table, counted
 
 _STATES = {
     "failed": "failed",
@@ -51,26 +52,18 @@ def _state(study: Study, key: CellKey) -> str:
 
 def gaps(study: Study) -> Section:
     """Counts of cells by state, tables of those that are missing or failed, and warnings."""
-    section = Section("gaps", "Missing, failed, and warnings", records=cell_records(study))
-    rows = section.records
-    counts: dict[str, int] = {}
-    for row in rows:
-        counts[row["state"]] = counts.get(row["state"], 0) + 1
-    known = (
-        ""
-        if study.index.expected
-        else " The full list of cells is not known (no matrix was given), so cells that never started are not counted."
-    )
+    rows = cell_records(study)
+    counts = pd.Series([row["state"] for row in rows], dtype=object).value_counts(sort=False)
     parts = ", ".join(f"{count} {state}" for state, count in counts.items())
-    blocks: list[Block] = [Paragraph(f"{len(rows)} cells: {parts}.{known}")]
-    blocks += _missing_table(study, rows)
-    blocks += _unfinished_table(study, rows)
-    warnings = [*study.index.warnings, *study.warnings, *_small_draws(study)]
-    blocks += [Paragraph(text, warning=True) for text in dict.fromkeys(warnings)]
-    if len(blocks) == 1 and not warnings:
-        blocks.append(Paragraph("Nothing is missing and nothing failed."))
-    section.blocks = blocks
-    return section
+    text = f"{counted(len(rows), 'cell')}: {parts}."
+    if not study.index.expected:
+        text += " The full list of cells is not known (no matrix was given): cells that never started are not counted."
+    tables = [*_missing_table(study, rows), *_unfinished_table(study, rows)]
+    warnings = list(dict.fromkeys([*study.index.warnings, *study.warnings]))
+    if not tables and not warnings:
+        text += " Nothing is missing and nothing failed."
+    data = pd.DataFrame(rows)
+    return Section("gaps", "Missing, failed, and warnings", text, text, tables=tables, warnings=warnings, data=data)
 
 
 def _missing_table(study: Study, rows: list[dict[str, Any]]) -> list[Table]:
@@ -79,16 +72,12 @@ def _missing_table(study: Study, rows: list[dict[str, Any]]) -> list[Table]:
     for row in rows:
         if row["state"] == "missing":
             places.setdefault((row["task"], row["arm"]), {}).setdefault(row["fraction"], []).append(row["seed"])
-    lines: list[list[Cell | str]] = [
-        [
-            study.task_name(task),
-            study.arm_name(arm),
-            _crowd(fractions),
-        ]
+    lines = [
+        {"task": study.task_name(task), "arm": study.arm_name(arm), "which": _crowd(fractions)}
         for (task, arm), fractions in places.items()
     ]
-    header = ["Task", "Arm", "Labels and seeds"]
-    return [Table("missing", "Cells that never ran.", header, lines, left=3)] if lines else []
+    columns = [Column("task", "Task"), Column("arm", "Arm"), Column("which", "Labels and seeds")]
+    return [Table("missing", "Cells that never ran.", pd.DataFrame(lines), columns)] if lines else []
 
 
 def _crowd(fractions: dict[float, list[int]]) -> str:
@@ -103,32 +92,19 @@ def _crowd(fractions: dict[float, list[int]]) -> str:
 
 
 def _unfinished_table(study: Study, rows: list[dict[str, Any]]) -> list[Table]:
-    lines: list[list[Cell | str]] = [
-        [
-            study.task_name(row["task"]),
-            study.arm_name(row["arm"]),
-            f"{row['fraction']:g}%",
-            str(row["seed"]),
-            _STATES.get(row["state"], row["state"]),
-            row["reason"] or "–",
-            row["tested_on"] or "nothing",
-        ]
+    lines = [
+        row
+        | {
+            "task": study.task_name(row["task"]),
+            "arm": study.arm_name(row["arm"]),
+            "labels": f"{row['fraction']:g}%",
+            "state": _STATES.get(row["state"], row["state"]),
+            "tested_on": row["tested_on"] or "nothing",
+        }
         for row in rows
         if row["state"] not in ("done", "external", "missing")
     ]
-    header = ["Task", "Arm", "Labels", "Seed", "State", "Reason", "Results for"]
-    return [Table("unfinished", "Cells that failed or have not finished.", header, lines, left=7)] if lines else []
-
-
-def _small_draws(study: Study) -> list[str]:
-    """Says so where the bootstrap has too few draws for any difference to stand out."""
-    tests = [difference for difference in study.differences.values() if difference.test == "bootstrap"]
-    total = sum(math.isfinite(difference.p) for difference in study.differences.values())
-    smallest = 2 / (study.estimator.draws * 10 + 1)
-    if not tests or smallest * total < 0.05:
-        return []
-    return [
-        f"With {total} comparisons and {study.estimator.draws} draws, a p from the bootstrap cannot fall below "
-        f"{smallest:.2g}, which is too large to stand out after Holm's correction: take at least "
-        f"--draws {math.ceil(total * 4 / 1000) * 1000}."
-    ]
+    titles = {"task": "Task", "arm": "Arm", "labels": "Labels", "seed": "Seed", "state": "State", "reason": "Reason"}
+    columns = [Column(name, title) for name, title in (titles | {"tested_on": "Results for"}).items()]
+    caption = "Cells that failed or have not finished."
+    return [Table("unfinished", caption, pd.DataFrame(lines), columns)] if lines else []

@@ -1,39 +1,49 @@
-"""Results of all arms that were tested on one dataset for one task, read and made comparable."""
+"""Results of all arms that were tested on one dataset for one task, read and made comparable.
+
+Of each table only the columns of its figures are kept; cases, studies and subjects go by a number made of their names,
+so that millions of cases are paired in seconds.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from cinema_lightning.benchmark.report.estimate import Sample
 from cinema_lightning.benchmark.report.index import Entry, Index
+from cinema_lightning.benchmark.report.wanted import wanted
 from cinema_lightning.columns import CASE, factors
 from cinema_lightning.errors import CinemaError
+from cinema_lightning.metrics.samples import Sample
 from cinema_lightning.results.folder import read_results
 from cinema_lightning.results.headline import Headline
-from cinema_lightning.results.kind import Results, headlines
+from cinema_lightning.results.kind import KINDS, Results, headlines
 
 if TYPE_CHECKING:
     import pandas as pd
 
 
 @dataclass(frozen=True)
-class Arm:
-    """An arm at one label fraction.
+class Run:
+    """What is kept of one folder of results: tables are large, and only these columns are needed.
 
     Attributes:
-        name: Its name.
-        fraction: Percent of the training subjects.
-        seeds: Seed -> results.
+        folder: Where it lies.
+        facts: What its test.json says.
+        samples: Name of each figure that its tables give -> its columns.
+        truths: The same of the reference itself, where a figure can be computed of it.
+        trivial: The same of what takes no network.
     """
 
-    name: str
-    fraction: float
-    seeds: dict[int, Results] = field(default_factory=dict)
+    folder: Path
+    facts: dict[str, Any]
+    samples: dict[str, Sample]
+    truths: dict[str, Sample]
+    trivial: dict[str, Sample]
 
 
 @dataclass
@@ -44,13 +54,22 @@ class Group:
         task: Name of the task.
         dataset: Dataset tested on.
         facts: ``test.json`` of the first arm.
-        arms: (arm, fraction) -> results by seed.
+        arms: (arm, label fraction in percent) -> runs by seed.
+        fields: Study -> what its groups are, such as its sex and vendor, from whichever table knows.
+        studies: Number of each case -> number of its study.
     """
 
     task: str
     dataset: str
     facts: dict[str, Any]
-    arms: dict[tuple[str, float], Arm] = field(default_factory=dict)
+    arms: dict[tuple[str, float], dict[int, Run]] = field(default_factory=dict)
+    fields: dict[str, dict[str, Any]] = field(default_factory=dict)
+    studies: dict[str, pd.Series] = field(default_factory=dict)
+
+    @property
+    def slug(self) -> str:
+        """Its name as part of a file's name."""
+        return "".join(c if c.isalnum() or c in "._-" else "_" for c in f"{self.task}-{self.dataset}")
 
     @property
     def kind(self) -> str:
@@ -77,30 +96,22 @@ class Group:
         """The kind's figures, the primary one first."""
         return headlines(self.kind, self.facts)
 
-    def at(self, fraction: float) -> dict[str, Arm]:
+    def headline(self, name: str) -> Headline | None:
+        """One of its figures by name."""
+        return next((headline for headline in self.headlines if headline.name == name), None)
+
+    def at(self, fraction: float) -> dict[str, dict[int, Run]]:
         """Arms with results at a fraction."""
-        return {name: arm for (name, percent), arm in self.arms.items() if percent == fraction}
+        return {name: runs for (name, percent), runs in self.arms.items() if percent == fraction}
 
-    def fields(self) -> pd.DataFrame:
-        """What the groups of each study are, such as its sex and vendor, from whichever table knows: index ``id``."""
-        import pandas as pd
+    def samples(self, headline: Headline, place: tuple[str, float]) -> list[Sample]:
+        """Columns of a figure in the order of the seeds; seeds whose table lacks them are left out."""
+        runs = self.arms.get(place, {})
+        return [run.samples[headline.name] for _, run in sorted(runs.items()) if headline.name in run.samples]
 
-        found: dict[str, dict[str, Any]] = {}
-        for arm in self.arms.values():
-            for results in arm.seeds.values():
-                for table in (results.cases, results.function):
-                    if table is not None and "id" in table.columns:
-                        _add_fields(table, found)
-        return pd.DataFrame.from_dict(found, orient="index", columns=[factor.name for factor in factors()])
-
-
-def _add_fields(table: pd.DataFrame, found: dict[str, dict[str, Any]]) -> None:
-    names = [name for name in (factor.name for factor in factors()) if name in table.columns]
-    for row in table.drop_duplicates("id")[["id", *names]].itertuples(index=False):
-        cells = found.setdefault(str(row[0]), {})
-        for name, value in zip(names, row[1:], strict=True):
-            if value is not None and value == value and value != "":
-                cells.setdefault(name, value)
+    def first_runs(self) -> dict[str, tuple[int, Run]]:
+        """The first seed of each arm, with all labels."""
+        return {name: min(runs.items()) for name, runs in self.at(self.full).items()}
 
 
 def gather(index: Index, ours: str, baselines: Sequence[str] | None) -> list[Group]:
@@ -121,21 +132,87 @@ def gather(index: Index, ours: str, baselines: Sequence[str] | None) -> list[Gro
     for entry in index.entries:
         if baselines is not None and entry.key.arm not in (ours, *baselines):
             continue
-        results = read_results(entry.folder)
+        results = read_results(entry.folder, wanted(entry.folder))
         group = groups.setdefault(
             (entry.key.task, entry.dataset), Group(entry.key.task, entry.dataset, dict(results.facts))
         )
         _check(group, results, entry)
-        arm = group.arms.setdefault((entry.key.arm, entry.key.fraction), Arm(entry.key.arm, entry.key.fraction))
-        if entry.key.repeat in arm.seeds:
+        runs = group.arms.setdefault((entry.key.arm, entry.key.fraction), {})
+        if entry.key.repeat in runs:
             raise CinemaError(
                 f"{entry.folder}: cell {entry.key} has results under cells/ and under external/; keep one."
             )
-        arm.seeds[entry.key.repeat] = results
+        runs[entry.key.repeat] = _run(results, group)
     order = arm_order(index, ours, baselines)
     for group in groups.values():
         group.arms = dict(sorted(group.arms.items(), key=lambda item: (order.index(item[0][0]), -item[0][1])))
     return list(groups.values())
+
+
+def _run(results: Results, group: Group) -> Run:
+    """Takes of the tables what the report needs."""
+    tables = {"cases": KINDS[results.kind].counted(results.cases), "function": results.function}
+    facts = {**group.facts, **results.facts}
+    found: dict[str, dict[str, Sample]] = {"samples": {}, "truths": {}, "trivial": {}}
+    for source, table in tables.items():
+        if table is None or not len(table):
+            continue
+        _add_fields(table, group.fields)
+        keys, subjects = _names(table, results.folder)
+        _add_studies(table, keys, group.studies, source)
+        for headline in (headline for headline in group.headlines if headline.source == source):
+            trivial = None if headline.reference is None else headline.reference.columns
+            every = {"samples": headline.columns, "truths": headline.truth, "trivial": trivial}
+            for name, columns in every.items():
+                values = None if columns is None else columns(table, facts)
+                if values is not None:
+                    failed = headline.failed(table, facts) if name == "samples" else None
+                    sample = Sample(keys, subjects, tuple(np.asarray(part) for part in values), failed)
+                    found[name][headline.name] = headline.known(sample)
+    return Run(results.folder, facts, **found)
+
+
+def _names(table: pd.DataFrame, folder: Path) -> tuple[np.ndarray, np.ndarray]:
+    """Numbers of a table's cases and subjects.
+
+    Raises:
+        CinemaError: If two rows are the same case.
+    """
+    parts = [_plain(table[column]) for column in CASE if column in table.columns]
+    keys = parts[0]
+    for part in parts[1:]:
+        keys = keys + "|" + part
+    twice = keys.duplicated()
+    if twice.any():
+        raise CinemaError(f"Results of {folder} have the case {keys[twice].iloc[0]} twice; test that cell again.")
+    subject = table["subject"].fillna(table["id"]) if "subject" in table.columns else table["id"]
+    return numbered(keys), numbered(subject)
+
+
+def _add_studies(table: pd.DataFrame, keys: np.ndarray, found: dict[str, pd.Series], source: str) -> None:
+    import pandas as pd
+
+    known = found.get(source)
+    fresh = np.ones(len(keys), dtype=bool) if known is None else ~pd.Index(keys).isin(known.index)
+    if fresh.any():
+        more = pd.Series(numbered(table["id"])[fresh], index=keys[fresh])
+        found[source] = more if known is None else pd.concat([known, more])
+
+
+def numbered(names: pd.Series) -> np.ndarray:
+    """(N,) a number for each name, the same for the same name."""
+    import pandas as pd
+
+    return pd.util.hash_array(names.astype(str).to_numpy(dtype=object))
+
+
+def _add_fields(table: pd.DataFrame, found: dict[str, dict[str, Any]]) -> None:
+    names = [name for name in (factor.name for factor in factors()) if name in table.columns]
+    for row in table.drop_duplicates("id")[["id", *names]].itertuples(index=False):
+        cells = found.setdefault(str(row[0]), {})
+        for name, value in zip(names, row[1:], strict=True):
+            if value is not None and value == value and value != "":
+                cells.setdefault(name, value)
 
 
 def arm_order(index: Index, ours: str, baselines: Sequence[str] | None) -> list[str]:
@@ -157,48 +234,6 @@ def _check(group: Group, results: Results, entry: Entry) -> None:
             )
 
 
-def samples(headline: Headline, arm: Arm, facts: Mapping[str, Any]) -> list[Sample]:
-    """Columns of one figure, one entry per seed; seeds whose table lacks them are left out.
-
-    Args:
-        headline: The figure.
-        arm: The arm.
-        facts: The group's facts.
-
-    Returns:
-        Samples in the order of the seeds.
-    """
-    return [sample for _, sample in seed_samples(headline, arm, facts)]
-
-
-def seed_samples(headline: Headline, arm: Arm, facts: Mapping[str, Any]) -> Iterator[tuple[int, Sample]]:
-    """Seed and columns of one figure; see :func:`samples`."""
-    for seed, results in sorted(arm.seeds.items()):
-        table = results.table(headline.source)
-        if table is None or not len(table):
-            continue
-        columns = headline.columns(table, {**facts, **results.facts})
-        if columns is not None:
-            sample = make_sample(table, columns, f"{arm.name}, seed {seed}")
-            # Only one row of a person can hold both visits; the others are not missing.
-            yield seed, sample.take(sample.mask) if headline.per_person else sample
-
-
-def make_sample(table: pd.DataFrame, columns: Sequence[Any], name: str) -> Sample:
-    """A sample of a table's rows.
-
-    Raises:
-        CinemaError: If two rows are the same case.
-    """
-    parts = [_plain(table[column]) for column in CASE if column in table.columns]
-    keys = np.array(["|".join(row) for row in zip(*parts, strict=True)])
-    names, counts = np.unique(keys, return_counts=True)
-    if counts.max() > 1:
-        raise CinemaError(f"Results of {name} have the case {names[counts.argmax()]} twice; test that cell again.")
-    subject = table["subject"].fillna(table["id"]) if "subject" in table.columns else table["id"]
-    return Sample(keys, subject.astype(str).to_numpy(dtype=str), tuple(np.asarray(values) for values in columns))
-
-
 def _plain(values: pd.Series) -> pd.Series:
     """Texts; whole numbers look the same whether or not the column has gaps (3, not 3.0)."""
     import pandas as pd
@@ -206,13 +241,3 @@ def _plain(values: pd.Series) -> pd.Series:
     if pd.api.types.is_float_dtype(values):
         return values.map(lambda value: f"{value:g}" if value == value else "")
     return values.fillna("").astype(str)
-
-
-def expected_arms(index: Index, task: str, fraction: float) -> list[str]:
-    """Arms that the matrix asks for."""
-    return list(dict.fromkeys(key.arm for key in index.expected if key.task == task and key.fraction == fraction))
-
-
-def expected_seeds(index: Index, task: str, arm: str, fraction: float) -> int:
-    """How many seeds the matrix asks for; 0 where it is not known."""
-    return sum(key.task == task and key.arm == arm and key.fraction == fraction for key in index.expected)

@@ -2,272 +2,262 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import asdict
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
 from typing import Any
 
-from cinema_lightning.benchmark.report.blocks import (
-    MISSING,
-    NOTHING,
+import pandas as pd
+
+from cinema_lightning.benchmark.report.charts import Line, Panel, Point, forest
+from cinema_lightning.benchmark.report.gather import Group
+from cinema_lightning.benchmark.report.published import PUBLISHED, SOURCE, Published, published
+from cinema_lightning.benchmark.report.study import Study, heading, known
+from cinema_lightning.benchmark.report.table import (
+    Across,
     Cell,
-    Paragraph,
+    Column,
+    Picture,
+    Row,
     Section,
     Table,
-    arrow,
+    difference,
+    estimate,
     interval,
     listed,
     p_value,
+    records,
+    text,
     titled,
 )
-from cinema_lightning.benchmark.report.gather import Group
-from cinema_lightning.benchmark.report.published import PUBLISHED, SOURCE, Published, published
-from cinema_lightning.benchmark.report.study import Study
 from cinema_lightning.results.headline import Headline
 
+DETECTION = ("disease_sensitivity", "disease_specificity")
+BOLD = "Bold: better than every other arm, each with Holm's p below 0.05 and more than one training."
 
-def at_a_glance(study: Study) -> Section:
-    """The primary figure of every task and dataset, one column per arm."""
-    rows: list[list[Cell | str]] = []
-    for group in study.groups:
-        headline = group.headlines[0]
-        cells = dict(zip(study.order, study.row(group, headline, study.order, group.full), strict=True))
-        wanted = study.arms_of(group)
-        rows.append(
-            [
-                study.task_name(group.task),
-                group.dataset if group.own else f"{group.dataset} (trained on {group.trained_on})",
-                f"{titled(headline.display, headline.unit)} {arrow(headline.higher_is_better)}",
-                _subjects(study, group, headline),
-                *(cells[arm] if arm in wanted else NOTHING for arm in study.order),
-            ]
-        )
-    tested = {(group.task) for group in study.groups}
+
+def at_a_glance(study: Study, sections: Iterable[Section]) -> Section:
+    """What opens the page: a picture per claim, and the primary figure of every task and dataset."""
+    rows = [_rows(study, group, group.headlines[0]) for group in study.groups]
+    tested = {group.task for group in study.groups}
     for task in dict.fromkeys(key.task for key in study.index.expected if key.task not in tested):
-        arms = {key.arm for key in study.index.expected if key.task == task}
-        rows.append([study.task_name(task), "–", "–", "–", *(MISSING if a in arms else NOTHING for a in study.order)])
-    caption = "The primary figure of each task with all labels, with 95% intervals over subjects; the best in bold."
-    header = ["Task", "Tested on", "Figure", "Subjects", *(study.arm_name(arm) for arm in study.order)]
-    return Section("glance", "All tasks at a glance", [Table("glance", caption, header, rows, left=3)])
+        arms = dict.fromkeys(key.arm for key in study.index.expected if key.task == task)
+        about = {"task_name": study.task_name(task), "tested_on": "", "title": "", "n_seeds": 0}
+        rows.append(pd.DataFrame([about | {"arm": arm} for arm in arms]))
+    caption = "The primary figure of each task with all labels, with 95% intervals over subjects and trainings."
+    table = _across_tasks(study, "glance", f"{caption} {BOLD}", pd.concat(rows, ignore_index=True))
+    claims = [
+        Section(f"claim-{section.key}", section.claim, pictures=section.claims)
+        for section in sections
+        if section.claims
+    ]
+    return Section("glance", "At a glance", parts=[*claims, Section("primary", "Primary figures", tables=[table])])
 
 
-def _subjects(study: Study, group: Group, headline: Headline) -> str:
-    counts = {
-        entry.n_subjects
-        for arm in study.order
-        if (entry := study.figure(group, headline.name, arm, group.full)) is not None
-    }
-    return "–".join(str(count) for count in sorted(counts)[:: max(1, len(counts) - 1)]) if counts else "–"
+def _rows(study: Study, group: Group, headline: Headline) -> pd.DataFrame:
+    """A figure of a group with all labels, and what its rows are called."""
+    return study.figures_of(group, headline.name).assign(**study.about(group), title=heading(headline))
+
+
+def _across_tasks(study: Study, name: str, caption: str, data: pd.DataFrame, first: Iterable[Column] = ()) -> Table:
+    """A table of figures of several tasks, arms side by side."""
+    columns = [*first, Column("task_name", "Task"), Column("tested_on", "Tested on"), Column("title", "Figure")]
+    arms = [arm for arm in study.order if arm in set(data["arm"])]
+    return Table(name, caption, data, columns, Across("arm", study.arm_names(arms), estimate))
+
+
+# ---------------------------------------------------------------------- figures of one kind over all tasks
+def unseen_data(study: Study) -> Section:
+    """Models tested on a dataset that they never saw, such as Kaggle's: ventricular function first."""
+
+    def chosen(group: Group) -> list[Headline]:
+        function = [headline for headline in group.headlines if headline.name.endswith("_ef_mae")]
+        return [] if group.own else function or group.headlines[:1]
+
+    text = (
+        "Models tested on datasets that they were not trained on. Kaggle's Second Annual Data Science Bowl has volumes "
+        "but no masks, so ejection fractions are compared."
+    )
+    nothing = "No model was tested on a dataset that it was not trained on."
+    return _chosen(study, Section("unseen", "Data never trained on", nothing, text), chosen)
+
+
+def disease_detection(study: Study) -> Section:
+    """Sensitivity and specificity of disease against normal."""
+
+    def chosen(group: Group) -> list[Headline]:
+        return [found for name in DETECTION if (found := group.headline(name)) is not None]
+
+    text = "A case counts as diseased where its most probable class is a disease, as in the published figures."
+    nothing = "No task tells diseases from normal hearts."
+    return _chosen(study, Section("detection", "Disease detection", nothing, text), chosen)
+
+
+def _chosen(study: Study, section: Section, chosen: Callable[[Group], list[Headline]]) -> Section:
+    rows = [_rows(study, group, headline) for group in study.groups for headline in chosen(group)]
+    if not rows:
+        return section
+    data = pd.concat(rows, ignore_index=True)
+    table = _across_tasks(study, section.key, f"{section.title}, with 95% intervals. {BOLD}", data)
+    return replace(section, tables=[table], data=known(data)[study.figures.columns])
 
 
 # ---------------------------------------------------------------------- published figures
 def beside_the_paper(study: Study) -> Section:
     """The six figures that the paper's abstract reports, and what they are here."""
-    rows: list[list[Cell | str]] = []
-    records: list[dict[str, Any]] = []
+    rows: list[pd.DataFrame] = []
     for entry in PUBLISHED:
-        matches = [group for group in study.groups if entry.applies(group.kind, group.dataset, group.trained_on)]
-        matches = [group for group in matches if study.headline(group, entry.figure) is not None]
-        first = [
-            titled(entry.display, entry.unit),
-            *(_published_cell(entry, side, entry.unit) for side in ("ours", "baseline")),
-        ]
-        for group in matches:
-            headline = study.headline(group, entry.figure)
-            assert headline is not None
-            cells = study.row(group, headline, study.order, group.full)
-            if all(cell.muted for cell in cells):
-                continue
-            rows.append([*first, study.task_name(group.task), _here(headline), *cells])
-            records += _beside_records(study, group, headline, entry)
-            first = ["", "", ""]
-        if first[0]:
-            rows.append([*first, "–", "–", *(Cell("no results", muted=True) for _ in study.order)])
-    arms = [study.arm_name(arm) for arm in study.order]
-    table = Table(
-        "published",
-        "Published figures beside those of this benchmark, with 95% intervals.",
-        ["Figure", "Published: CineMA", "Published: CNN", "Task here", "Unit here", *arms],
-        rows,
-        left=1,
-        notes=[
-            f"Published: {SOURCE}. The abstract does not say which datasets a figure was measured on, so every "
-            "task that could be meant is listed."
-        ],
+        for group in study.groups:
+            headline = group.headline(entry.figure)
+            if headline is not None and entry.applies(group.kind, group.dataset, group.trained_on):
+                columns: dict[str, Any] = {"paper": titled(entry.display, entry.unit), **_scaled(entry, headline.unit)}
+                rows.append(_rows(study, group, headline).assign(**columns, **_written(entry)))
+    section = Section("published", "Beside the published figures", "No task here is one of the published ones.")
+    if not rows:
+        return section
+    data = pd.concat(rows, ignore_index=True)
+    first = [
+        Column("paper", "Figure of the paper"),
+        Column("cinema", "Published: CineMA"),
+        Column("cnn", "Published: CNN"),
+    ]
+    table = _across_tasks(
+        study, "published", "Published figures beside those of this benchmark, with 95% intervals.", data, first
     )
-    return Section("published", "Beside the published figures", [table], records)
+    note = (
+        f"Published: {SOURCE}. The abstract does not say which datasets a figure was measured on, so every task that "
+        "could be meant is listed."
+    )
+    kept = [name for name in data if name in study.figures.columns or str(name).startswith("published_")]
+    return replace(section, tables=[replace(table, notes=[note])], data=known(data)[kept])
 
 
-def _here(headline: Headline) -> str:
-    return headline.unit or "share"
-
-
-def scaled(values: Iterable[float], unit: str, entry: Published) -> tuple[float, ...]:
+def _scaled(entry: Published, unit: str) -> dict[str, float]:
     """Published values in the unit of ours: 60.06% is 0.6006 where ours is a share."""
     factor = 0.01 if entry.unit == "%" and not unit else 1.0
-    return tuple(float(f"{value * factor:.6g}") for value in values)
+    names = [f"published_{side}{end}" for side in ("cinema", "cnn") for end in ("", "_low", "_high")]
+    values = [float(f"{value * factor:.6g}") for value in (*entry.ours, *entry.baseline)]
+    return dict(zip(names, values, strict=True))
 
 
-def _published_cell(entry: Published, side: str, unit: str) -> str:
-    value, low, high = scaled(getattr(entry, side), unit, entry)
-    return interval(value, low, high, unit)
-
-
-def _beside_records(study: Study, group: Group, headline: Headline, entry: Published) -> list[dict[str, Any]]:
-    ours, cnn = (scaled(values, headline.unit, entry) for values in (entry.ours, entry.baseline))
-    return [
-        study.record(group, headline, arm, group.full)
-        | {name: getattr(found, name) for name in ("value", "low", "high")}
-        | dict(zip(("published_cinema", "published_cinema_low", "published_cinema_high"), ours, strict=True))
-        | dict(zip(("published_cnn", "published_cnn_low", "published_cnn_high"), cnn, strict=True))
-        for arm in study.order
-        if (found := study.figure(group, headline.name, arm, group.full)) is not None
-    ]
+def _written(entry: Published, unit: str | None = None) -> dict[str, str]:
+    """Published values as the page writes them, in their own unit or in ours."""
+    found = _scaled(entry, entry.unit if unit is None else unit)
+    written = entry.unit if unit is None else unit
+    ends = {side: [found[f"published_{side}{end}"] for end in ("", "_low", "_high")] for side in ("cinema", "cnn")}
+    return {side: interval(value, low, high, written) for side, (value, low, high) in ends.items()}
 
 
 # ---------------------------------------------------------------------- each task in full
 def each_task(study: Study) -> Section:
     """All headline figures of each task and dataset, and the paired differences."""
-    section = Section("tasks", "Each task in full", [Paragraph(_HOW_TO_READ)])
-    for group in study.groups:
-        key = slug(group)
-        part = Section(f"task-{key}", study.title(group), [_figures(study, group, key)])
-        if differences := _differences(study, group, key):
-            part.blocks.append(differences)
-        elif len(study.arms_of(group)) > 1:
-            part.blocks.append(Paragraph(f"No baseline has results to compare {study.arm_name(study.ours)} with."))
-        section.parts.append(part)
-    return section
+    parts = [_task(study, group) for group in study.groups]
+    claim = f"{study.arm_name(study.ours)} against the other arms"
+    return Section("tasks", "Each task in full", text=_HOW_TO_READ, parts=parts, claim=claim, claims=_forest(study))
 
 
 _HOW_TO_READ = (
-    "Values are means over seeds with 95% bootstrap intervals over subjects. An arrow says which way is better; "
-    "the best value is bold. Differences are ours less the baseline's, on the cases that both have a value for; p "
-    "is Wilcoxon's signed-rank test over subjects for means over cases, else the bootstrap's, corrected by Holm "
-    "over all comparisons of this report."
+    "Values are means over trainings (seeds) with 95% intervals over subjects and trainings; n is the number of "
+    "subjects. An arrow says which way is better. Differences are ours less the other arm's, on the cases that both "
+    "have a value for; interval and p are of that mean difference, and Holm's p is corrected over all comparisons of "
+    "this report. Where an arm gives no value though there is a truth, that counts: the share of subjects with a "
+    "failure stands beside, and p is of ranks in which a failure is the worst. Bold: Holm's p below 0.05, with more "
+    "than one training of each arm; a figure is bold where that holds in favour of it against every other arm."
 )
 
 
-def slug(group: Group) -> str:
-    """A group as part of a file's name."""
-    text = f"{group.task}-{group.dataset}"
-    return "".join(letter if letter.isalnum() or letter in "._-" else "_" for letter in text)
+def _task(study: Study, group: Group) -> Section:
+    headings = {headline.name: heading(headline) for headline in group.headlines}
+    tables = [_figures(study, group, headings)]
+    compared = study.comparisons_of(group)
+    lone = (
+        f"No other arm has results to compare {study.arm_name(study.ours)} with."
+        if len(group.at(group.full)) > 1
+        else ""
+    )
+    if len(compared):
+        ours = study.arm_name(study.ours)
+        baselines = [arm for arm in study.order if arm in set(compared["baseline"])]
+        titles = {arm: f"{ours} − {study.arm_name(arm)}" for arm in baselines}
+        data = compared.assign(title=compared["figure"].map(headings))
+        across = Across("baseline", titles, difference)
+        caption = f"{study.title(group)}: paired differences."
+        tables.append(Table(f"differences-{group.slug}", caption, data, [Column("title", "Figure")], across))
+    text = "" if len(compared) else lone
+    return Section(f"task-{group.slug}", study.title(group), text=text, tables=tables)
 
 
-def _figures(study: Study, group: Group, key: str) -> Table:
-    arms = study.arms_of(group)
+def _figures(study: Study, group: Group, headings: Mapping[str, str]) -> Table:
+    data = study.figures_of(group)
+    data = data[data["figure"].isin(list(headings))]
     entries = {
-        headline.name: published(headline.name, group.kind, group.dataset, group.trained_on)
+        headline.name: (found, headline.unit)
         for headline in group.headlines
+        if (found := published(headline.name, group.kind, group.dataset, group.trained_on)) is not None
     }
-    with_paper = any(entries.values())
-    rows: list[list[Cell | str]] = []
-    for headline in group.headlines:
-        cells = study.row(group, headline, arms, group.full)
-        if all(cell.muted and cell.text == "–" for cell in cells):
-            continue
-        row: list[Cell | str] = [_title(headline), *cells, _counts(study, group, headline, arms)]
-        if with_paper:
-            entry = entries[headline.name]
-            row += (
-                [NOTHING, NOTHING]
-                if entry is None
-                else [_published_cell(entry, side, headline.unit) for side in ("ours", "baseline")]
-            )
-        rows.append(row)
-    header = ["Figure", *(study.arm_name(arm) for arm in arms), "Subjects (cases)"]
-    header += ["Published: CineMA", "Published: CNN"] if with_paper else []
+    data = data.assign(title=data["figure"].map(headings))
+    columns = [Column("title", "Figure")]
+    if entries:
+        written = {name: _written(*entry) for name, entry in entries.items()}
+        for side, title in (("cinema", "Published: CineMA"), ("cnn", "Published: CNN")):
+            data[side] = [written.get(name, {}).get(side, "") for name in data["figure"]]
+            columns.append(Column(side, title, text))
     caption = f"{study.title(group)}, {group.full:g}% of the labels."
-    return Table(f"figures-{key}", caption, header, rows, notes=_missing_notes(study, group, arms))
+    # What takes no network has one column, whatever it is for each figure.
+    data["side"] = data["arm"].where(data["arm"].isin(study.order), "")
+    titles = study.arm_names(study.arms_of(group)) | ({"": "Without a network"} if (data["side"] == "").any() else {})
+    across = Across("side", titles, _with_name)
+    return Table(f"figures-{group.slug}", caption, data, columns, across, _missing_notes(study, group, data))
 
 
-def _title(headline: Headline) -> str:
-    return f"{titled(headline.display, headline.unit)} {arrow(headline.higher_is_better)}"
+def _with_name(row: Row, name: str) -> Cell:
+    cell = estimate(row, name)
+    return cell if row[name] else replace(cell, small=f"{row['arm']}; {cell.small}")
 
 
-def _counts(study: Study, group: Group, headline: Headline, arms: list[str]) -> str:
-    found = [entry for arm in arms if (entry := study.figure(group, headline.name, arm, group.full)) is not None]
-    people = sorted({entry.n_subjects for entry in found})
-    cases = sorted({entry.n_cases - entry.n_missing for entry in found})
-    if not found:
-        return "–"
-    return f"{_span(people)} ({_span(cases)})"
-
-
-def _span(numbers: list[int]) -> str:
-    return str(numbers[0]) if len(numbers) == 1 else f"{numbers[0]}–{numbers[-1]}"
-
-
-def _missing_notes(study: Study, group: Group, arms: list[str]) -> list[str]:
+def _missing_notes(study: Study, group: Group, data: pd.DataFrame) -> list[str]:
     """Where cases have no value, since leaving out failures flatters."""
     parts = []
     for headline in group.headlines:
-        counts = {
-            study.arm_name(arm): entry.n_missing
-            for arm in arms
-            if (entry := study.figure(group, headline.name, arm, group.full)) is not None and entry.n_missing
-        }
+        some = data[(data["figure"] == headline.name) & (data["n_missing"] > 0)]
+        counts = [f"{row.n_missing} ({study.arm_name(str(row.arm))})" for row in some.itertuples()]
         if counts:
-            parts.append(f"{headline.display} {listed([f'{count} ({arm})' for arm, count in counts.items()])}")
+            parts.append(f"{headline.display} {listed(counts)}")
     return [f"Cases without a value: {'; '.join(parts)}."] if parts else []
 
 
-def _differences(study: Study, group: Group, key: str) -> Table | None:
-    baselines = [arm for arm in study.arms_of(group) if arm != study.ours]
-    rows: list[list[Cell | str]] = []
-    for headline in group.headlines:
-        cells = [_difference_cell(study, group, headline, arm) for arm in baselines]
-        if not all(cell.muted for cell in cells):
-            rows.append([_title(headline), *cells])
-    if not rows:
-        return None
+# ---------------------------------------------------------------------- the forest of all tasks
+def _forest(study: Study) -> list[Picture]:
+    """Differences of the primary figure, turned so that right is better for ours; a panel for each unit."""
+    panels: dict[str, list[Line]] = {}
+    arms: set[str] = set()
+    for group in study.groups:
+        compared = study.comparisons_of(group, group.headlines[0].name)
+        lines = [_line(study, row) for row in records(compared) if row["value"] == row["value"]]
+        if lines:
+            arms |= set(compared["baseline"])
+            title = f"{study.task_name(group.task)} → {study.tested_on(group)}: {group.headlines[0].display}"
+            panels.setdefault(group.headlines[0].unit, []).extend([Line(title), *lines])
+    if not panels:
+        return []
     ours = study.arm_name(study.ours)
-    header = ["Figure", *(f"{ours} − {study.arm_name(arm)}" for arm in baselines)]
-    caption = f"{study.title(group)}: paired differences. Bold: corrected p below 0.05 in favour of {ours}."
-    return Table(f"differences-{key}", caption, header, rows)
+    found = [
+        Panel(f"difference in favour of {ours} →{f' ({unit})' if unit else ''}", lines, zero=True)
+        for unit, lines in panels.items()
+    ]
+    names = {study.arm_name(arm): study.place(arm) for arm in study.order if arm in arms}
+    caption = (
+        f"Differences of the primary figures with 95% intervals: {ours} against each other arm, all labels. Right of "
+        "the line is better, whichever way the figure points; filled marks and bold numbers have Holm's p below 0.05 "
+        "with more than one training of each arm."
+    )
+    alternative = f"Forest plot of the differences of {ours} to each other arm; the numbers are in the tables below."
+    return [Picture(forest(found, names, "forest"), caption, alternative)]
 
 
-def _difference_cell(study: Study, group: Group, headline: Headline, arm: str) -> Cell:
-    key = (group.task, group.dataset, headline.name, arm, group.full)
-    found = study.differences.get(key)
-    if found is None:
-        return (
-            MISSING
-            if study.seeds_wanted(group.task, arm, group.full) and (arm, group.full) not in group.arms
-            else NOTHING
-        )
-    if found.value != found.value:
-        return NOTHING
-    better = found.value > 0 if headline.higher_is_better else found.value < 0
-    text = interval(found.value, found.low, found.high, headline.unit, sign=True)
-    p, corrected = p_value(found.p), p_value(study.corrected[key])
-    small = f"p {p}, Holm {corrected}; n {found.n_subjects}" if p != "–" else f"n {found.n_subjects}"
-    return Cell(text, bold=better and study.corrected[key] < 0.05, small=small)
-
-
-# ---------------------------------------------------------------------- records of the CSVs
-def figure_records(study: Study) -> list[dict[str, Any]]:
-    """One row per task, dataset, figure, arm and label fraction."""
-    rows = []
-    for group in study.groups:
-        for place, headline in enumerate(group.headlines):
-            for arm, fraction in group.arms:
-                found = study.figure(group, headline.name, arm, fraction)
-                if found is not None:
-                    record = study.record(group, headline, arm, fraction) | {"primary": place == 0}
-                    rows.append(record | asdict(found))
-    return rows
-
-
-def difference_records(study: Study) -> list[dict[str, Any]]:
-    """One row per comparison."""
-    rows = []
-    for group in study.groups:
-        for headline in group.headlines:
-            for arm, fraction in group.arms:
-                key = (group.task, group.dataset, headline.name, arm, fraction)
-                if (found := study.differences.get(key)) is not None:
-                    record = study.record(group, headline, study.ours, fraction) | {"baseline": arm}
-                    rows.append(
-                        record | asdict(found) | {"test": found.test, "p": found.p, "p_holm": study.corrected[key]}
-                    )
-    return rows
+def _line(study: Study, row: Mapping[str, Any]) -> Line:
+    turn = 1.0 if row["higher_is_better"] else -1.0
+    value, *ends = (turn * float(row[name]) for name in ("value", "low", "high"))
+    point = Point(value, min(ends), max(ends), study.place(row["baseline"]), sure=bool(row["better"]))
+    remark = f"{interval(value, min(ends), max(ends), row['unit'], sign=True)}; p {p_value(row['p_holm'])}"
+    failed = f"; by rank, failed {row['failed']:.0%}, {row['failed_baseline']:.0%}" if row["test"] == "ranks" else ""
+    return Line(f"less {study.arm_name(row['baseline'])}", [point], f"{remark}; n {int(row['n_subjects']):,}{failed}")

@@ -11,7 +11,8 @@ from cinema_lightning.metrics import classification
 from cinema_lightning.metrics.estimates import figure as figure_of
 from cinema_lightning.metrics.inference import UNIT
 from cinema_lightning.metrics.weighted import answer, case_weights
-from cinema_lightning.results.figures import BLUE, GREY, LINES, Missing, new_figure
+from cinema_lightning.palette import BLUE, GREY, LINES
+from cinema_lightning.results.figures import Missing, new_figure
 from cinema_lightning.results.kind import Results
 from cinema_lightning.tasks.classification.figures import probabilities
 

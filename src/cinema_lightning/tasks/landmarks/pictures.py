@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from cinema_lightning.results.figures import GREY, LINES, Missing, new_figure, numeric
+from cinema_lightning.palette import GREY, LINES
+from cinema_lightning.results.figures import Missing, new_figure, numeric
 from cinema_lightning.results.kind import Results
 
 if TYPE_CHECKING:

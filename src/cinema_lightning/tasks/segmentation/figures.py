@@ -76,10 +76,9 @@ def headlines(facts: Facts) -> list[Headline]:
         found.append(replace(figure, failed=_without_ef, reference=Reference("majority class", _majority)))
     if facts.get("dataset") == "rescan":
         name = "LVEF scan-rescan variation"
-        figure = Headline(
-            "lv_ef_variation", name, "%", False, "function", percent_variation, repeatability, True, False
-        )
-        found.append(replace(figure, scale=POSITIVE))
+        columns, truth = repeatability("pred"), repeatability("true")
+        figure = Headline("lv_ef_variation", name, "%", False, "function", percent_variation, columns)
+        found.append(replace(figure, per_person=True, own_row=False, scale=POSITIVE, truth=truth))
     return found
 
 

@@ -8,15 +8,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from cinema_lightning.results.figures import (
-    BLUE,
-    GREY,
-    ORANGE,
-    Missing,
-    bland_altman,
-    new_figure,
-    numeric,
-)
+from cinema_lightning.palette import BLUE, GREY, ORANGE
+from cinema_lightning.results.figures import Missing, bland_altman, new_figure, numeric
 from cinema_lightning.results.kind import Results
 from cinema_lightning.results.summary import groups_of
 from cinema_lightning.tasks.segmentation.rescan import percent_variation, scan_pairs

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from cinema_lightning.metrics import agreement
-from cinema_lightning.results.headline import Facts, numbers
+from cinema_lightning.results.headline import Columns, Facts, numbers
 
 
 def scan_pairs(table: pd.DataFrame, side: str) -> tuple[np.ndarray, np.ndarray, np.ndarray] | None:
@@ -40,18 +40,22 @@ def scan_pairs(table: pd.DataFrame, side: str) -> tuple[np.ndarray, np.ndarray, 
     return first, second, wide.index[wide.notna().sum(axis=1) >= 2].to_numpy(dtype=str)
 
 
-def repeatability(table: pd.DataFrame, facts: Facts) -> tuple[np.ndarray, ...] | None:
-    """First and second LVEF at the row of each person's first scan, NaN in the other rows."""
-    del facts
-    pairs = scan_pairs(table, "pred")
-    if pairs is None:
-        return None
-    first, second, people = pairs
-    values = np.full((2, len(table)), np.nan)
-    subjects = table["subject"].astype(str).to_numpy()
-    for person, a, b in zip(people, first, second, strict=True):
-        values[:, int(np.flatnonzero(subjects == person)[0])] = a, b
-    return values[0], values[1]
+def repeatability(side: str) -> Columns:
+    """First and second LVEF at the row of each person's first scan, NaN in the other rows; side is pred or true."""
+
+    def take(table: pd.DataFrame, facts: Facts) -> tuple[np.ndarray, ...] | None:
+        del facts
+        pairs = scan_pairs(table, side)
+        if pairs is None:
+            return None
+        first, second, people = pairs
+        values = np.full((2, len(table)), np.nan)
+        subjects = table["subject"].astype(str).to_numpy()
+        for person, a, b in zip(people, first, second, strict=True):
+            values[:, int(np.flatnonzero(subjects == person)[0])] = a, b
+        return values[0], values[1]
+
+    return take
 
 
 def percent_variation(first: Any, second: Any, *, weights: Any = None) -> Any:

@@ -61,13 +61,18 @@ def write_cox(results: Results, path: Path, seed: int = 0) -> str | None:
         Why there is no such table, or None.
     """
     try:
-        found = fit_cox(results, seed)
+        found = cox_table([results], seed)
     except CinemaError as error:
         path.unlink(missing_ok=True)
         return str(error)
     with replacing(path) as temporary:
-        pd.DataFrame([row for model in found for row in _rows(model)]).to_csv(temporary, index=False)
+        found.to_csv(temporary, index=False)
     return None
+
+
+def cox_table(results: Sequence[Results], seed: int = 0) -> pd.DataFrame:
+    """What :func:`fit_cox` gives, one row per model and covariate."""
+    return pd.DataFrame([row for model in fit_cox(results, seed) for row in _rows(model)])
 
 
 def _known(table: pd.DataFrame, name: str) -> pd.Series:

@@ -8,7 +8,7 @@ import pandas as pd
 
 from cinema_lightning.results.folder import refuse_cells
 from cinema_lightning.results.headline import Facts
-from cinema_lightning.results.kind import KINDS, Kind, Results
+from cinema_lightning.results.kind import KINDS, Exhibit, Kind, Results, Shown
 from cinema_lightning.tasks.survival import cox, figures, pictures, risk
 
 
@@ -25,6 +25,40 @@ def _why_undefined(results: Results) -> str | None:
     return f"none of the {len(results.cases)} studies has an event"
 
 
+RISK_GROUPS = Exhibit(
+    "risk_groups",
+    "Risk groups",
+    "Test subjects above and below the median risk of the validation subjects; of each arm's first seed.",
+    risk.risk_table,
+    (
+        Shown("group", "Risk group"),
+        Shown("n", "Subjects", "count"),
+        Shown("events", "Events", "count"),
+        Shown("person_years", "Person-years", "number"),
+        Shown("cut", "Cut at", "number"),
+        Shown("cut_is_median_of", "Median of"),
+        Shown("log_rank_p", "Log-rank p", "p"),
+    ),
+)
+COX = Exhibit(
+    "cox",
+    "Cox models",
+    "Fitted and judged on the test subjects, which chose neither network nor checkpoint: C and its gain over the "
+    "clinical model are out of fold, over all seeds. Hazard ratios are of all subjects, per standard deviation, or "
+    "male against female.",
+    cox.cox_table,
+    (
+        Shown("model", "Model"),
+        Shown("c_index", "C out of fold", "number", "c_low", "c_high"),
+        Shown("gain", "Gain over clinical", "number", "gain_low", "gain_high"),
+        Shown("covariate", "Covariate"),
+        Shown("hazard_ratio", "Hazard ratio", "number", "low", "high"),
+        Shown("p", "p of the ratio", "p"),
+        Shown("n", "Subjects", "count"),
+        Shown("n_events", "Events", "count"),
+        Shown("problem", "Remark"),
+    ),
+)
 KINDS.add(
     "survival",
     Kind(
@@ -33,6 +67,8 @@ KINDS.add(
         check_cases=_check_cases,
         rows=figures.rows,
         pictures=(pictures.kaplan_meier_curves,),
+        shown=(pictures.kaplan_meier_curves,),
+        exhibits=(RISK_GROUPS, COX),
         tables={"cox": cox.write_cox, "risk_groups": risk.write_risk_groups},
         why_undefined=_why_undefined,
     ),

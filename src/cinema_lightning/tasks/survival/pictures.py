@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from cinema_lightning.metrics.estimates import figure as figure_of
 from cinema_lightning.metrics.inference import Inference
 from cinema_lightning.metrics.survival import concordance, kaplan_meier
-from cinema_lightning.results.figures import BLUE, RED, new_figure
+from cinema_lightning.palette import BLUE, RED
+from cinema_lightning.results.figures import new_figure
 from cinema_lightning.results.kind import Results
 from cinema_lightning.tasks.survival.risk import NAMES, grouped
 
@@ -37,8 +38,9 @@ def kaplan_meier_curves(results: Results, seed: int) -> Iterator[tuple[str, Figu
         name, colour = GROUPS[number]
         label = f"{name} (n = {curve.n}, {curve.events} event{'s' if curve.events != 1 else ''})"
         at = curve.time / scale
-        axis.step(at, curve.survival, where="post", color=colour, linewidth=1.6, label=label)
-        axis.fill_between(at, curve.low, curve.high, step="post", color=colour, alpha=0.15, linewidth=0)
+        many: dict[str, Any] = {"rasterized": len(at) > 3000}  # thousands of steps are one image within a drawing
+        axis.step(at, curve.survival, where="post", color=colour, linewidth=1.6, label=label, **many)
+        axis.fill_between(at, curve.low, curve.high, step="post", color=colour, alpha=0.15, linewidth=0, **many)
     end = float(time.max()) / scale
     ticks = [tick for tick in MaxNLocator(6).tick_values(0, end) if 0 <= tick <= end]
     axis.set(ylabel="Share without event", ylim=(0, 1.02), xlim=(0, end), xticks=ticks, xlabel=f"Time ({unit})")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -89,16 +90,27 @@ def write_risk_groups(results: Results, path: Path, seed: int = 0) -> str | None
     """
     del seed
     try:
-        found = grouped(results)
+        found = risk_table([results])
     except Missing as missing:
         path.unlink(missing_ok=True)
         return str(missing)
+    with replacing(path) as temporary:
+        found.to_csv(temporary, index=False)
+    return None
+
+
+def risk_table(results: Sequence[Results], seed: int = 0) -> pd.DataFrame:
+    """One row per group of the first of some tests.
+
+    Raises:
+        Missing: If no case has a risk and an outcome.
+    """
+    del seed
+    found = grouped(results[0])
     rows = []
     for number, name in NAMES.items():
         mine = found.groups == number
         years = float(found.time[mine].sum()) / 365.25
         row = {"group": name, "n": int(mine.sum()), "events": int(found.event[mine].sum()), "person_years": years}
         rows.append(row | {"cut": found.cut, "cut_is_median_of": found.source.removesuffix("'"), "log_rank_p": found.p})
-    with replacing(path) as temporary:
-        pd.DataFrame(rows).to_csv(temporary, index=False)
-    return None
+    return pd.DataFrame(rows)
