@@ -190,6 +190,8 @@ class Study:
         person: What may be known of the person.
         scanner: What may be known of the scanner.
         warnings: Sentences about the whole study.
+        problems: View -> why there is none of it though its slices were found, such as a stack with holes.
+        pictures: Number of a series -> (X, Y) grey levels of one frame, for each series that could be a cine.
     """
 
     key: str
@@ -198,6 +200,8 @@ class Study:
     person: Person = field(default_factory=Person)
     scanner: Scanner = field(default_factory=Scanner)
     warnings: tuple[str, ...] = ()
+    problems: Mapping[str, str] = field(default_factory=dict)
+    pictures: Mapping[int, np.ndarray] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -109,7 +109,13 @@ def vote(words: str) -> str | None:
 
 def is_called_no_cine(words: str) -> bool:
     """Whether a description speaks of another kind of image: localisers, tags, flow, perfusion, maps, overlays."""
-    return _NO_CINE.search(_spaced(words)) is not None
+    return bool(no_cine_word(words))
+
+
+def no_cine_word(words: str) -> str:
+    """The word by which a description speaks of another kind of image, in small letters; empty without one."""
+    found = _NO_CINE.search(_spaced(words))
+    return found[0].lower() if found else ""
 
 
 def _spaced(words: str) -> str:
