@@ -34,8 +34,15 @@ class Native:
         Returns:
             uint8 (X, Y, Z) codes of the store.
         """
-        volume = probabilities if probabilities.ndim == 4 else probabilities[..., None]
-        labels = np.asarray(codes, dtype=np.uint8)[self.grid.to_scan(volume).argmax(axis=0)]
+        return self.likeliest(self.on_scan(probabilities), codes)
+
+    def on_scan(self, probabilities: np.ndarray) -> np.ndarray:
+        """Probabilities (C, X, Y[, Z]) of what the network saw on the scan's own grid, float32 (C, X, Y, Z)."""
+        return self.grid.to_scan(probabilities if probabilities.ndim == 4 else probabilities[..., None])
+
+    def likeliest(self, probabilities: np.ndarray, codes: Sequence[int]) -> np.ndarray:
+        """The same as :meth:`label_map` of probabilities that are on the scan's grid already."""
+        labels = np.asarray(codes, dtype=np.uint8)[probabilities.argmax(axis=0)]
         return DATASETS[self.dataset].clean_prediction(labels) if self.dataset else labels
 
     def own_codes(self, labels: np.ndarray) -> np.ndarray:

@@ -125,12 +125,7 @@ def check_spacing(cohort: Cohort, here: Spacing, trained_at: Mapping[str, Any] |
     if trained_at is None:
         return
     if not trained_at and plain and option == "auto":
-        sizes = ", ".join(f"{get_view(view).display} {in_words(size)}" for view, size in here.items() if size)
-        warnings.warn(
-            "The weights do not say at what voxel size their network was trained; the scans of "
-            f"{cohort.source} are brought to {sizes} mm: set data.spacing if that is not it.",
-            stacklevel=4,
-        )
+        warnings.warn(assumed(here, str(cohort.source), "set data.spacing if that is not it"), stacklevel=4)
     what = unlike(here, trained_at) if trained_at else ""
     if what and option != "auto":
         warnings.warn(f"{cohort.source} has {what}; it is used all the same, as data.spacing says.", stacklevel=4)
@@ -139,6 +134,15 @@ def check_spacing(cohort: Cohort, here: Spacing, trained_at: Mapping[str, Any] |
             f"{cohort.source} has {what}: give data of that size (`cinema prepare` with the same --size, or the scans "
             "themselves as plain NIfTI, which are resampled), or set data.spacing to own to use it all the same."
         )
+
+
+def assumed(here: Mapping[str, Any], source: str, advice: str) -> str:
+    """The sentence that says what is assumed where a network does not say its voxel size."""
+    sizes = ", ".join(f"{get_view(view).display} {in_words(size)}" for view, size in here.items() if size)
+    return (
+        "The weights do not say at what voxel size their network was trained; the scans of "
+        f"{source} are brought to {sizes} mm: {advice}."
+    )
 
 
 def in_words(size: Sequence[float]) -> str:

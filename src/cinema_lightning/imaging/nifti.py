@@ -62,12 +62,17 @@ class NiftiFile:
         """
         with _reading(self.path):
             array = np.asanyarray(self._image.dataobj)
-        if array.dtype.kind == "f" and not np.isfinite(array).all():
-            raise CinemaError(f"{self.path} holds values that are not numbers.")
-        if array.dtype.itemsize > 8:  # SimpleITK knows no longer floats
-            return array.astype(np.float64)
-        # nibabel gives big-endian arrays for big-endian files; SimpleITK wants the machine's own order.
-        return array.astype(array.dtype.newbyteorder("="), copy=False)
+        return plain_voxels(self.path, array)
+
+
+def plain_voxels(path: Path, array: np.ndarray) -> np.ndarray:
+    """Voxels as the rest of the package takes them; CinemaError where they are not finite numbers."""
+    if array.dtype.kind == "f" and not np.isfinite(array).all():
+        raise CinemaError(f"{path} holds values that are not numbers.")
+    if array.dtype.itemsize > 8:  # SimpleITK knows no longer floats
+        return array.astype(np.float64)
+    # nibabel gives big-endian arrays for big-endian files; SimpleITK wants the machine's own order.
+    return array.astype(array.dtype.newbyteorder("="), copy=False)
 
 
 def find_nifti(path: Path) -> Path:
@@ -103,14 +108,32 @@ def open_nifti(path: Path, *, geometry: Geometry = "refuse", option: str = "--ge
         raise CinemaError(f"{path} is missing.")
     with _reading(path):
         image = _load(path)
+    return checked_nifti(image, path, geometry=geometry, option=option)
+
+
+def checked_nifti(image: Any, path: Path, *, geometry: Geometry = "refuse", option: str = "--geometry") -> NiftiFile:
+    """A nibabel image whose header is checked as that of a file.
+
+    Args:
+        image: A NIfTI image of nibabel.
+        path: Its file, or what to call it.
+        geometry: See :func:`open_nifti`.
+        option: See :func:`open_nifti`.
+
+    Returns:
+        The file.
+
+    Raises:
+        CinemaError: See :func:`open_nifti`.
+    """
+    with _reading(path):
         header, affine = image.header, np.array(image.affine, dtype=np.float64)
         shape = tuple(int(n) for n in image.shape)
-        _check_voxels(path, shape, header.get_data_dtype())
+        check_voxels(path, shape, header.get_data_dtype())
     affine, notes = _in_millimetres(path, header, affine)
-    if not np.isfinite(affine).all() or (spacing_of(affine) <= 0).any():
-        raise CinemaError(f"{path} has no usable geometry (affine {affine.tolist()}).")
+    check_usable(path, affine)
     affine, more = _agreed(path, header, affine, len(shape), geometry, option)
-    _check_sizes(path, affine, len(shape))
+    check_sizes(path, affine, len(shape))
     place, said = _place(path, header, affine, shape)
     return NiftiFile(path, shape, affine, place, (*notes, *more, *said), image)
 
@@ -190,7 +213,8 @@ def _load(path: Path) -> Any:
     return image
 
 
-def _check_voxels(path: Path, shape: tuple[int, ...], kind: np.dtype) -> None:
+def check_voxels(path: Path, shape: tuple[int, ...], kind: np.dtype) -> None:
+    """Refuses what is no image of grey levels or labels; CinemaError."""
     if kind.kind not in "iuf":
         word = "complex numbers" if kind.kind == "c" else f"voxels of the type {kind}"
         raise CinemaError(f"{path} holds {word}, not grey levels or labels: save its magnitude or one channel.")
@@ -235,7 +259,14 @@ def _agreed(
     return chosen, (f"{both}; pixdim was taken",)
 
 
-def _check_sizes(path: Path, affine: np.ndarray, dims: int) -> None:
+def check_usable(path: Path, affine: np.ndarray) -> None:
+    """Refuses an affine that places no voxels; CinemaError."""
+    if not np.isfinite(affine).all() or (spacing_of(affine) <= 0).any():
+        raise CinemaError(f"{path} has no usable geometry (affine {affine.tolist()}).")
+
+
+def check_sizes(path: Path, affine: np.ndarray, dims: int) -> None:
+    """Refuses voxels that are no heart's, or sheared; CinemaError."""
     sizes = spacing_of(affine)
     axes = sizes[: min(dims, 3)]
     if (axes < SMALLEST).any() or (axes > LARGEST).any():

@@ -11,7 +11,7 @@ from cinema_lightning.files import replacing
 
 
 def write_nifti(path: Path, image: np.ndarray, affine: np.ndarray) -> None:
-    """Writes an image (X, Y[, Z]) as NIfTI, atomically; a plane gets a third axis of length 1.
+    """Writes an image (X, Y[, Z[, T]]) as NIfTI, atomically; a plane gets a third axis of length 1.
 
     Raises:
         CinemaError: If it cannot be written.
@@ -19,7 +19,7 @@ def write_nifti(path: Path, image: np.ndarray, affine: np.ndarray) -> None:
     import nibabel
 
     volume = image[..., None] if image.ndim == 2 else image
-    if volume.ndim != 3:
+    if volume.ndim not in (3, 4):
         raise CinemaError(f"{path}: an image of {volume.ndim} axes cannot be written.")
     kind = np.int16 if np.issubdtype(volume.dtype, np.integer) else np.float32
     with replacing(path) as temporary:

@@ -60,6 +60,8 @@ class Downstream(Task):
 
     kind: ClassVar[str]
     """Kind of target that the data has to have."""
+    scans: Callable[[str, str], Native] | None = None
+    """Says how the image of a study and view came, where that is no data module's to say."""
 
     def __init__(
         self,
@@ -201,7 +203,7 @@ class Downstream(Task):
 
     def native(self, study: str, view: str) -> Native:
         """How the image of a study came."""
-        return data_of(self.trainer).native(study, view)
+        return (self.scans or data_of(self.trainer).native)(study, view)
 
 
 def person(cells: dict[str, Any]) -> dict[str, Any]:

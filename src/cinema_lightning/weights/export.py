@@ -25,38 +25,16 @@ def export(checkpoint: Path, out: Path) -> None:
     from cinema_lightning.models.lora import merge_lora
     from cinema_lightning.weights.files import save_published
     from cinema_lightning.weights.published import PUBLISHED
+    from cinema_lightning.weights.trained import trained_task
 
     if out.suffix != PUBLISHED:
         raise CinemaError(f"--out {out}: the name of the file has to end in {PUBLISHED}.")
-    task, hparams = _trained(checkpoint)
+    task, hparams = trained_task(checkpoint)
+    _refuse(task.network, checkpoint)
     if merged := merge_lora(task.network):
         print(f"LoRA: {merged} adapters were folded into the weights that they adapt.")
     save_published(task.network, out, task.spec.get("spacing"), _about(task, hparams))
     print(f"Written: {out}")
-
-
-def _trained(checkpoint: Path) -> tuple[Any, dict[str, Any]]:
-    """The task that a checkpoint holds, with its weights, and its hyperparameters."""
-    from argparse import ArgumentError
-
-    from lightning.pytorch.cli import instantiate_module
-
-    from cinema_lightning.errors import CinemaError
-    from cinema_lightning.messages import translate
-    from cinema_lightning.registry import TASKS
-    from cinema_lightning.weights.compatibility import buildable, check_fits
-    from cinema_lightning.weights.files import load_checkpoint
-
-    content = load_checkpoint(checkpoint)
-    hparams = buildable(content["hyper_parameters"], checkpoint)
-    try:
-        task: Any = instantiate_module(TASKS[hparams["_class_path"].rsplit(".", 1)[-1]], hparams)
-    except ArgumentError as error:
-        raise CinemaError(f"{checkpoint} describes a network that cannot be built: {translate(str(error))}") from error
-    _refuse(task.network, checkpoint)
-    check_fits(task, checkpoint)
-    task.load_state_dict(content["state_dict"])
-    return task, hparams
 
 
 def _refuse(network: Any, checkpoint: Path) -> None:

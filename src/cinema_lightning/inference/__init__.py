@@ -1,0 +1,1 @@
+"""Networks in Python: loaded by name, called on scans."""

@@ -1,0 +1,131 @@
+"""Networks by name: a run, a checkpoint, a published file or several of them."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from cinema_lightning import runs
+from cinema_lightning.data.facts import facts_of
+from cinema_lightning.data.spacing import Spacing, assumed, wanted_spacing
+from cinema_lightning.datasets.base import DATASETS
+from cinema_lightning.errors import CinemaError
+from cinema_lightning.inference.model import Model
+from cinema_lightning.inference.spec import ModelSpec, spec_of
+from cinema_lightning.models.precision import has_fast_bf16, instead_of_bf16
+from cinema_lightning.registry import BACKBONES, DATA, TASKS
+from cinema_lightning.weights.files import locate
+from cinema_lightning.weights.published import PUBLISHED
+from cinema_lightning.weights.trained import trained_task
+
+
+def load(
+    source: str | Path | Sequence[str | Path],
+    *,
+    device: str | torch.device | None = None,
+    precision: str | None = None,
+    root: str | Path = "runs",
+) -> Model:
+    """Loads a trained network.
+
+    Args:
+        source: Name of a run (its newest version's best checkpoint), a run's folder, a checkpoint (.ckpt), safetensors
+            in the published layout (a file, a folder, or a name on the Hugging Face hub); a list of them is an
+            ensemble, whose probabilities are averaged.
+        device: Where it computes; by default a GPU where there is one.
+        precision: 32-true, bf16-mixed or 16-mixed; by default that of the run, as `cinema predict` takes it.
+        root: Folder of all runs.
+
+    Returns:
+        The network, in evaluation mode.
+
+    Raises:
+        CinemaError: If there is no such network, or it cannot be built.
+    """
+    for registry in (TASKS, DATA, BACKBONES):
+        registry.load()
+    named = [source] if isinstance(source, str | Path) else list(source)
+    if not named:
+        raise CinemaError("There is no network to load: the list of them is empty.")
+    paths = [find(str(name), Path(root)) for name in named]
+    tasks = [trained_task(path)[0] for path in paths]
+    specs = [spec_of(task, [str(path)], _spacing(task.spec, path)) for task, path in zip(tasks, paths, strict=True)]
+    _check_alike(specs)
+    where = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    spec = replace(specs[0], source=tuple(map(str, paths)))
+    return Model(tasks, spec, where, precision or _precision(paths[0], where))
+
+
+def _check_alike(specs: Sequence[ModelSpec]) -> None:
+    """Refuses an ensemble of networks that answer different questions."""
+    first = specs[0]
+    if len(specs) > 1 and first.kind != "segmentation":
+        raise CinemaError(f"{first.source[0]} is a network for {first.kind}; only segmentations are averaged.")
+    for other in specs[1:]:
+        for name in ("kind", "views", "channels", "classes", "target", "landmarks", "spacing", "input_size"):
+            one, two = getattr(first, name), getattr(other, name)
+            if one != two:
+                raise CinemaError(
+                    f"{first.source[0]} and {other.source[0]} cannot be averaged: {name} is {one} of the one and {two} "
+                    "of the other."
+                )
+
+
+def find(source: str, root: Path) -> Path:
+    """The file that a name stands for.
+
+    Args:
+        source: See :func:`load`.
+        root: Folder of all runs.
+
+    Returns:
+        A .ckpt or safetensors file.
+
+    Raises:
+        CinemaError: If there is none.
+    """
+    path = Path(source).expanduser()
+    if path.is_file():
+        return path
+    if path.is_dir():
+        return _in_folder(path) or locate(path)[0]
+    if found := runs.best_of([root], source):
+        return found
+    if path.suffix == PUBLISHED or len(path.parts) == 2:
+        return locate(source)[0]
+    raise CinemaError(
+        f"There is no network '{source}': it is no file, folder, name of a run under {root}, nor name on "
+        "the Hugging Face hub (owner/name/file.safetensors); `cinema models` lists those that are known."
+    )
+
+
+def _in_folder(folder: Path) -> Path | None:
+    """Best checkpoint of a run's folder, or of the newest of several; None where it is no such folder."""
+    candidates = [folder, *reversed(runs.versions(folder))]
+    files = (runs.checkpoint_path(run, which) for run in candidates for which in ("best", "last"))
+    return next((file for file in files if file.is_file()), None)
+
+
+def _spacing(spec: dict[str, Any], path: Path) -> Spacing:
+    """Voxel size that scans are brought to: the network's, else its dataset's, else the published one."""
+    dataset, known = spec.get("dataset"), dict(spec.get("spacing") or {})
+    declared = facts_of(dataset).spacing if dataset in DATASETS else {}
+    found = wanted_spacing(spec["views"], "auto", known, declared)
+    if not known:
+        warnings.warn(assumed(found, str(path), "put the config.yaml that says it beside them"), stacklevel=3)
+    return found
+
+
+def _precision(path: Path, device: torch.device) -> str:
+    """The precision that a run was trained in, else bf16; another where the device would emulate it."""
+    saved = runs.saved(path.resolve().parent.parent) if path.suffix == ".ckpt" else None
+    wanted = str(((saved or {}).get("trainer") or {}).get("precision") or "bf16-mixed")
+    mixed = wanted in ("bf16-mixed", "bf16", "16-mixed", "16")
+    if mixed and not (has_fast_bf16(device) if wanted.startswith("bf16") else device.type == "cuda"):
+        return instead_of_bf16(device)
+    return {"bf16": "bf16-mixed", "16": "16-mixed", "32": "32-true"}.get(wanted, wanted)

@@ -1,0 +1,120 @@
+"""From opened scans to batches that a network sees: the dataset, the transform and the frames of `cinema predict`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from lightning.fabric.utilities.apply_func import move_data_to_device
+
+from cinema_lightning.data.dataset import Batch, FrameDataset
+from cinema_lightning.data.finetune_transforms import Whole
+from cinema_lightning.data.labelled import LabelledData
+from cinema_lightning.data.labels import LabelledDataset
+from cinema_lightning.data.nifti import shared_phases
+from cinema_lightning.data.sampler import Draw
+from cinema_lightning.data.transforms import Fit
+from cinema_lightning.errors import CinemaError
+from cinema_lightning.inference.scans import STUDY, Study
+from cinema_lightning.inference.spec import ModelSpec
+from cinema_lightning.registry import DATA
+
+Frames = Literal["all"] | Sequence[int]
+
+
+@dataclass(frozen=True)
+class Phases:
+    """Frames of ED and ES that the user names, counted in the SAX series or, without one, in the longest."""
+
+    ed: int | None = None
+    es: int | None = None
+
+    def of(self, study: Study) -> np.ndarray:
+        """(1, 2) ED and ES of a study, by the user or by the names of its files; NaN where unknown."""
+        named = {view: dict(one.phases) for view, one in study.series.items()}
+        found, _ = shared_phases(named, lambda view: study.series[view].n_frames > 1)
+        given = {"ed": self.ed, "es": self.es}
+        frames = [found.get(name) if frame is None else frame for name, frame in given.items()]
+        return np.array([[np.nan if frame is None else float(frame) for frame in frames]])
+
+
+class Pipe:
+    """Batches of one study's frames, as a network of a kind sees them.
+
+    Args:
+        spec: The network's facts.
+    """
+
+    def __init__(self, spec: ModelSpec) -> None:
+        self.spec = spec
+        kinds = {DATA[name].kind: DATA[name] for name in DATA if issubclass(DATA[name], LabelledData)}
+        self.data: type[LabelledData] | None = kinds.get(spec.kind)
+        self.transform: Fit = (Fit if self.data is None else Whole)(spec.input_size)
+
+    @property
+    def per_study(self) -> bool:
+        """Whether a study is one answer."""
+        return self.data is not None and self.data.per_study
+
+    def frames(self, study: Study, phases: Phases, wanted: Frames) -> list[int]:
+        """The frames of a study that are asked for.
+
+        Raises:
+            CinemaError: If ED or ES are needed and not known, or there is no such frame.
+        """
+        dataset = self._dataset(study, phases)
+        count = dataset.count_frames(0, study.views)
+        if self.spec.channels != ("image",) or self.per_study:
+            return [self._one_answer(study, phases, count, wanted)]
+        frames = list(range(count)) if isinstance(wanted, str) else [int(frame) for frame in wanted]
+        wrong = [frame for frame in frames if not 0 <= frame < count]
+        if wrong or not frames:
+            what = f"has no frame {wrong[0]}" if wrong else "is asked for no frame"
+            raise CinemaError(f"{study.name} {what}; its frames are 0 to {count - 1}.")
+        return frames
+
+    def _one_answer(self, study: Study, phases: Phases, count: int, wanted: Frames) -> int:
+        """The frame that one answer for the study is named after."""
+        if not isinstance(wanted, str):
+            raise CinemaError(f"frames is {list(wanted)}, but this network gives one answer a study; leave it out.")
+        channels = self.spec.channels
+        if channels != ("ED", "ES"):
+            if count != len(channels):
+                raise CinemaError(f"{study.name} has {count} frames; the network takes {', '.join(channels)}.")
+            return 0
+        known = phases.of(study)[0]
+        if not np.isfinite(known).all():
+            raise CinemaError(
+                f"{study.name}: the network sees ED and ES together; say which frames they are, ed=0, es=12, or name "
+                "the files <view>_ed.nii.gz and <view>_es.nii.gz."
+            )
+        if len(set(known)) < 2:
+            raise CinemaError(f"{study.name}: ed and es are both frame {int(known[0])}; they are two frames.")
+        return int(known[0])
+
+    def batches(
+        self, study: Study, phases: Phases, frames: Sequence[int], batch_size: int, device: torch.device
+    ) -> Iterator[Batch]:
+        """Batches of frames in their order, on a device, ready for the network."""
+        dataset = self._dataset(study, phases)
+        for start in range(0, len(frames), batch_size):
+            draws = [Draw(0, 0, study.views, 1.0, frame) for frame in frames[start : start + batch_size]]
+            found = dataset[draws]
+            assert isinstance(found, dict)  # an error takes its place in worker processes only
+            batch: Any = self.transform.prepare(found)
+            yield self.transform.apply(move_data_to_device(batch, device))
+
+    def _dataset(self, study: Study, phases: Phases) -> FrameDataset:
+        ids = np.array([STUDY])
+        if self.data is None:
+            return FrameDataset(ids, study, 0, study.name)
+        known = phases.of(study)
+        channels: Any = "frame"
+        if self.spec.channels == ("ED", "ES"):
+            channels = np.nan_to_num(known, nan=-1).astype(int)
+        elif len(self.spec.channels) > 1:
+            channels = "series"
+        return LabelledDataset(ids, study, 0, study.name, channels, (), known)
