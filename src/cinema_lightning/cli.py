@@ -50,6 +50,9 @@ VERBS: dict[str, Verb] = {
     "describe": Verb(
         "Statistics per split, and a contact sheet with label contours.", "prepare.describe:describe", ("dataset",)
     ),
+    "analyse": Verb(
+        "Studies in (DICOM or NIfTI), checked volumes, masks and pictures out.", "analyse.command:analyse", ("studies",)
+    ),
     "export": Verb("Write a trained network as safetensors in the published layout.", "weights.export:export"),
     "benchmark": Verb(
         "Plan, run, submit to SLURM and report the benchmark.", "benchmark.command:benchmark", own_arguments=True

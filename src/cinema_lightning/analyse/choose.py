@@ -45,17 +45,13 @@ def one_study(headers: Sequence[Header], unreadable: int, choose: Choice | None)
 
 def _check_persons(headers: Sequence[Header]) -> None:
     """One person by each of the three that tell persons apart; a part that is missing tells nothing."""
-    for name, values in zip(("PatientID", "PatientName", "PatientBirthDate"), zip(*_identities(headers)), strict=True):
-        known = {value for value in values if value.strip("0")}
+    for number, name in enumerate(("PatientID", "PatientName", "PatientBirthDate")):
+        known = {header.identity[number] for header in headers if header.identity[number].strip("0")}
         if len(known) > 1:
             raise CinemaError(
                 f"its files are of {len(known)} persons ({name} differs): nothing was analysed; put the files of each "
                 "person into a folder of their own."
             )
-
-
-def _identities(headers: Sequence[Header]) -> list[tuple[str, str, str]]:
-    return [header.identity for header in headers]
 
 
 def _chosen(headers: Sequence[Header], choose: Choice | None) -> list[Header]:

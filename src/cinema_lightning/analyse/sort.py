@@ -6,7 +6,7 @@ Where the planes lie decides; descriptions are one vote. Frames are sorted by pl
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -17,7 +17,7 @@ from cinema_lightning.analyse.sources import Source
 from cinema_lightning.analyse.values import AsScanned, Series, Study, View
 from cinema_lightning.datasets.dicom_study import centre_of, long_axes_of, normal_of, plane_of, short_axis_of
 from cinema_lightning.errors import CinemaError
-from cinema_lightning.imaging.dicom import Cine, read_folder, sort_slices
+from cinema_lightning.imaging.dicom import Cine, latest, read_folder, sort_slices
 from cinema_lightning.imaging.dicom_file import DicomFile, DicomImage
 from cinema_lightning.imaging.planes import (
     FEWEST_PHASES,
@@ -65,13 +65,19 @@ class _Found:
         return [*slices, *self.long_axes.items()]
 
 
-def read_dicom(sources: Sequence[Source], name: Callable[[str], str], choose: Choice | None = None) -> Study:
+def read_dicom(
+    sources: Sequence[Source],
+    name: Callable[[str], str],
+    choose: Choice | None = None,
+    decided: Mapping[str, tuple[int, ...]] | None = None,
+) -> Study:
     """Reads and sorts a study.
 
     Args:
         sources: Its files.
         name: Makes the study's key of what identifies it.
         choose: Which of several studies of one person.
+        decided: View -> running numbers of the series that a person said it is; other views are found as ever.
 
     Returns:
         The study.
@@ -81,19 +87,20 @@ def read_dicom(sources: Sequence[Source], name: Callable[[str], str], choose: Ch
     """
     headers, unreadable = read_headers(sources)
     headers = one_study(headers, unreadable, choose)
-    groups = _groups(headers)
+    decided = decided or {}
+    groups = _decided(_groups(headers), decided)
     warnings = [f"{unreadable} files are no DICOM and were left out"] if unreadable else []
     images, more = _images(groups)
     warnings += more
     cines, more = sort_slices(images)
     warnings += more
     beating, others = _beating(cines)
-    found = _views(beating)
+    found = _views(beating, decided)
     person, more = person_of(headers)
     warnings += [*more, *found.warnings]
     series = _listed(groups, beating, others, found)
     if not found.used() and not found.problem:
-        raise CinemaError(_nothing(series))
+        raise CinemaError(nothing(series))
     first = headers[0]
     return Study(
         key=name("|".join((first.identity[0] or first.identity[1], first.study))),
@@ -122,6 +129,15 @@ def _groups(headers: Sequence[Header]) -> list[_Group]:
         reason = reason or ("it was computed from another series" if derived else "")
         groups.append(_Group(number, tuple(found), reason or (f"it is called {word}" if word else "")))
     return groups
+
+
+def _decided(groups: list[_Group], decided: Mapping[str, tuple[int, ...]]) -> list[_Group]:
+    """Series that a person named are looked at, whatever they are called."""
+    named = {number for numbers in decided.values() for number in numbers}
+    missing = named - {group.number for group in groups if any(header.has_image for header in group.headers)}
+    if missing:
+        raise CinemaError(f"the correction 'series' names series {min(missing)}, which is no series of images.")
+    return [replace(group, reason="") if group.number in named else group for group in groups]
 
 
 def _images(groups: Sequence[_Group]) -> tuple[list[DicomImage], list[str]]:
@@ -160,19 +176,31 @@ def _beating(cines: Sequence[Cine]) -> tuple[list[Cine], dict[str, str]]:
     return [cine for cine in cines if cine.name not in reasons], reasons
 
 
-def _views(cines: list[Cine]) -> _Found:
+def _views(cines: list[Cine], decided: Mapping[str, tuple[int, ...]]) -> _Found:
+    """Views by where the planes lie, but for those that a person decided."""
     warnings: list[str] = []
-    slices = short_axis_of([], cines, warnings)
+    taken = {number for numbers in decided.values() for number in numbers}
+    free = [cine for cine in cines if _number(cine.name) not in taken]
+    slices = _of(cines, decided["sax"]) if "sax" in decided else short_axis_of([], free, warnings)
     sax, problem = None, ""
     if slices:
         try:
             sax = stack(slices)
         except CinemaError as error:
             problem = str(error)
-    others = [cine for cine in cines if cine not in slices]
-    long_axes = long_axes_of(others, sax, warnings)
+    long_axes = long_axes_of([cine for cine in free if cine not in slices], sax, warnings)
+    named = {view: latest(_of(cines, numbers))[0] for view, numbers in decided.items() if view != "sax"}
+    long_axes = {**long_axes, **named}
     warnings += [said for cine in long_axes.values() for said in cine.warnings]
     return _Found(sax, long_axes, problem, tuple(warnings))
+
+
+def _of(cines: Sequence[Cine], numbers: tuple[int, ...]) -> list[Cine]:
+    """Cines of some series."""
+    found = [cine for cine in cines if _number(cine.name) in numbers]
+    if not found:
+        raise CinemaError(f"the correction 'series' names series {numbers[0]}, which holds no cine that can be read.")
+    return found
 
 
 def _listed(
@@ -261,7 +289,12 @@ def _same_place(one: Cine, other: Cine) -> bool:
     return bool(near and np.allclose(one.directions, other.directions, atol=0.01))
 
 
-def _nothing(series: Sequence[Series]) -> str:
+def nothing(series: Sequence[Series]) -> str:
+    """The sentence for a study without a view of the heart.
+
+    Args:
+        series: What its series were taken for.
+    """
     kinds = "; ".join(f"series {line.number}: {line.why}" for line in series[:4])
     more = f"; and {len(series) - 4} more" if len(series) > 4 else ""
     return f"it holds no cine of a view of the heart ({kinds}{more})."
