@@ -8,6 +8,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from cinema_lightning.analyse.curves import phases_of, search
+from cinema_lightning.analyse.heart import Part, moved, part_around, touches
 from cinema_lightning.analyse.values import LV, MYOCARDIUM, RV, Landmarks, Phases, Segmented, Ventricle, View
 from cinema_lightning.errors import CinemaError
 from cinema_lightning.metrics.function import volume_curve
@@ -32,12 +33,20 @@ Progress = Callable[[str, int], None]
 CHUNK = 4
 
 
-def segment(view: View, network: Network, *, fast: bool = False, progress: Progress | None = None) -> Segmented:
+def segment(
+    view: View,
+    network: Network,
+    *,
+    heart: np.ndarray | None = None,
+    fast: bool = False,
+    progress: Progress | None = None,
+) -> Segmented:
     """Segments a view's frames.
 
     Args:
         view: The view.
         network: The network.
+        heart: (3,) RAS mm, where the heart is: the network sees as much around it as in training. None shows it all.
         fast: Look at 40% of the frames only, around ED and ES.
         progress: Told after every few frames.
 
@@ -49,20 +58,18 @@ def segment(view: View, network: Network, *, fast: bool = False, progress: Progr
     """
     count = view.n_frames
     labels = np.zeros(view.frames.shape, dtype=np.uint8)
-    spread = {name: np.full(count, np.nan) for name in CODES}
-    has_spread = []
+    spread: dict[str, np.ndarray] = {}
+    part = part_around(view, heart)
 
     def look(frames: list[int]) -> list[float]:
-        # An ensemble's spread is of probabilities, which cost memory and are asked for by few frames at a time.
-        scan = {view.name: view.frames[..., frames]}
-        found = network(scan, affine=view.affine, probabilities=True).views[view.name]
-        labels[..., frames] = recoded(found.labels, found.classes, view.name)
-        if found.spread is not None:
-            has_spread.append(True)
-            for name, code in CODES.items():
-                # Of voxels on the edge of a structure the members disagree together: their SDs add up.
-                own = found.spread * (labels[..., frames] == code)
-                spread[name][frames] = own.sum(axis=(0, 1, 2)) * view.voxel
+        nonlocal part
+        found, unsure = _masks(view, network, frames, part)
+        if part is not None and touches(_largest(found == LV), part, view.frames.shape[:2]):
+            part = None  # what beats most may not be the heart
+            found, unsure = _masks(view, network, frames, part)
+        labels[(*(part or ()), ..., frames)] = found
+        for name, values in unsure.items():
+            spread.setdefault(name, np.full(count, np.nan))[frames] = values
         if progress is not None:
             progress(view.name, len(frames))
         return curves_of(labels[..., frames], view)["lv"].tolist()
@@ -73,7 +80,31 @@ def segment(view: View, network: Network, *, fast: bool = False, progress: Progr
         looked = list(range(count))
         for start in range(0, count, CHUNK):
             look(looked[start : start + CHUNK])
-    return of_labels(labels, view, looked, spread if has_spread else None)
+    return of_labels(labels, view, looked, spread or None)
+
+
+def _largest(mask: np.ndarray) -> np.ndarray:
+    """(x, y, Z) the largest piece of a structure, wherever it is in any frame."""
+    from scipy.ndimage import label
+
+    pieces, count = label(mask.any(axis=-1))
+    return pieces == 1 + int(np.argmax(np.bincount(pieces.ravel())[1:])) if count else pieces > 0
+
+
+def _masks(
+    view: View, network: Network, frames: list[int], part: Part | None
+) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+    """Labels (x, y, Z, frames) of a part, and by how much an ensemble disagrees, ml."""
+    images, affine = view.frames[..., frames], view.affine
+    if part is not None:
+        images, affine = images[part], moved(affine, part)
+    found = network({view.name: images}, affine=affine, probabilities=True).views[view.name]
+    labels = recoded(found.labels, found.classes, view.name)
+    if found.spread is None:
+        return labels, {}
+    return labels, {
+        name: (found.spread * (labels == code)).sum(axis=(0, 1, 2)) * view.voxel for name, code in CODES.items()
+    }
 
 
 def recoded(labels: np.ndarray, classes: Mapping[int, str], view: str) -> np.ndarray:

@@ -10,6 +10,7 @@ from pathlib import Path
 from cinema_lightning.analyse import gate
 from cinema_lightning.analyse.choose import Choice
 from cinema_lightning.analyse.corrections import Corrections, corrected
+from cinema_lightning.analyse.heart import heart_of
 from cinema_lightning.analyse.keys import keyed
 from cinema_lightning.analyse.measure import measure
 from cinema_lightning.analyse.networks import DEFAULT, Networks, load_networks
@@ -85,8 +86,9 @@ def segment_study(
     study: Study, networks: Networks, *, fast: bool = False, progress: Progress | None = None
 ) -> dict[str, Segmented]:
     """Segments each view for which there is a network."""
+    heart = heart_of(study.views)
     return {
-        name: segment(view, networks.masks[name], fast=fast, progress=progress)
+        name: segment(view, networks.masks[name], heart=heart, fast=fast, progress=progress)
         for name, view in study.views.items()
         if name in networks.masks
     }
