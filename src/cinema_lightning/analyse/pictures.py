@@ -104,7 +104,7 @@ def write_png(path: Path, picture: np.ndarray) -> None:
         picture: (height, width[, 3]) bytes.
     """
     with replacing(path) as temporary:
-        Image.fromarray(np.ascontiguousarray(picture)).save(temporary, format="PNG", optimize=True)
+        Image.fromarray(np.ascontiguousarray(picture)).save(temporary, format="PNG")
 
 
 def write_cine(path: Path, view: View, found: Segmented) -> None:
@@ -115,8 +115,18 @@ def write_cine(path: Path, view: View, found: Segmented) -> None:
         view: The images.
         found: Their masks; frames that were not looked at are left out.
     """
-    frames = [Image.fromarray(overlay(view, found, frame)) for frame in found.looked_at]
-    palette = [frame.quantize(128, dither=Image.Dither.NONE) for frame in frames]
+    frames = [_in_palette(overlay(view, found, frame)) for frame in found.looked_at]
     step = max(20, BEAT // len(frames))
     with replacing(path) as temporary:
-        palette[0].save(temporary, format="GIF", save_all=True, append_images=palette[1:], duration=step, loop=0)
+        frames[0].save(temporary, format="GIF", save_all=True, append_images=frames[1:], duration=step, loop=0)
+
+
+def _in_palette(picture: np.ndarray) -> Image.Image:
+    """A picture of greys and our colours with a palette of 128 greys and those: the same in every frame."""
+    numbers = picture[..., 0] >> 1
+    for number, colour in enumerate(COLOURS.values(), start=128):
+        numbers[(picture == colour).all(axis=-1)] = number
+    image = Image.fromarray(numbers).convert("P")
+    greys = np.repeat(np.arange(128) * 2, 3).tolist()
+    image.putpalette([*greys, *(level for colour in COLOURS.values() for level in colour)])
+    return image
