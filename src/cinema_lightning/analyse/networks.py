@@ -65,7 +65,8 @@ def load_networks(weights: Sequence[str | Path]) -> Networks:
         raise CinemaError("none of the --weights segments: give one for the short axis first.")
     files = [Path(source) for model in single.values() for source in model.spec.source]
     digests = {f"weights_{number}": _digest(path) for number, path in enumerate(files, start=1)}
-    return Networks(*({view: own[view] for view in VIEWS if view in own} for own in found.values()), digests)
+    masks, points = ({view: own[view] for view in VIEWS if view in own} for own in found.values())
+    return Networks(masks, points, digests)
 
 
 def _digest(path: Path) -> str:
