@@ -1,4 +1,4 @@
-"""``cinema calibrate``: what a test on held-out subjects says about the errors of a network, kept beside its weights."""
+"""``cinema calibrate``: what a test on held-out subjects says of a network's errors, kept beside its weights."""
 
 from __future__ import annotations
 
@@ -58,7 +58,9 @@ class Calibration:
     ranges: Mapping[str, tuple[float, float]] | None = None
 
 
-def calibrate_command(results: str, checkpoint: list[str] | None = None, by: By = "none", out: Path | None = None) -> None:
+def calibrate_command(
+    results: str, checkpoint: list[str] | None = None, by: By = "none", out: Path | None = None
+) -> None:
     """Makes calibrated intervals possible: keeps the errors of a test beside the weights that were tested.
 
     The subjects of the test must have had no part in training or choosing the network. ``cinema analyse`` finds the
@@ -129,7 +131,9 @@ def _weights(folder: Path, facts: Mapping[str, Any], given: Sequence[Path]) -> l
             raise CinemaError(f"There is no {path}: give the weights that were tested with --checkpoint.")
     if not files or (wanted and not {_digest(path) for path in files} <= wanted):
         which = f"the {files[0]} of now is not the one" if files else f"{run}/checkpoints has none of those"
-        raise CinemaError(f"{folder} was not made by the weights given: {which} that was tested; name it with --checkpoint.")
+        raise CinemaError(
+            f"{folder} was not made by the weights given: {which} that was tested; name it with --checkpoint."
+        )
     return files
 
 
