@@ -53,6 +53,11 @@ VERBS: dict[str, Verb] = {
     "analyse": Verb(
         "Studies in (DICOM or NIfTI), checked volumes, masks and pictures out.", "analyse.command:analyse", ("studies",)
     ),
+    "calibrate": Verb(
+        "Keep the errors of a test beside its weights, so that analyses give intervals.",
+        "analyse.calibration:calibrate_command",
+        ("results",),
+    ),
     "export": Verb("Write a trained network as safetensors in the published layout.", "weights.export:export"),
     "benchmark": Verb(
         "Plan, run, submit to SLURM and report the benchmark.", "benchmark.command:benchmark", own_arguments=True

@@ -12,8 +12,9 @@ import pytest
 from pydicom.dataset import FileDataset, FileMetaDataset
 from pydicom.uid import ExplicitVRLittleEndian, MRImageStorage, generate_uid
 
+from cinema_lightning.analyse.archive import write_back
 from cinema_lightning.analyse.dicom_seg import cine_segmentation, segmentation
-from cinema_lightning.analyse.dicom_sr import report, write_back
+from cinema_lightning.analyse.dicom_sr import report
 from cinema_lightning.analyse.originals import find_originals
 from cinema_lightning.analyse.sources import Source, sources_of
 from cinema_lightning.analyse.study import read_study

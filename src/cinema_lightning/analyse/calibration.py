@@ -212,6 +212,22 @@ def read_calibration(path: Path) -> Calibration:
         raise CinemaError(f"{path} is no calibration: make it again with `cinema calibrate`, or remove it.") from None
 
 
+def calibration_beside(weights: Sequence[Path]) -> Calibration | None:
+    """The calibration of weights, alone or together; None where there is none, or it is of others.
+
+    Args:
+        weights: The files, all of an ensemble.
+
+    Raises:
+        CinemaError: See :func:`read_calibration`.
+    """
+    found = [read_calibration(beside(path)) for path in weights if beside(path).is_file()]
+    if not found:
+        return None
+    digests = tuple(sorted(map(_digest, weights)))
+    return next((calibration for calibration in found if calibration.digests == digests), None)
+
+
 def intervals(result: Result, calibration: Calibration, coverage: float = 0.9) -> tuple[Interval, ...]:
     """Calibrated intervals of a study's numbers.
 

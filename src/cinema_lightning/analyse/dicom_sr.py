@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from importlib.metadata import version as version_of
-from pathlib import Path
 from typing import Any
 
 import highdicom
@@ -18,7 +17,6 @@ from cinema_lightning.analyse.dicom_seg import MAKER, SERIES_NUMBERS
 from cinema_lightning.analyse.values import Interval, Reference, Result
 from cinema_lightning.columns import look_up
 from cinema_lightning.errors import CinemaError
-from cinema_lightning.files import replacing
 
 LEFT, RIGHT = Code("87878005", "SCT", "Left ventricle"), Code("53085002", "SCT", "Right ventricle")
 OWN = "99CINEMA"
@@ -132,18 +130,6 @@ def _number(name: Code, value: float, unit: Code) -> sr.NumContentItem:
 def _unit(unit: str) -> Code:
     code = UCUM.get(unit, unit)
     return Code(code, "UCUM", unit)
-
-
-def write_back(folder: Path, objects: Mapping[str, Dataset]) -> None:
-    """Writes objects that go back to the archive, each whole or not at all.
-
-    Args:
-        folder: Where to; made where it is missing.
-        objects: File name without ending -> object.
-    """
-    for name, made in objects.items():
-        with replacing(folder / f"{name}.dcm") as temporary:
-            made.save_as(temporary, enforce_file_format=True)
 
 
 def versions() -> str:

@@ -106,7 +106,7 @@ def write_png(path: Path, picture: np.ndarray) -> None:
         picture: (height, width[, 3]) bytes.
     """
     with replacing(path) as temporary:
-        Image.fromarray(np.ascontiguousarray(picture)).save(temporary, format="PNG", optimize=True)
+        Image.fromarray(np.ascontiguousarray(picture)).save(temporary, format="PNG")
 
 
 def cine_bytes(view: View, found: Segmented, kind: Literal["GIF", "WEBP"] = "GIF") -> bytes:
@@ -117,10 +117,9 @@ def cine_bytes(view: View, found: Segmented, kind: Literal["GIF", "WEBP"] = "GIF
         found: Their masks; frames that were not looked at are left out.
         kind: GIF, which every program shows, or WEBP, a fifth of its size, for pages.
     """
-    frames = [Image.fromarray(overlay(view, found, frame)) for frame in found.looked_at]
-    options: dict[str, Any] = {"quality": 70, "method": 2}
-    if kind == "GIF":
-        frames, options = [frame.quantize(128, dither=Image.Dither.NONE) for frame in frames], {}
+    pictures = [overlay(view, found, frame) for frame in found.looked_at]
+    frames = [_in_palette(picture) if kind == "GIF" else Image.fromarray(picture) for picture in pictures]
+    options: dict[str, Any] = {} if kind == "GIF" else {"quality": 70, "method": 2}
     step = max(20, BEAT // len(frames))
     out = io.BytesIO()
     frames[0].save(out, format=kind, save_all=True, append_images=frames[1:], duration=step, loop=0, **options)
@@ -131,3 +130,14 @@ def write_cine(path: Path, view: View, found: Segmented) -> None:
     """Writes :func:`cine_bytes`."""
     with replacing(path) as temporary:
         temporary.write_bytes(cine_bytes(view, found))
+
+
+def _in_palette(picture: np.ndarray) -> Image.Image:
+    """A picture of greys and our colours with a palette of 128 greys and those: the same in every frame."""
+    numbers = picture[..., 0] >> 1
+    for number, colour in enumerate(COLOURS.values(), start=128):
+        numbers[(picture == colour).all(axis=-1)] = number
+    image = Image.fromarray(numbers).convert("P")
+    greys = np.repeat(np.arange(128) * 2, 3).tolist()
+    image.putpalette([*greys, *(level for colour in COLOURS.values() for level in colour)])
+    return image

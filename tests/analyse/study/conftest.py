@@ -20,7 +20,7 @@ LEFT /= np.linalg.norm(LEFT)
 UP = np.cross(LONG_AXIS, LEFT)
 CENTRE = np.array([20.0, -30.0, 40.0])
 TURNS = {"4CH": 3.0, "3CH": 58.0, "2CH": 106.0}
-SIZE, PIXEL, FRAMES, SLICES, GAP, RR = 64, 3.0, 20, 9, 10.0, 900.0
+SIZE, PIXEL, FRAMES, SLICES, GAP, RR = 64, 3.0, 12, 9, 10.0, 900.0
 GREY = np.array([60, 700, 250, 1000])
 """Grey level of background, RV, myocardium and LV."""
 
@@ -33,10 +33,13 @@ def labels_at(points: np.ndarray, phase: float) -> np.ndarray:
         if not 0.9 > phase > 0.3
         else 0.5 * (1 - np.cos(np.pi * (phase - 0.3) / 0.6))
     )
-    inner = (18 + 7 * beat) * np.sqrt(np.clip((z + 45) / 80, 0, 1))
-    outer = np.sqrt(inner**2 + 27**2 - 20**2 + 200 * (z > -45))
-    wide = (20 + 6 * beat) * np.clip((z + 35) / 70, 0, 1)
-    radius, inside = np.hypot(u, v), (z > -52) & (z < 36)
+    # The base comes down in systole, and the ventricles close towards it.
+    top = 45 - 14 * (1 - beat)
+    closing = np.sqrt(np.clip((top - z) / 20, 0, 1))
+    inner = (18 + 7 * beat) * np.sqrt(np.clip((z + 45) / 80, 0, 1)) * closing
+    outer = np.sqrt(inner**2 + 27**2 - 20**2)
+    wide = (18 + 8 * beat) * np.sqrt(np.clip((z + 40) / 75, 0, 1)) * closing
+    radius, inside = np.hypot(u, v), (z > -52) & (z < top)
     out = np.zeros(u.shape, np.uint8)
     out[inside & (np.hypot(u + outer, v) < wide)] = 1
     out[inside & (radius < outer)] = 2
@@ -116,7 +119,8 @@ class Study:
         base = {
             "PatientID": "P1", "PatientName": "Doe^Jane", "PatientSex": "F", "PatientAge": "050Y", "PatientSize": 1.7,
             "PatientWeight": 70, "Manufacturer": "GE MEDICAL SYSTEMS", "MagneticFieldStrength": 1.5, "Modality": "MR",
-            "StudyInstanceUID": self.uid, "SeriesInstanceUID": f"{self.uid}.{number}", "FrameOfReferenceUID": f"{self.uid}.0",
+            "StudyInstanceUID": self.uid, "SeriesInstanceUID": f"{self.uid}.{number}",
+            "FrameOfReferenceUID": f"{self.uid}.0",
             "SeriesNumber": number, "SeriesDescription": words, "NominalInterval": RR, "StudyDate": "20240102",
             "ImageType": ["ORIGINAL", "PRIMARY", "M"],
         }  # fmt: skip
