@@ -63,6 +63,7 @@ VERBS: dict[str, Verb] = {
         "Plan, run, submit to SLURM and report the benchmark.", "benchmark.command:benchmark", own_arguments=True
     ),
     "submit": Verb("Submit a training, test or prediction to SLURM.", "cluster.submit:submit_job", own_arguments=True),
+    "models": Verb("List published and local networks, with what they need and give.", "inference.listing:list_models"),
     "configs": Verb("List the packaged configurations.", "cli:configs"),
 }
 
