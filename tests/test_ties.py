@@ -79,7 +79,7 @@ def test_the_progress_that_lightning_saves_is_as_it_was(trainer):
 
 
 def test_a_checkpoint_says_by_whom_it_is_built():
-    assert list(inspect.signature(instantiate_module).parameters) == ["class_type", "config"], "weights/export.py"
+    assert list(inspect.signature(instantiate_module).parameters) == ["class_type", "config"], "weights/restore.py"
 
 
 SENTENCES = [

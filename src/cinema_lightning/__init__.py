@@ -11,7 +11,10 @@ __version__ = "0.1.0"
 _PLACES = {
     "CinemaError": "errors",
     "analyse": "analyse.study",
+    "features": "inference.features",
     "load": "inference.load",
+    "networks": "inference.listing",
+    "open": "inference.store",
 }
 
 

@@ -53,11 +53,17 @@ VERBS: dict[str, Verb] = {
     "analyse": Verb(
         "Studies in (DICOM or NIfTI), checked volumes, masks and pictures out.", "analyse.command:analyse", ("studies",)
     ),
+    "calibrate": Verb(
+        "Keep the errors of a test beside its weights, so that analyses give intervals.",
+        "analyse.calibration:calibrate_command",
+        ("results",),
+    ),
     "export": Verb("Write a trained network as safetensors in the published layout.", "weights.export:export"),
     "benchmark": Verb(
         "Plan, run, submit to SLURM and report the benchmark.", "benchmark.command:benchmark", own_arguments=True
     ),
     "submit": Verb("Submit a training, test or prediction to SLURM.", "cluster.submit:submit_job", own_arguments=True),
+    "models": Verb("List published and local networks, with what they need and give.", "inference.listing:list_models"),
     "configs": Verb("List the packaged configurations.", "cli:configs"),
 }
 

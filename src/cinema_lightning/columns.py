@@ -207,6 +207,10 @@ COVARIATES = ("age", "sex", "bmi", "lv_ef")
 """What a Cox model is given of a person beside the image."""
 CASE = ("id", "frame", "view")
 """What makes a row of cases.csv one case, as far as there are such columns."""
+PREDICTIONS = ("predicted", "risk")
+"""Columns of cases.csv that hold what a network says; others are called ``prob_...`` and ``..._pred``."""
+SPREADS = ("_sd", "_agreement")
+"""How the names of columns end that say how far several networks differ: their SD, the share that agrees."""
 SCORES = ("_dice", "_iou", "_hd95", "_stability", "_distance_px", "_distance_mm")
 """How the names of a case's metrics end."""
 
@@ -251,4 +255,25 @@ def quantities(kind: str | None = None) -> list[Column]:
 
 def is_measured(name: str) -> bool:
     """Whether a column of cases.csv holds a truth, a prediction or a metric: numbers, but for names of classes."""
-    return name.startswith(("prob_", "mean_")) or name.endswith((*SCORES, "_true", "_pred"))
+    return name.startswith(("prob_", "mean_")) or name.endswith((*SCORES, "_true", "_pred")) or is_spread(name)
+
+
+def is_prediction(name: str) -> bool:
+    """Whether a column of cases.csv holds what a network says, and not how good that is."""
+    return name in PREDICTIONS or (name.startswith("prob_") and not is_spread(name)) or name.endswith("_pred")
+
+
+def spread_of(name: str) -> str:
+    """Column of the standard deviation (n - 1) of several networks' numbers."""
+    return name + SPREADS[0]
+
+
+def agreement_of(name: str) -> str:
+    """Column of the share of several networks that say the same class."""
+    return name + SPREADS[1]
+
+
+def is_spread(name: str) -> bool:
+    """Whether a column of cases.csv says how far several networks differ."""
+    base = next((name.removesuffix(end) for end in SPREADS if name.endswith(end)), "")
+    return base in PREDICTIONS or base.startswith("prob_") or base.endswith("_pred")

@@ -7,6 +7,7 @@ checkpoint.
 
 from __future__ import annotations
 
+import glob
 import json
 import sys
 from itertools import count, takewhile
@@ -98,6 +99,75 @@ def own_checkpoint(given: str | None, configs: list[Path]) -> str | None:
     if not saved or given not in (None, "best", "last"):
         return given
     return str(checkpoint_path(saved[-1].resolve().parent, given or "best"))
+
+
+def one_argument(arguments: list[str], flag: str = "--ckpt_path") -> list[str]:
+    """Several words after a flag, which a shell makes of a pattern, or the flag several times, as one list.
+
+    Args:
+        arguments: The command line.
+        flag: The flag.
+
+    Returns:
+        The command line with the flag at most once.
+    """
+    rest: list[str] = []
+    values: list[str] = []
+    taking = False
+    for argument in arguments:
+        name, equals, value = argument.partition("=")
+        if name == flag:
+            taking = not equals
+            values += [value] if equals else []
+        elif taking and not argument.startswith("-"):
+            values.append(argument)
+        else:
+            taking = False
+            rest.append(argument)
+    if len(values) == 1:
+        return [*rest, flag, values[0]]
+    return [*rest, flag, json.dumps(values)] if values or flag in arguments else rest
+
+
+def several(given: str | list[str] | None, verb: str) -> list[str | None]:
+    """The checkpoints that ``--ckpt_path`` names: one, or for test and predict several.
+
+    Args:
+        given: A name; several, as a list or with commas between; or a pattern
+            (``runs/acdc_seg/*/checkpoints/best.ckpt``), of whose folders the best checkpoint is meant.
+        verb: ``fit``, ``validate``, ``test`` or ``predict``.
+
+    Returns:
+        Names as :func:`resolve_checkpoint` takes them, each once.
+
+    Raises:
+        CinemaError: If a pattern fits nothing, or the verb takes one only.
+    """
+    if given is None:
+        return [None]
+    words = [given] if isinstance(given, str) else given
+    names = [name for word in words for name in _each(word)]
+    found = list({Path(name).resolve(): name for name in names}.values())
+    if not found:
+        raise CinemaError("--ckpt_path needs the name of a checkpoint; leave it out for the newest run's best one.")
+    if len(found) > 1 and verb not in ("test", "predict"):
+        raise CinemaError(
+            f"--ckpt_path names {len(found)} checkpoints, but cinema {verb} takes one; several are averaged by cinema "
+            "test and cinema predict."
+        )
+    return [*found]
+
+
+def _each(name: str) -> list[str]:
+    if Path(name).exists():
+        return [name]
+    if not any(letter in name for letter in "*?["):
+        return [part for word in name.split(",") if (part := word.strip())]
+    paths = [Path(path) for path in sorted(glob.glob(name, recursive=True))]  # noqa: PTH207  (of any root)
+    inside = [checkpoint_path(path, "best") if path.is_dir() else path for path in paths]
+    if not (files := [str(path) for path in inside if path.is_file()]):
+        raise CinemaError(f"--ckpt_path {name}: no checkpoint fits this pattern; check it, and put it in quotes.")
+    return files
 
 
 def resolve_checkpoint(given: str | None, root: Path, name: str, verb: str) -> tuple[Path | None, Path | None]:

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import torch
+from lightning.fabric.plugins.environments import ClusterEnvironment
 from lightning.pytorch.utilities import rank_zero_warn
 
+from cinema_lightning import launch
+from cinema_lightning.callbacks.checkpoint import AtomicCheckpointIO
+from cinema_lightning.callbacks.record import RunLogger
 from cinema_lightning.errors import CinemaError
 from cinema_lightning.models.precision import has_fast_bf16, instead_of_bf16
 
@@ -63,6 +68,46 @@ def _precision(trainer: Any) -> None:
             f"key 'trainer.precision': {given} is not to be had: images, metrics and volumes are float32, and weights "
             f"in 16 bits lose most steps of AdamW to rounding; take {', '.join(PRECISIONS)}."
         )
+
+
+def as_list(value: Any) -> list[Any]:
+    """One thing, several, or none."""
+    return value if isinstance(value, list) else [] if value is None else [value]
+
+
+def of_run(trainer: Any, run: Path, training: bool) -> dict[str, Any]:
+    """What every run has: folder, logger, atomic checkpoints, no requeueing behind our back.
+
+    Args:
+        trainer: The options, as a mapping with ``get``.
+        run: Folder of the run.
+        training: Whether a network is trained.
+
+    Returns:
+        What to give to the Trainer in the place of the options.
+    """
+    plugins = [*as_list(trainer.get("plugins")), AtomicCheckpointIO()]
+    environment = launch.environment(trainer)
+    if environment is not None and not any(isinstance(plugin, ClusterEnvironment) for plugin in plugins):
+        plugins.append(environment)
+    logger = trainer.get("logger")
+    if logger in (None, True):
+        logger = RunLogger(save_dir=str(run), name="", version="") if training else False
+    return {"default_root_dir": str(run), "plugins": plugins, "logger": logger, **_adapted(trainer)}
+
+
+def _adapted(trainer: Any) -> dict[str, Any]:
+    """Options that Lightning has to be asked for in other words."""
+    out: dict[str, Any] = {}
+    every, epochs = trainer.get("check_val_every_n_epoch"), trainer.get("max_epochs")
+    if every and epochs and 0 < epochs < every:  # a run shorter than that is validated at its end
+        out["check_val_every_n_epoch"] = epochs
+    if overfit := trainer.get("overfit_batches"):
+        # Lightning would put a sampler of its own into the loaders: the same batches in each epoch are ours to give
+        out |= {"overfit_batches": 0.0, "limit_train_batches": overfit}
+        if isinstance(overfit, int):  # of a few validation batches a share may be none
+            out["limit_val_batches"] = overfit
+    return out
 
 
 def choose_precision(trainer: Any, training: bool) -> None:

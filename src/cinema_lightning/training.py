@@ -18,7 +18,6 @@ from typing import Any, Protocol
 import yaml
 from jsonargparse import Namespace
 from lightning import Callback, Trainer
-from lightning.fabric.plugins.environments import ClusterEnvironment
 from lightning.pytorch.callbacks import BatchSizeFinder, LearningRateFinder, LearningRateMonitor
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
 from lightning.pytorch.utilities import rank_zero_info
@@ -28,7 +27,6 @@ from lightning.pytorch.utilities.model_helpers import is_overridden
 from cinema_lightning import launch, runs
 from cinema_lightning.callbacks.checkpoint import (
     STOPPED_EXIT_CODE,
-    AtomicCheckpointIO,
     Checkpoints,
     CleanStop,
     RunStopped,
@@ -36,10 +34,11 @@ from cinema_lightning.callbacks.checkpoint import (
 )
 from cinema_lightning.callbacks.early_stop import EarlyStop
 from cinema_lightning.callbacks.pictures import Pictures
-from cinema_lightning.callbacks.record import RecordWhenItGoesOn, RunLogger
+from cinema_lightning.callbacks.record import RecordWhenItGoesOn
 from cinema_lightning.callbacks.throughput import Throughput
 from cinema_lightning.data import DATA
 from cinema_lightning.data.datamodule import CineDataModule
+from cinema_lightning.data.evaluation import check_held_out
 from cinema_lightning.data.sending import explained
 from cinema_lightning.errors import CinemaError
 from cinema_lightning.messages import quieten, translate, understand_null
@@ -50,10 +49,13 @@ from cinema_lightning.output.test import CaseWriter
 from cinema_lightning.paths import expand_all
 from cinema_lightning.tasks import TASKS
 from cinema_lightning.tasks.base import Task
-from cinema_lightning.trainer_options import choose_precision, refuse_unsupported
+from cinema_lightning.tasks.ensemble import load_ensemble
+from cinema_lightning.tasks.turns import Turning
+from cinema_lightning.trainer_options import as_list, choose_precision, of_run, refuse_unsupported
 from cinema_lightning.weights.compatibility import buildable, check_fits
-from cinema_lightning.weights.files import load_checkpoint, locate
+from cinema_lightning.weights.files import load_checkpoint
 from cinema_lightning.weights.published import PUBLISHED, published_network
+from cinema_lightning.weights.restore import find_checkpoint
 
 
 class DataSource(Protocol):
@@ -81,6 +83,7 @@ class CinemaCLI(LightningCLI):
         self._source = source
         self._verb = verb
         self.checkpoint: Path | None = None
+        self._others: list[Path] = []
         self._published: dict[str, Any] | None = None
         self.run_dir: Path | None = None
         self._trial = False
@@ -127,7 +130,14 @@ class CinemaCLI(LightningCLI):
         parser.add_lightning_class_args(CleanStop, "stop")
         parser.add_lightning_class_args(Pictures, "pictures")
         parser.add_lightning_class_args(EarlyStop, "early_stop")
+        parser.add_argument(
+            "--ckpt_path",
+            type=list[str] | str | None,
+            default=None,
+            help="best, last, auto (fit only), or a file; for test and predict also several, or a pattern in quotes.",
+        )
         if self._verb in WRITERS:
+            parser.add_argument("--tta", type=Turning, default="none", help="Average over turned images.")
             parser.add_lightning_class_args(WRITERS[self._verb], "output")
             parser.add_argument("--shard", type=str | None, default=None, help="Part of the cohort to do: 3/8.")
             parser.link_arguments("shard", "output.shard")
@@ -135,7 +145,8 @@ class CinemaCLI(LightningCLI):
 
     def subcommands(self) -> dict[str, set[str]]:  # type: ignore[override]
         """The verb that is run; parsers of the others would only cost time."""
-        skip = {"model", "train_dataloaders", "val_dataloaders", "dataloaders", "datamodule", "weights_only"}
+        skip = {"model", "datamodule", "weights_only", "ckpt_path"}
+        skip |= {"train_dataloaders", "val_dataloaders", "dataloaders"}
         return {self._verb: skip | ({"return_predictions"} if self._verb == "predict" else set())}
 
     def parse_arguments(self, parser: LightningArgumentParser, args: ArgsType) -> None:
@@ -161,13 +172,11 @@ class CinemaCLI(LightningCLI):
         if config.get("shard") is None:  # shards are processes of their own
             launch.check(config.trainer)
         root, name = Path(config.runs), config.name or runs.run_name(self._configs)
-        given = config.ckpt_path if self._verb == "fit" else runs.own_checkpoint(config.ckpt_path, self._configs)
-        if given is not None and given.endswith(PUBLISHED):
-            if self._verb == "fit":
-                raise CinemaError(f"--ckpt_path {given}: weights are no state to resume; give a .ckpt file of a run.")
-            self.checkpoint, resumed = locate(given)[0], None
-        else:
-            self.checkpoint, resumed = runs.resolve_checkpoint(given, root, name, self._verb)
+        named = runs.several(config.ckpt_path, self._verb)
+        if self._verb != "fit":
+            named = [runs.own_checkpoint(given, self._configs) for given in named]
+        found = [find_checkpoint(given, root, name, self._verb) for given in named]
+        (self.checkpoint, resumed), self._others = found[0], [path for path, _ in found[1:] if path is not None]
         config.ckpt_path = None
         self._resolve_weights(config, root)
         if self._verb == "fit":
@@ -177,7 +186,7 @@ class CinemaCLI(LightningCLI):
             self._trial = bool(config.trainer.fast_dev_run)
             self.run_dir = (None if self._trial else resumed) or self._new_run(root, name)
         else:
-            self.run_dir = resumed or root / name
+            self.run_dir = root / name / "ensemble" if self._others else resumed or root / name
             self._follow_checkpoint()
             config = self.config[self._verb]
         choose_precision(config.trainer, self._verb == "fit")
@@ -254,24 +263,8 @@ class CinemaCLI(LightningCLI):
         """Adds what every run has: folder, logger, atomic checkpoints, no requeueing behind our back."""
         assert self.run_dir is not None
         trainer = self._get(self.config_init, "trainer")
-        plugins = [*_as_list(trainer.get("plugins")), AtomicCheckpointIO()]
-        environment = launch.environment(trainer)
-        if environment is not None and not any(isinstance(plugin, ClusterEnvironment) for plugin in plugins):
-            plugins.append(environment)
-        every, epochs = trainer.get("check_val_every_n_epoch"), trainer.get("max_epochs")
-        if every and epochs and 0 < epochs < every:  # a run shorter than that is validated at its end
-            kwargs["check_val_every_n_epoch"] = epochs
-        if overfit := trainer.get("overfit_batches"):
-            # Lightning would put a sampler of its own into the loaders: the same batches in each epoch are ours to give
-            kwargs |= {"overfit_batches": 0.0, "limit_train_batches": overfit}
-            if isinstance(overfit, int):  # of a few validation batches a share may be none
-                kwargs["limit_val_batches"] = overfit
-            self.datamodule.overfit = True
-        logger = trainer.get("logger")
-        if logger in (None, True):
-            fit = self._verb == "fit"
-            logger = RunLogger(save_dir=str(self.run_dir), name="", version="") if fit else False
-        kwargs |= {"default_root_dir": str(self.run_dir), "plugins": plugins, "logger": logger}
+        self.datamodule.overfit = bool(trainer.get("overfit_batches"))
+        kwargs |= of_run(trainer, self.run_dir, training=self._verb == "fit")
         return super().instantiate_trainer(**kwargs)
 
     def _instantiate_trainer(self, config: dict[str, Any], callbacks: list[Callback]) -> Trainer:
@@ -284,8 +277,8 @@ class CinemaCLI(LightningCLI):
             assert self.run_dir is not None
             if self.checkpoint is not None:  # what they found is in the run's state
                 found = BatchSizeFinder | LearningRateFinder
-                config["callbacks"] = [c for c in _as_list(config["callbacks"]) if not isinstance(c, found)]
-            keep_apart(_as_list(config["callbacks"]), self.run_dir)
+                config["callbacks"] = [c for c in as_list(config["callbacks"]) if not isinstance(c, found)]
+            keep_apart(as_list(config["callbacks"]), self.run_dir)
             if config["logger"]:
                 callbacks.append(LearningRateMonitor(logging_interval="step"))
         try:
@@ -308,12 +301,7 @@ class CinemaCLI(LightningCLI):
             raise CinemaError(
                 f"{type(self.model).__name__} has nothing to test: `cinema validate` computes its validation loss."
             )
-        checkpoint = None
-        if self._published is not None:
-            self.model.network.load_state_dict(self._published)
-        elif self.checkpoint is not None:
-            check_fits(self.model, self.checkpoint)
-            checkpoint = str(self.checkpoint)
+        model, checkpoint = self._with_weights(self.config[subcommand].get("tta") or "none")
         options: dict[str, Any] = {"datamodule": self.datamodule, "ckpt_path": checkpoint, "weights_only": True}
         if subcommand in WRITERS:
             self._prepare_output()
@@ -321,7 +309,7 @@ class CinemaCLI(LightningCLI):
             options["return_predictions"] = False
         if subcommand == "test":
             options["verbose"] = False  # the figures with their intervals follow from the table of cases
-        getattr(self.trainer, subcommand)(self.model, **options)
+        getattr(self.trainer, subcommand)(model, **options)
         if subcommand == "fit":
             kept = f"The run is in {self.run_dir} (checkpoints, pictures, TensorBoard events, config.yaml)."
             rank_zero_info("A trial (trainer.fast_dev_run): nothing of it is kept." if self._trial else kept)
@@ -336,28 +324,39 @@ class CinemaCLI(LightningCLI):
         if rank is not None and self.config[self._verb].get("shard") is None:
             raise CinemaError(launch.alone(rank))
 
+    def _with_weights(self, turning: Turning) -> tuple[Task, str | None]:
+        """What is run, and the checkpoint that Lightning still has to load into it."""
+        if self.checkpoint is None:
+            return self.model, None
+        if self._others or turning != "none":
+            ensemble = load_ensemble([self.checkpoint, *self._others], turning, self._plain_config())
+            check_held_out(self.datamodule, ensemble.specs, self._verb)
+            return ensemble, None
+        if self._published is not None:
+            self.model.network.load_state_dict(self._published)
+            return self.model, None
+        check_fits(self.model, self.checkpoint)
+        return self.model, str(self.checkpoint)
+
     def _prepare_output(self) -> None:
         """Tells the writer what it writes, and where."""
         assert self.checkpoint is not None
         assert self.run_dir is not None
-        data = self.config[self._verb].data.init_args.as_dict()
+        config = self.config[self._verb]
+        data = config.data.init_args.as_dict()
         options = {key: value for key, value in data.items() if f"data.{key}" not in runs.FREE_KEYS}
         options["root"] = str(Path(data["root"]).resolve())
         facts = getattr(self.datamodule, "facts", None)
         folder = Path("predictions") if self._verb == "predict" else Path("test") / (facts.name if facts else "")
         for callback in self.trainer.callbacks:  # type: ignore[attr-defined]
             if isinstance(callback, RowWriter):
-                callback.describe(self.run_dir / folder, self.checkpoint, options)
+                callback.describe(self.run_dir / folder, self.checkpoint, options, self._others, config.tta)
 
 
 WRITERS: dict[str, type[RowWriter]] = {"test": CaseWriter, "predict": PredictionWriter}
 """What writes the results of a verb."""
 REGISTRIES = {"model": (TASKS, BACKBONES), "data": (DATA,)}
 """Where the names are that a key may take."""
-
-
-def _as_list(value: Any) -> list[Any]:
-    return value if isinstance(value, list) else [] if value is None else [value]
 
 
 def run(verb: str, arguments: list[str], configs: list[Path], source: DataSource | None = None) -> int:
@@ -378,7 +377,7 @@ def run(verb: str, arguments: list[str], configs: list[Path], source: DataSource
     understand_null()
     before = os.environ.get(runs.RUN_DIR_VARIABLE)
     try:
-        CinemaCLI(verb, arguments, configs, source)
+        CinemaCLI(verb, runs.one_argument(arguments), configs, source)
     except RunStopped as stop:
         rank_zero_info(str(stop))
         # a launched rank that ends with another code than 0 would have its siblings killed while they still save

@@ -96,3 +96,9 @@ def segmenter(tmp_path_factory) -> Path:
 def train():
     """Makes a checkpoint of any task, see :func:`trained`."""
     return trained
+
+
+@pytest.fixture(scope="session")
+def moving():
+    """Makes voxels and their affine, see :func:`cine`."""
+    return cine

@@ -10,6 +10,7 @@ import SimpleITK as sitk
 
 import cinema_lightning as cinema
 from cinema_lightning.cli import main
+from cinema_lightning.errors import CinemaError
 
 
 def predicted(scan, ckpt, out, config="acdc_seg.yaml", *more):
@@ -69,6 +70,13 @@ def test_probabilities_and_ensembles(scan, segmenter, train, tmp_path):
     both = cinema.load([segmenter, other])(scan, frames=[0], probabilities=True)
     assert both.probabilities == pytest.approx((one.probabilities + two.probabilities) / 2, abs=1e-6)
     assert np.array_equal(both.labels, both.probabilities.argmax(0))
-    apart = np.abs(one.probabilities - two.probabilities) / 2
+    apart = np.abs(one.probabilities - two.probabilities) / np.sqrt(2)  # standard deviation of two, n - 1
     chosen = np.take_along_axis(apart, both.labels[None].astype(int), axis=0)[0]
     assert both.spread == pytest.approx(chosen, abs=1e-6)
+    turned = cinema.load(segmenter, tta="flips")(scan, frames=[0], probabilities=True)
+    assert turned.spread is not None
+    assert {"sax_lv_volume", "sax_lv_volume_sd"} <= set(turned.table)
+    with pytest.raises(CinemaError, match="cannot be averaged with"):
+        cinema.load([segmenter, train(tmp_path / "marks.ckpt", "LandmarkHeatmap")])
+    with pytest.raises(CinemaError, match="The ensemble has 2 networks"):
+        _ = cinema.load([segmenter, other]).network

@@ -11,6 +11,7 @@ from typing import Any, Literal
 import numpy as np
 from tqdm import tqdm
 
+from cinema_lightning.analyse.archive import archive_folder, archive_objects, write_back
 from cinema_lightning.analyse.choose import Choice
 from cinema_lightning.analyse.corrections import Corrections, read_corrections
 from cinema_lightning.analyse.keys import keyed, read_secret, secret_folder
@@ -42,13 +43,16 @@ class _Run:
     secret: bytes
     done: Done
     overwrite: bool
+    dicom: bool = False
+    dicom_cine: bool = False
     networks: Networks | None = field(default=None)
 
     @property
     def settings(self) -> list[str]:
         """What a result depends on besides its files."""
         limits = self.thresholds.read_text(encoding="utf-8") if self.thresholds else ""
-        return [*self.weights, str(self.fast), str(self.choose), limits]
+        archive = ["dicom"] * self.dicom + ["dicom_cine"] * self.dicom_cine
+        return [*self.weights, str(self.fast), str(self.choose), limits, *archive]
 
     def key(self, identity: str) -> str:
         return keyed(self.secret, identity)
@@ -68,6 +72,8 @@ def analyse(
     choose: Choice | None = None,
     corrections: Path | None = None,
     thresholds: Path | None = None,
+    dicom: bool = False,
+    dicom_cine: bool = False,
     overwrite: bool = False,
 ) -> int:
     """Sorts, segments, measures and judges studies of cardiac MR. For research, not for diagnosis.
@@ -89,6 +95,9 @@ def analyse(
         corrections: YAML of what a person corrected: edited masks, other series, ED, ES, basal or apical slice. Studies
             are measured again without the network; only those that it names.
         thresholds: YAML of thresholds that differ from the gate's own.
+        dicom: Also write masks at ED and ES, and the numbers, as DICOM for the archive, into OUT.dicom. These carry the
+            patient's name and numbers; nothing else does.
+        dicom_cine: Also write the masks of the whole beat as one DICOM object.
         overwrite: Do again what is done.
 
     Returns:
@@ -104,7 +113,9 @@ def analyse(
     mine = places[part.index - 1 :: part.count]
     secret = read_secret(out)
     done = Done(secret_folder(out))
-    run = _Run(out, list(weights or [DEFAULT]), fast, choose, thresholds, named, secret, done, overwrite)
+    run = _Run(
+        out, list(weights or [DEFAULT]), fast, choose, thresholds, named, secret, done, overwrite, dicom, dicom_cine
+    )
     _check_corrections(run, places)
     failures: dict[str, str | None] = {}
     counts = {"made": 0, "kept": 0}
@@ -174,6 +185,9 @@ def _one(run: _Run, place: Place) -> Status:
     study = read_study(place.path, run.key, run.choose, corrections.series if corrections else None)
     with _frames(study, run) as frames:
         result = _result(run, study, corrections, lambda _, count: frames.update(count))
+    if run.dicom or run.dicom_cine:
+        objects = archive_objects(place.path, result, masks=run.dicom, cine=run.dicom_cine)
+        write_back(archive_folder(run.out) / study.key, objects)
     run.done.note(place, study.key, fingerprint)
     write_result(run.out, result, earlier=tuple(result.segmented) if corrections else ())
     return "made"

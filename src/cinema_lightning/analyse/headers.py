@@ -191,10 +191,15 @@ def _cells(header: Any, text: Any) -> list[tuple[str, str | float]]:
     ):
         if (number := _number(header.get(tag))) is not None:
             cells.append((name, number))
-    words = re.split(r"\W+", text("Manufacturer").lower())
-    vendor = next((name for word, name in VENDORS.items() if word in words), None)
-    vendor = "United Imaging" if vendor is None and {"united", "uih"} & set(words) else vendor
+    vendor = vendor_of(text("Manufacturer"))
     return [*cells, ("vendor", vendor)] if vendor else cells
+
+
+def vendor_of(text: str) -> str | None:
+    """The maker of a scanner, of those that are known by name; None of any other text."""
+    words = re.split(r"\W+", text.lower())
+    vendor = next((name for word, name in VENDORS.items() if word in words), None)
+    return "United Imaging" if vendor is None and {"united", "uih"} & set(words) else vendor
 
 
 def person_of(headers: Sequence[Header]) -> tuple[Person, list[str]]:

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from cinema_lightning.analyse.calibration import Calibration, calibration_beside
 from cinema_lightning.analyse.segment import Network
 from cinema_lightning.errors import CinemaError
 from cinema_lightning.views import VIEWS
@@ -23,11 +24,13 @@ class Networks:
         masks: View -> network that segments it, or an ensemble.
         points: View -> network that finds its landmarks.
         digests: ``weights_1`` and so on -> name and SHA-256 of the file, so that a result says what made it.
+        calibration: Of the networks of the short axis, where they were calibrated.
     """
 
     masks: Mapping[str, Network] = field(default_factory=dict)
     points: Mapping[str, Network] = field(default_factory=dict)
     digests: Mapping[str, str] = field(default_factory=dict)
+    calibration: Calibration | None = None
 
 
 def load_networks(weights: Sequence[str | Path]) -> Networks:
@@ -66,7 +69,8 @@ def load_networks(weights: Sequence[str | Path]) -> Networks:
     files = [Path(source) for model in single.values() for source in model.spec.source]
     digests = {f"weights_{number}": _digest(path) for number, path in enumerate(files, start=1)}
     masks, points = ({view: own[view] for view in VIEWS if view in own} for own in found.values())
-    return Networks(masks, points, digests)
+    sources = [Path(source) for source in found["segmentation"]["sax"].spec.source] if "sax" in masks else []
+    return Networks(masks, points, digests, calibration_beside(sources))
 
 
 def _digest(path: Path) -> str:

@@ -49,12 +49,13 @@ def components_share(labels: np.ndarray) -> float:
 
 
 def slice_shift(labels: np.ndarray, spacing: np.ndarray) -> float | None:
-    """How far the LV's middle in a slice lies from where its neighbours' lie, mm; None with fewer than three slices.
+    """How far the LV's middle in a slice lies from the middle between its neighbours', mm; the outermost slices aside.
 
-    The neighbours of the outermost slices are the next two on their side, on whose line they are expected.
+    The valves cut through the outermost slices at the base, and at the apex there is little to have a middle. None with
+    fewer than five slices.
     """
     whole = labels >= MYOCARDIUM
-    places = [int(z) for z in np.flatnonzero(areas(labels)) if whole[..., z].any()]
+    places = np.flatnonzero(areas(labels))[1:-1]
     if len(places) < 3:
         return None
     middles = np.array([np.multiply(ndimage.center_of_mass(whole[..., z]), spacing[:2]) for z in places])

@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from cinema_lightning.analyse import gate
+from cinema_lightning.analyse.calibration import Calibration, intervals
 from cinema_lightning.analyse.choose import Choice
 from cinema_lightning.analyse.corrections import Corrections, corrected
 from cinema_lightning.analyse.heart import heart_of
@@ -118,15 +119,17 @@ def analyse_study(
     points = {
         name: landmarks(view, networks.points[name]) for name, view in study.views.items() if name in networks.points
     }
-    return judged(Result(study, segmented, Measured({}), landmarks=points, made_with=_made_with(networks)), thresholds)
+    found = Result(study, segmented, Measured({}), landmarks=points, made_with=_made_with(networks))
+    return judged(found, thresholds, networks.calibration)
 
 
-def judged(result: Result, thresholds: Path | None = None) -> Result:
+def judged(result: Result, thresholds: Path | None = None, calibration: Calibration | None = None) -> Result:
     """Measures a study whose masks are there, and lets the gate judge it.
 
     Args:
         result: Study, masks and landmarks; its numbers are made anew.
         thresholds: See :func:`analyse`.
+        calibration: Of the networks that made the masks; None, as for masks that a person edited, gives no intervals.
 
     Returns:
         The result; without numbers where the gate refuses.
@@ -141,7 +144,8 @@ def judged(result: Result, thresholds: Path | None = None) -> Result:
         return replace(result, measured=gate.without_numbers(measured), checks=checks, references=())
     ranges, said = references(measured, study.person)
     measured = replace(measured, notes=(*measured.notes, *([said] if said else [])))
-    return replace(result, measured=measured, checks=checks, references=ranges)
+    whole = replace(result, measured=measured, checks=checks, references=ranges)
+    return replace(whole, intervals=intervals(whole, calibration) if calibration else ())
 
 
 def corrected_result(result: Result, corrections: Corrections, thresholds: Path | None = None) -> Result:

@@ -15,6 +15,7 @@ import numpy as np
 
 from cinema_lightning.analyse.pictures import grey, overlay, write_cine, write_png
 from cinema_lightning.analyse.record import as_record, as_row, series_rows, volume_rows
+from cinema_lightning.analyse.report import page
 from cinema_lightning.analyse.values import Result
 from cinema_lightning.errors import CinemaError
 from cinema_lightning.files import lock, replacing
@@ -82,6 +83,7 @@ def _write(folder: Path, result: Result) -> None:
             for phase in ("ed", "es"):
                 write_png(folder / f"{name}_{phase}.png", overlay(view, found, getattr(found.phases["lv"], phase)))
         write_cine(folder / f"{name}.gif", view, found)
+    (folder / "report.html").write_text(page(result), encoding="utf-8")
     # The last one: a folder that has it is whole.
     write_json(folder / RESULT, as_record(result))
 

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import re
+import zipfile
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path, PurePath, PurePosixPath
 
 import numpy as np
 
 from cinema_lightning.datasets.base import RawCase, RawSeries
 from cinema_lightning.errors import CinemaError
+from cinema_lightning.files import natural_key
 from cinema_lightning.imaging.dicom import (
     SAME_PLACE,
     Cine,
@@ -23,8 +27,14 @@ from cinema_lightning.imaging.geometry import LPS_TO_RAS
 from cinema_lightning.imaging.motion import motion_centre
 from cinema_lightning.imaging.planes import Plane, belongs_to, find_short_axis, is_called_no_cine, name_long_axes
 from cinema_lightning.imaging.stack import Stack, read_slices, single, stack
+from cinema_lightning.listing import is_litter, list_paths
 
 Files = Mapping[str, Sequence[DicomFile]]
+# What folders are called that say their view, as Kaggle's do; files in others are sorted by where their images lie.
+FOLDER = re.compile(r"(sax|2ch|3ch|4ch)(?:_.*)?", re.IGNORECASE)
+CALLED = {"sax": "sax", "2ch": "lax_2c", "3ch": "lax_3c", "4ch": "lax_4c"}
+# No file of a cine is near this; an archive that claims more is damaged or hostile.
+LARGEST_FILE = 256 * 2**20
 
 
 @dataclass
@@ -43,6 +53,66 @@ class StudyFiles:
         """Adds files of one folder or series; without a view they go to those whose view is not said."""
         place = self.unnamed if view is None else self.named.setdefault(view, {})
         place.setdefault(name, []).extend(files)
+
+
+def study_of(files: Iterable[tuple[PurePosixPath, DicomFile | None]], name: str) -> StudyFiles:
+    """Sorts files by the folder that they lie in, whose name says the view where it is ``sax_1``, ``2ch`` or the like.
+
+    Args:
+        files: (path below the study, file); None for a folder, which may be empty.
+        name: What to call those that lie in no folder.
+
+    Returns:
+        The files, in natural order of their paths.
+    """
+    study = StudyFiles()
+    for path, file in sorted(files, key=lambda pair: natural_key(pair[0].as_posix())):
+        folder = name if file and len(path.parts) == 1 else path.parts[0]
+        match = FOLDER.fullmatch(folder)
+        study.add(CALLED[match[1].lower()] if match else None, folder, [file] if file else [])
+    return study
+
+
+def read_dicom(path: Path, views: Sequence[str]) -> RawCase:
+    """Reads the views of one study from a folder, a zip (which is not unpacked) or one DICOM file.
+
+    Args:
+        path: Of the study.
+        views: Views that are wanted.
+
+    Returns:
+        See :func:`read_study`.
+
+    Raises:
+        CinemaError: If it cannot be opened, or see :func:`read_study`.
+    """
+    if path.is_dir():
+        found = [file for file in list_paths(path, "**/*") if file.is_file()]
+        return read_study(_below(((file.relative_to(path), DicomFile.from_path(file)) for file in found), path), views)
+    if not zipfile.is_zipfile(path):
+        return read_study(study_of([(PurePosixPath(path.name), DicomFile.from_path(path))], path.name), views)
+    with zipfile.ZipFile(path) as archive:
+        members = [one for one in archive.infolist() if not one.is_dir() and not is_litter(one.filename)]
+        for one in members:
+            if one.flag_bits & 1 or one.file_size > LARGEST_FILE:
+                why = "is locked with a password" if one.flag_bits & 1 else f"claims {one.file_size} bytes"
+                raise CinemaError(f"{path} holds a file that {why}: unpack it and give the folder.")
+        names = ((PurePosixPath(one.filename.replace("\\", "/")), _packed(archive, one)) for one in members)
+        return read_study(_below(names, path), views)
+
+
+def _below(files: Iterable[tuple[PurePath, DicomFile]], path: Path) -> StudyFiles:
+    """The study of some files, of which folders that hold all the others say nothing."""
+    pairs = [(PurePosixPath(name.as_posix()), file) for name, file in files]
+    if not pairs:
+        raise CinemaError(f"{path} holds no files: give the folder or zip of a study.")
+    while len({name.parts[0] for name, _ in pairs}) == 1 and all(len(name.parts) > 2 for name, _ in pairs):
+        pairs = [(PurePosixPath(*name.parts[1:]), file) for name, file in pairs]
+    return study_of(pairs, path.name)
+
+
+def _packed(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> DicomFile:
+    return DicomFile(PurePosixPath(member.filename).name, lambda: archive.read(member))
 
 
 def read_study(study: StudyFiles, views: Sequence[str]) -> RawCase:

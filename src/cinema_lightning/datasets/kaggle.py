@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import re
 from collections import Counter
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any, ClassVar
 
 from cinema_lightning.columns import Column, look_up
 from cinema_lightning.datasets.base import CaseRef, Dataset, RawCase, dataset
-from cinema_lightning.datasets.dicom_study import StudyFiles, read_study
+from cinema_lightning.datasets.dicom_study import read_study, study_of
 from cinema_lightning.datasets.files import find_folder, number
 from cinema_lightning.errors import CinemaError
-from cinema_lightning.files import natural_key
 from cinema_lightning.imaging.dicom_file import DicomFile
 from cinema_lightning.listing import list_paths
 from cinema_lightning.tables import read_table
@@ -20,9 +18,6 @@ from cinema_lightning.tables import read_table
 # Part of the competition -> the table of its volumes.
 TABLES = {"train": "train.csv", "validate": "validate.csv", "test": "solution.csv"}
 PARTS = tuple(TABLES)
-# What folders of the competition are called; others are sorted by where their images lie.
-FOLDER = re.compile(r"(sax|2ch|3ch|4ch)(?:_.*)?", re.IGNORECASE)
-VIEWS = {"sax": "sax", "2ch": "lax_2c", "3ch": "lax_3c", "4ch": "lax_4c"}
 
 
 @dataset
@@ -61,14 +56,12 @@ class Kaggle(Dataset):
 
     def read(self, case: CaseRef) -> RawCase:
         """See :meth:`Dataset.read`."""
-        study = StudyFiles()
         top = case.sources[0]
-        for path in sorted(list_paths(top, "**/*"), key=lambda path: natural_key(path.as_posix())):
-            name = top.name if path.is_file() and path.parent == top else path.relative_to(top).parts[0]
-            match = FOLDER.fullmatch(name)
-            files = [DicomFile.from_path(path)] if path.is_file() else []
-            study.add(VIEWS[match[1].lower()] if match else None, name, files)
-        return read_study(study, self.views)
+        files = (
+            (PurePosixPath(path.relative_to(top).as_posix()), DicomFile.from_path(path) if path.is_file() else None)
+            for path in list_paths(top, "**/*")
+        )
+        return read_study(study_of(files, top.name), self.views)
 
 
 def _studies(root: Path, part: str) -> list[Path]:

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from cinema_lightning.columns import agreement_of, spread_of
 from cinema_lightning.data.native import Native
 from cinema_lightning.inference.results import (
     Classified,
@@ -22,6 +23,7 @@ from cinema_lightning.inference.results import (
 from cinema_lightning.inference.scans import STUDY, Study
 from cinema_lightning.inference.spec import ModelSpec
 from cinema_lightning.tasks.downstream import cropped
+from cinema_lightning.tasks.ensemble import Together
 
 Rows = list[dict[str, Any]]
 
@@ -35,7 +37,7 @@ class Seen:
         spec: The network's facts.
         study: The scan.
         frames: Its frames that are seen.
-        outputs: (batch, output, outputs of the networks of an ensemble, else none), made one after the other.
+        outputs: (batch, output), made one after the other.
         probabilities: Whether they are wanted.
     """
 
@@ -43,28 +45,29 @@ class Seen:
     spec: ModelSpec
     study: Study
     frames: tuple[int, ...]
-    outputs: Iterable[tuple[Any, Any, Sequence[Any]]]
+    outputs: Iterable[tuple[Any, Any]]
     probabilities: bool = False
 
     def rows(self) -> Rows:
         """The rows of all batches."""
-        return [row for batch, output, _ in self.outputs for row in self.task.rows(batch, output)]
+        return [row for batch, output in self.outputs for row in self.task.rows(batch, output)]
 
 
 def segmented(seen: Seen) -> Segmented:
     """Label maps on the scan's grid, volumes and areas, and on request probabilities."""
     rows: Rows = []
     parts: dict[str, dict[str, list[np.ndarray]]] = {view: {} for view in seen.study.views}
-    for batch, output, members in seen.outputs:
+    for batch, output in seen.outputs:
         rows += seen.task.rows(batch, output)
-        for view, maps in output.native_maps.items():
+        mean, members = (output.mean, output.parts) if isinstance(output, Together) else (output, ())
+        for view, maps in mean.native_maps.items():
             for i, (native, labels) in enumerate(maps):
                 found = {"labels": native.own_codes(labels)}
                 if seen.probabilities:
-                    own = _on_scan(output, batch, view, i, native)
+                    own = _on_scan(mean, batch, view, i, native)
                     found["probabilities"] = own
                     others = [_on_scan(one, batch, view, i, native) for one in members]
-                    found |= {"spread": _spread(own, others)} if others else {}
+                    found |= {"spread": _spread(own, others)} if len(others) > 1 else {}
                 for name, values in found.items():
                     parts[view].setdefault(name, []).append(values)
     views = {
@@ -89,7 +92,8 @@ def _on_scan(output: Any, batch: Any, view: str, i: int, native: Native) -> np.n
 def _spread(mean: np.ndarray, members: Sequence[np.ndarray]) -> np.ndarray:
     """(X, Y, Z) standard deviation over the members of the probability of each voxel's class."""
     chosen = mean.argmax(axis=0)[None]
-    return np.std([np.take_along_axis(one, chosen, axis=0)[0] for one in members], axis=0, dtype=np.float32)
+    spread: np.ndarray = np.stack([np.take_along_axis(one, chosen, axis=0)[0] for one in members]).std(axis=0, ddof=1)
+    return spread
 
 
 def landmarks(seen: Seen) -> Landmarks:
@@ -111,19 +115,26 @@ def classified(seen: Seen) -> Classified:
     """The likeliest class, and the probability of each."""
     (row,) = rows = seen.rows()
     shares = {name: float(row[f"prob_{name}"]) for name in seen.spec.classes.values()}
-    return Classified(seen.frames, tuple(rows), str(row["predicted"]), shares)
+    return Classified(seen.frames, tuple(rows), str(row["predicted"]), shares, row.get(agreement_of("predicted")))
 
 
 def valued(seen: Seen) -> Value:
     """The number in its unit."""
     (row,) = rows = seen.rows()
-    return Value(seen.frames, tuple(rows), float(row["predicted"]), seen.spec.unit, seen.spec.target)
+    return Value(
+        seen.frames,
+        tuple(rows),
+        float(row["predicted"]),
+        row.get(spread_of("predicted")),
+        seen.spec.unit,
+        seen.spec.target,
+    )
 
 
 def risked(seen: Seen) -> Risk:
     """The log-hazard."""
     (row,) = rows = seen.rows()
-    return Risk(seen.frames, tuple(rows), float(row["risk"]))
+    return Risk(seen.frames, tuple(rows), float(row["risk"]), row.get(spread_of("risk")))
 
 
 def anything(seen: Seen) -> Result:

@@ -4,24 +4,26 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from cinema_lightning import runs
-from cinema_lightning.data.facts import facts_of
+from cinema_lightning.data.facts import PHANTOM, facts_of
 from cinema_lightning.data.spacing import Spacing, assumed, wanted_spacing
 from cinema_lightning.datasets.base import DATASETS
 from cinema_lightning.errors import CinemaError
 from cinema_lightning.inference.model import Model
-from cinema_lightning.inference.spec import ModelSpec, spec_of
+from cinema_lightning.inference.spec import spec_of
 from cinema_lightning.models.precision import has_fast_bf16, instead_of_bf16
 from cinema_lightning.registry import BACKBONES, DATA, TASKS
+from cinema_lightning.tasks.ensemble import Ensemble
+from cinema_lightning.tasks.turns import Turning
 from cinema_lightning.weights.files import locate
 from cinema_lightning.weights.published import PUBLISHED
-from cinema_lightning.weights.trained import trained_task
+from cinema_lightning.weights.purpose import purpose_of
+from cinema_lightning.weights.restore import load_task
 
 
 def load(
@@ -29,6 +31,7 @@ def load(
     *,
     device: str | torch.device | None = None,
     precision: str | None = None,
+    tta: Turning = "none",
     root: str | Path = "runs",
 ) -> Model:
     """Loads a trained network.
@@ -39,6 +42,7 @@ def load(
             ensemble, whose probabilities are averaged.
         device: Where it computes; by default a GPU where there is one.
         precision: 32-true, bf16-mixed or 16-mixed; by default that of the run, as `cinema predict` takes it.
+        tta: Average over turned images: flips, rotations (by quarter turns) or all eight.
         root: Folder of all runs.
 
     Returns:
@@ -53,27 +57,20 @@ def load(
     if not named:
         raise CinemaError("There is no network to load: the list of them is empty.")
     paths = [find(str(name), Path(root)) for name in named]
-    tasks = [trained_task(path)[0] for path in paths]
-    specs = [spec_of(task, [str(path)], _spacing(task.spec, path)) for task, path in zip(tasks, paths, strict=True)]
-    _check_alike(specs)
+    members = [load_task(path)[0] for path in paths]
+    task = members[0] if len(members) == 1 and tta == "none" else Ensemble(members, tta, [str(path) for path in paths])
     where = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
-    spec = replace(specs[0], source=tuple(map(str, paths)))
-    return Model(tasks, spec, where, precision or _precision(paths[0], where))
+    first = members[0]
+    names = type(first).__name__, type(first.network).__name__
+    spec = spec_of(_known(first.spec, paths[0]), *names, [str(path) for path in paths], _spacing(first.spec, paths[0]))
+    return Model(task, spec, where, precision or _precision(paths[0], where))
 
 
-def _check_alike(specs: Sequence[ModelSpec]) -> None:
-    """Refuses an ensemble of networks that answer different questions."""
-    first = specs[0]
-    if len(specs) > 1 and first.kind != "segmentation":
-        raise CinemaError(f"{first.source[0]} is a network for {first.kind}; only segmentations are averaged.")
-    for other in specs[1:]:
-        for name in ("kind", "views", "channels", "classes", "target", "landmarks", "spacing", "input_size"):
-            one, two = getattr(first, name), getattr(other, name)
-            if one != two:
-                raise CinemaError(
-                    f"{first.source[0]} and {other.source[0]} cannot be averaged: {name} is {one} of the one and {two} "
-                    "of the other."
-                )
+def _known(facts: dict[str, Any], path: Path) -> dict[str, Any]:
+    """Facts of a network, without the dataset that stands in for an unknown one of a published file."""
+    purpose = purpose_of(path) if path.suffix == PUBLISHED else {}
+    unsaid = purpose and "dataset" not in purpose["data"]["init_args"] and facts["dataset"] == PHANTOM.name
+    return facts | {"dataset": ""} if unsaid else facts
 
 
 def find(source: str, root: Path) -> Path:

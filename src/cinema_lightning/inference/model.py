@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -15,11 +14,14 @@ from torch import nn
 from cinema_lightning.errors import CinemaError
 from cinema_lightning.imaging.nifti import Geometry
 from cinema_lightning.inference.gather import KINDS, Seen, anything
-from cinema_lightning.inference.pipe import Frames, Phases, Pipe
+from cinema_lightning.inference.pipe import Frames, Phases, Pipe, Scanned
 from cinema_lightning.inference.results import Result
 from cinema_lightning.inference.scans import Scans, Study, Voxels, open_study
 from cinema_lightning.inference.spec import ModelSpec
 from cinema_lightning.models.precision import choose_float32
+from cinema_lightning.tasks.base import Task
+from cinema_lightning.tasks.downstream import Downstream
+from cinema_lightning.tasks.ensemble import Ensemble
 
 _AUTOCAST = {"bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}
 
@@ -30,14 +32,14 @@ class Model:
     Made by :func:`cinema_lightning.load`.
 
     Args:
-        tasks: The task, with its network; several of an ensemble.
+        task: The task, with its network, or an ensemble of tasks.
         spec: Its facts.
         device: Where it computes.
         precision: 32-true, bf16-mixed or 16-mixed.
     """
 
-    def __init__(self, tasks: Sequence[Any], spec: ModelSpec, device: torch.device, precision: str) -> None:
-        self._tasks = [task.eval().to(device) for task in tasks]
+    def __init__(self, task: Task, spec: ModelSpec, device: torch.device, precision: str) -> None:
+        self._task = task.eval().to(device)
         self._pipe = Pipe(spec)
         self.spec = spec
         self.device = device
@@ -45,9 +47,14 @@ class Model:
 
     @property
     def network(self) -> nn.Module:
-        """The plain torch module: ``forward({view: (B, C, X, Y[, Z])})``, images in [0, 1] at ``spec.spacing``."""
-        network: nn.Module = self._tasks[0].network
-        return network
+        """The plain torch module: ``forward({view: (B, C, X, Y[, Z])})``, images in [0, 1] at ``spec.spacing``.
+
+        Raises:
+            CinemaError: Of an ensemble, which has several.
+        """
+        if isinstance(self._task, Ensemble) and len(self._task.members) > 1:
+            raise CinemaError(f"The ensemble has {len(self._task.members)} networks; load the one that you want.")
+        return self._task.alone.network
 
     def __call__(
         self,
@@ -87,48 +94,63 @@ class Model:
         Raises:
             CinemaError: If the scan cannot be used as the network needs it.
         """
-        if batch_size < 1:
-            raise CinemaError(f"batch_size is {batch_size}; give a number of frames above 0.")
-        study = self.open(scan, Voxels(spacing, affine), geometry)
-        phases = Phases(ed, es)
-        numbers = self._pipe.frames(study, phases, frames)
-        tasks = [copy.copy(task) for task in self._tasks]  # share the networks; two scans at once do not mix
-        for task in tasks:
-            task.scans = study.native
-        outputs = self._outputs(tasks, study, phases, numbers, batch_size)
-        seen = Seen(tasks[0], self.spec, study, tuple(numbers), outputs, probabilities)
+        scanned = self.scanned(scan, spacing, affine, frames, ed, es, batch_size, geometry)
+        task = _on(scanned.study, self._task)
+        outputs = self._outputs(task, scanned)
+        seen = Seen(task, self.spec, scanned.study, tuple(scanned.frames), outputs, probabilities)
         return KINDS.get(self.spec.kind, anything)(seen)
 
-    def open(self, scan: Scans, voxels: Voxels, geometry: Geometry) -> Study:
-        """Opens a scan at the voxel size of this network, see :meth:`__call__`."""
-        return open_study(scan, self.spec.views, self.spec.spacing, voxels=voxels, geometry=geometry)
+    def scanned(
+        self,
+        scan: Scans,
+        spacing: Sequence[float] | None,
+        affine: np.ndarray | None,
+        frames: Frames,
+        ed: int | None,
+        es: int | None,
+        batch_size: int,
+        geometry: Geometry,
+    ) -> Scanned:
+        """Opens a scan at the voxel size of this network; arguments and errors as of :meth:`__call__`."""
+        if batch_size < 1:
+            raise CinemaError(f"batch_size is {batch_size}; give a number of frames above 0.")
+        voxels = Voxels(spacing, affine)
+        study = open_study(scan, self.spec.views, self.spec.spacing, voxels=voxels, geometry=geometry)
+        phases = Phases(ed, es)
+        return Scanned(study, phases, self._pipe.frames(study, phases, frames), batch_size)
 
-    def _outputs(
-        self, tasks: Sequence[Any], study: Study, phases: Phases, frames: Sequence[int], batch_size: int
-    ) -> Iterator[tuple[Any, Any, Sequence[Any]]]:
-        """See :class:`~cinema_lightning.inference.gather.Seen`."""
-        for batch in self._pipe.batches(study, phases, frames, batch_size, self.device):
-            with torch.no_grad(), arithmetic(self.device, self.precision):
-                found = [task.infer(batch) for task in tasks]
-            yield (batch, found[0], ()) if len(found) == 1 else (batch, _mean(found), found)
+    def batches(self, scanned: Scanned, *, whole: bool = True) -> Iterator[Any]:
+        """Batches of a scan on this network's device, see :meth:`cinema_lightning.inference.pipe.Pipe.batches`."""
+        return self._pipe.batches(scanned, self.device, whole=whole)
+
+    @contextmanager
+    def computing(self) -> Iterator[None]:
+        """The arithmetic of `cinema predict`, without gradients; that of the caller comes back afterwards."""
+        matmul, convolutions = torch.get_float32_matmul_precision(), torch.backends.cudnn.allow_tf32
+        if self.device.type == "cuda":
+            choose_float32(training=False)
+        lower = _AUTOCAST.get(self.precision)
+        try:
+            with torch.no_grad(), torch.autocast(self.device.type, lower, enabled=lower is not None):
+                yield
+        finally:
+            torch.set_float32_matmul_precision(matmul)
+            torch.backends.cudnn.allow_tf32 = convolutions
+
+    def _outputs(self, task: Task, scanned: Scanned) -> Iterator[tuple[Any, Any]]:
+        """(batch, what the task makes of it), one after the other."""
+        for batch in self.batches(scanned):
+            with self.computing():
+                output = task.infer(batch)
+            yield batch, output
 
 
-def _mean(outputs: Sequence[Any]) -> Any:
-    """The mean of what several segmentations say."""
-    views = outputs[0].probabilities
-    means = {view: torch.stack([one.probabilities[view] for one in outputs]).mean(dim=0) for view in views}
-    return replace(outputs[0], probabilities=means)
-
-
-@contextmanager
-def arithmetic(device: torch.device, precision: str) -> Iterator[None]:
-    """The arithmetic of `cinema predict` on a device; that of the caller comes back afterwards."""
-    matmul, convolutions = torch.get_float32_matmul_precision(), torch.backends.cudnn.allow_tf32
-    if device.type == "cuda":
-        choose_float32(training=False)
-    try:
-        with torch.autocast(device.type, _AUTOCAST.get(precision), enabled=precision in _AUTOCAST):
-            yield
-    finally:
-        torch.set_float32_matmul_precision(matmul)
-        torch.backends.cudnn.allow_tf32 = convolutions
+def _on(study: Study, task: Task) -> Task:
+    """The task for one study; networks are shared, and two scans at once do not mix."""
+    if isinstance(task, Ensemble):
+        members = [_on(study, member) for member in task.members if isinstance(member, Task)]
+        return Ensemble(members, task.turning, task.names).eval().to(task.device)
+    own = copy.copy(task)
+    if isinstance(own, Downstream):
+        own.scans = study.native
+    return own

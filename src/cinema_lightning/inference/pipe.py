@@ -41,6 +41,16 @@ class Phases:
         return np.array([[np.nan if frame is None else float(frame) for frame in frames]])
 
 
+@dataclass(frozen=True)
+class Scanned:
+    """The frames of an opened scan that are asked for."""
+
+    study: Study
+    phases: Phases
+    frames: Sequence[int]
+    batch_size: int
+
+
 class Pipe:
     """Batches of one study's frames, as a network of a kind sees them.
 
@@ -52,7 +62,6 @@ class Pipe:
         self.spec = spec
         kinds = {DATA[name].kind: DATA[name] for name in DATA if issubclass(DATA[name], LabelledData)}
         self.data: type[LabelledData] | None = kinds.get(spec.kind)
-        self.transform: Fit = (Fit if self.data is None else Whole)(spec.input_size)
 
     @property
     def per_study(self) -> bool:
@@ -95,17 +104,22 @@ class Pipe:
             raise CinemaError(f"{study.name}: ed and es are both frame {int(known[0])}; they are two frames.")
         return int(known[0])
 
-    def batches(
-        self, study: Study, phases: Phases, frames: Sequence[int], batch_size: int, device: torch.device
-    ) -> Iterator[Batch]:
-        """Batches of frames in their order, on a device, ready for the network."""
-        dataset = self._dataset(study, phases)
-        for start in range(0, len(frames), batch_size):
-            draws = [Draw(0, 0, study.views, 1.0, frame) for frame in frames[start : start + batch_size]]
-            found = dataset[draws]
+    def batches(self, scanned: Scanned, device: torch.device, *, whole: bool = True) -> Iterator[Batch]:
+        """Batches of frames in their order, on a device, ready for the network.
+
+        Args:
+            scanned: The frames.
+            device: The device.
+            whole: Nothing is cropped, for tasks that tile; else all is of the input size, as in pretraining.
+        """
+        dataset, views = self._dataset(scanned.study, scanned.phases), scanned.study.views
+        transform = (Whole if whole and self.data is not None else Fit)(self.spec.input_size)
+        for start in range(0, len(scanned.frames), scanned.batch_size):
+            chosen = scanned.frames[start : start + scanned.batch_size]
+            found = dataset[[Draw(0, 0, views, 1.0, frame) for frame in chosen]]
             assert isinstance(found, dict)  # an error takes its place in worker processes only
-            batch: Any = self.transform.prepare(found)
-            yield self.transform.apply(move_data_to_device(batch, device))
+            batch: Any = transform.prepare(found)
+            yield transform.apply(move_data_to_device(batch, device))
 
     def _dataset(self, study: Study, phases: Phases) -> FrameDataset:
         ids = np.array([STUDY])

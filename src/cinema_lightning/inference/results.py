@@ -46,8 +46,8 @@ class LabelMap:
         affine: (4, 4) of the scan, voxel to RAS mm.
         classes: Code -> class.
         probabilities: float32 (classes, X, Y, Z, T), in the order of ``classes``; None where they were not asked for.
-        spread: Of an ensemble, float32 (X, Y, Z, T): standard deviation over its networks of the probability of the
-            voxel's class; None for a single network, or where probabilities were not asked for.
+        spread: Of an ensemble, float32 (X, Y, Z, T): standard deviation (n - 1) over its networks of the probability
+            of the voxel's class; None for a single network, or where probabilities were not asked for.
     """
 
     labels: np.ndarray
@@ -130,10 +130,12 @@ class Classified(Result):
     Attributes:
         predicted: The likeliest class.
         probabilities: Class -> probability.
+        agreement: Of an ensemble, share of its networks that say so; None for a single network.
     """
 
     predicted: str = ""
     probabilities: Mapping[str, float] = field(default_factory=dict)
+    agreement: float | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -142,11 +144,13 @@ class Value(Result):
 
     Attributes:
         value: The number.
+        spread: Of an ensemble, standard deviation (n - 1) over its networks; None for a single network.
         unit: Its unit.
         target: What it is, a column's name.
     """
 
     value: float = float("nan")
+    spread: float | None = None
     unit: str = ""
     target: str = ""
 
@@ -157,9 +161,11 @@ class Risk(Result):
 
     Attributes:
         risk: Log-hazard; higher is worse. Only differences mean something.
+        spread: As of :class:`Value`.
     """
 
     risk: float = float("nan")
+    spread: float | None = None
 
 
 def stacked(rows: Sequence[Mapping[str, Any]], name: str) -> np.ndarray:

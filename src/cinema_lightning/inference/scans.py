@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +14,7 @@ from cinema_lightning.data import nifti
 from cinema_lightning.data.native import Native, native_of
 from cinema_lightning.data.plain import PlainSeries, Scan
 from cinema_lightning.data.table import VIEW_BITS
+from cinema_lightning.datasets.dicom_study import read_dicom
 from cinema_lightning.errors import CinemaError
 from cinema_lightning.imaging.alignment import Place
 from cinema_lightning.imaging.geometry import affine_from_lps
@@ -25,6 +27,7 @@ from cinema_lightning.imaging.nifti import (
     find_nifti,
     plain_voxels,
 )
+from cinema_lightning.listing import list_paths
 from cinema_lightning.views import VIEWS, get_view
 
 if TYPE_CHECKING:
@@ -147,6 +150,9 @@ def open_study(
     Raises:
         CinemaError: If a scan cannot be read, is of no known view, or lacks its voxel size.
     """
+    if isinstance(scan, str | Path) and _is_dicom(Path(scan).expanduser()):
+        dicom = _dicom(Path(scan).expanduser(), views)
+        return Study({view: PlainSeries([one], view, spacing.get(view)) for view, one in dicom.items()})
     found = {view: _listed(images) for view, images in _by_view(scan, views).items()}
     series = {}
     for view in (view for view in VIEWS if view in found):
@@ -156,6 +162,26 @@ def open_study(
     return Study(series)
 
 
+def _is_dicom(path: Path) -> bool:
+    """Whether a path is a DICOM file, a zip, or a folder without NIfTI files."""
+    if path.is_dir():
+        return not any(file.name.endswith((".nii", ".nii.gz")) for file in list_paths(path, "**/*.nii*"))
+    return path.suffix.lower() in (".zip", ".dcm", ".ima")
+
+
+def _dicom(path: Path, views: Sequence[str]) -> dict[str, ArrayScan]:
+    """The views of a DICOM study, sorted as `cinema prepare` does."""
+    if not path.exists():
+        raise CinemaError(f"{path} does not exist; check the path of the scan.")
+    case = read_dicom(path, views)
+    for said in case.warnings:
+        warnings.warn(f"{path}: {said}", stacklevel=4)
+    return {
+        view: _checked(ArrayScan(path, np.moveaxis(one.frames, 0, -1), one.affine, one.place, one.notes))
+        for view, one in case.series.items()
+    }
+
+
 def _by_view(scan: Scans, views: Sequence[str]) -> Mapping[str, Image | Sequence[Image]]:
     if isinstance(scan, Mapping):
         unknown = [str(view) for view in scan if view not in views]
@@ -163,8 +189,8 @@ def _by_view(scan: Scans, views: Sequence[str]) -> Mapping[str, Image | Sequence
             what = f"of the view '{unknown[0]}'" if unknown else "of no view"
             raise CinemaError(f"The scan is {what}; the network knows {', '.join(views)}.")
         return scan
-    if isinstance(scan, str | Path) and Path(scan).is_dir():
-        return _folder(Path(scan), views)
+    if isinstance(scan, str | Path) and Path(scan).expanduser().is_dir():
+        return _folder(Path(scan).expanduser(), views)
     return {_view_of(scan, views): scan}
 
 

@@ -46,29 +46,37 @@ class ModelSpec:
     n_train: int | None = None
 
 
-def spec_of(task: Any, source: Sequence[str], spacing: Mapping[str, tuple[float, ...] | None]) -> ModelSpec:
-    """The facts of a task that was built.
+def spec_of(
+    facts: Mapping[str, Any],
+    task: str,
+    network: str,
+    source: Sequence[str],
+    spacing: Mapping[str, Sequence[float] | None] | None = None,
+) -> ModelSpec:
+    """The facts of a network, from those of the data that it was trained on.
 
     Args:
-        task: The task.
+        facts: What its checkpoint keeps of the data (``spec``).
+        task: Class of the task.
+        network: Class of the network.
         source: Where it came from.
-        spacing: View -> voxel size that scans are brought to.
+        spacing: View -> voxel size that scans are brought to; by default as the data's facts say.
 
     Returns:
         Its facts.
     """
-    facts: Mapping[str, Any] = task.spec
     names = list(facts.get("classes") or ())
     codes = facts.get("label_codes") or range(len(names))
     target = str(facts.get("target") or "")
     channels = facts.get("channel_names") or [f"channel {i}" for i in range(facts["channels"])]
+    sizes = spacing or facts.get("spacing") or {}
     return ModelSpec(
         kind=str(facts.get("kind") or "pretraining"),
-        task=type(task).__name__,
-        network=type(task.network).__name__,
+        task=task,
+        network=network,
         source=tuple(source),
         views=tuple(facts["views"]),
-        spacing=dict(spacing),
+        spacing={view: None if size is None else tuple(size) for view, size in sizes.items()},
         input_size={view: tuple(size) for view, size in facts["input_size"].items()},
         channels=("image",) if facts["channels"] == 1 else tuple(channels),
         classes=dict(zip((int(code) for code in codes), names, strict=True)),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -44,16 +45,29 @@ class RowWriter(Callback):
         self._default = Path(self.what)
         self._record: dict[str, Any] = {}
 
-    def describe(self, default_folder: Path, checkpoint: Path, data: dict[str, Any]) -> None:
+    def describe(
+        self,
+        default_folder: Path,
+        checkpoint: Path,
+        data: dict[str, Any],
+        others: Sequence[Path] = (),
+        turning: str = "none",
+    ) -> None:
         """Says what is done, before the run.
 
         Args:
             default_folder: Where to write when no folder was given.
             checkpoint: The checkpoint in use.
             data: Options of the data; another value of any of them makes another table.
+            others: Checkpoints that are averaged with it.
+            turning: Turned images that are averaged.
         """
         self._default = default_folder
         self._record = {"checkpoint": _digest(checkpoint), "data": data, **self.options()}
+        if others:
+            self._record["others"] = [_digest(path) for path in others]
+        if turning != "none":
+            self._record["tta"] = turning
 
     def options(self) -> dict[str, Any]:
         """Options that change what the folder holds."""

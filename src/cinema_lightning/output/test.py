@@ -131,8 +131,8 @@ class CaseWriter(RowWriter):
             "kind": spec.get("kind"),
             "dataset": data.facts.name,
             "trained_on": spec.get("dataset"),
-            "task": type(task).__name__,
-            "network": type(task.network).__name__,
+            "task": type(task.alone).__name__,
+            "network": type(task.alone.network).__name__,
             "views": list(spec["views"]),
             "spacing_known": bool(data.spacing_known),
             "grid": "prepared",  # whose voxels the tables count; those of label maps under nifti/ are the scan's
@@ -141,6 +141,7 @@ class CaseWriter(RowWriter):
             "seed": run_seed(),
             "checkpoint": name,
             "checkpoint_digest": digest,
+            **({"other_checkpoints": self._record["others"]} if "others" in self._record else {}),
             "data": self._record.get("data", {}),
             "versions": runs.software_versions(),
             **task.facts(),

@@ -26,6 +26,7 @@ from cinema_lightning.models.position import PositionTable
 from cinema_lightning.models.precision import choose_float32
 from cinema_lightning.tasks.optim import Optimisation
 from cinema_lightning.tasks.pacing import Paced
+from cinema_lightning.tasks.turns import TurnsAs
 
 
 @dataclass(frozen=True)
@@ -120,6 +121,8 @@ class Task(Paced):
     """Name of the table that a prediction writes."""
     prediction_grid = ""
     """Whose voxels its numbers count, where they count any: ``scan`` is the image as it was acquired."""
+    turns_as: TurnsAs = "values"
+    """How :meth:`scores` turn with the image."""
 
     def __init_subclass__(cls, **options: Any) -> None:
         """Lets methods that take the batch alone, as plug-ins wrote them before there was :meth:`infer`, go on."""
@@ -164,6 +167,19 @@ class Task(Paced):
     def infer(self, batch: Batch) -> Output:
         """What the network gives for a batch, in evaluation mode; rows, panels and volumes are made from it."""
         return None
+
+    def scores(self, output: Output) -> dict[str, Tensor]:
+        """What of an output may be averaged over networks and turned images, batch first: by view where it turns."""
+        raise CinemaError(f"{type(self).__name__} does not say what of several networks or turned images is averaged.")
+
+    def from_scores(self, batch: Batch, scores: dict[str, Tensor]) -> Output:
+        """The output of which these are the :meth:`scores`."""
+        raise NotImplementedError(f"{type(self).__name__} does not say what follows from averaged scores.")
+
+    @property
+    def alone(self) -> Task:
+        """The task of one network, of an ensemble the first."""
+        return self
 
     def panels(self, batch: Batch, output: Output) -> Panels:
         """What is worth seeing of a batch, by view and title."""

@@ -25,6 +25,14 @@ class Pooled(Downstream):
 
     outputs = infer  # as plug-ins knew it
 
+    def scores(self, output: Tensor) -> dict[str, Tensor]:
+        """The outputs themselves."""
+        return {"outputs": output}
+
+    def from_scores(self, batch: Batch, scores: dict[str, Tensor]) -> Tensor:
+        """See :meth:`scores`."""
+        return scores["outputs"]
+
     def panels(self, batch: Batch, output: Tensor) -> Panels:
         """The images, channel by channel."""
         names = self.spec.get("channel_names") or [f"channel {i}" for i in range(self.spec["channels"])]

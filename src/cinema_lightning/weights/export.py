@@ -25,11 +25,11 @@ def export(checkpoint: Path, out: Path) -> None:
     from cinema_lightning.models.lora import merge_lora
     from cinema_lightning.weights.files import save_published
     from cinema_lightning.weights.published import PUBLISHED
-    from cinema_lightning.weights.trained import trained_task
+    from cinema_lightning.weights.restore import load_task
 
     if out.suffix != PUBLISHED:
         raise CinemaError(f"--out {out}: the name of the file has to end in {PUBLISHED}.")
-    task, hparams = trained_task(checkpoint)
+    task, hparams = load_task(checkpoint)
     _refuse(task.network, checkpoint)
     if merged := merge_lora(task.network):
         print(f"LoRA: {merged} adapters were folded into the weights that they adapt.")

@@ -64,6 +64,20 @@ EF_CAUTION = (
 )
 
 
+def published_outputs(folder: str, dataset: str) -> tuple[list[str], str]:
+    """What the networks of a published folder give.
+
+    Args:
+        folder: Task folder, such as classification_sex.
+        dataset: Dataset that they were trained on.
+
+    Returns:
+        (classes in the order of the outputs, none for other kinds; target of a regression, empty for other kinds).
+    """
+    place = folder, dataset
+    return list(_CLASS_NAMES.get(place, ())), _STATISTICS[place][0] if place in _STATISTICS else ""
+
+
 def is_finetuned(shapes: Shapes) -> bool:
     """True for the keys of a ConvUNetR or ConvViT in the published layout."""
     return "encoder.cls_token" in shapes and not any(key.startswith("dec_embed_dict.") for key in shapes)

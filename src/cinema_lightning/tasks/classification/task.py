@@ -107,8 +107,10 @@ class Classification(Pooled):
     def setup(self, stage: str) -> None:
         """See :meth:`Task.setup`; a validation set of one class is worth a word."""
         super().setup(stage)
+        if stage != "fit":  # data to predict has no classes
+            return
         there = getattr(getattr(self._trainer, "datamodule", None), "validation_classes", [])
-        if stage == "fit" and len(there) == 1:
+        if len(there) == 1:
             rank_zero_warn(
                 f"All validation studies are of the class {there[0]}, so neither val/mcc nor val/auroc is defined: the "
                 "last epoch is kept, and nothing stops early; validate on more subjects (data.val_fraction)."
@@ -132,6 +134,15 @@ class Classification(Pooled):
 
     def _cross_entropy(self, logits: Tensor, label: Tensor) -> Tensor:
         return F.cross_entropy(logits.float(), label, self.class_weights, label_smoothing=self.label_smoothing)
+
+    def scores(self, output: Tensor) -> dict[str, Tensor]:
+        """Probabilities of the classes."""
+        return {"probabilities": output.float().softmax(dim=1)}
+
+    def from_scores(self, batch: Batch, scores: dict[str, Tensor]) -> Tensor:
+        """Logits of these probabilities."""
+        found = scores["probabilities"]
+        return found.clamp(min=torch.finfo(found.dtype).tiny).log()
 
     def rows(self, batch: Batch, output: Tensor) -> list[dict[str, Any]]:
         """The most probable class, and the probability of each."""

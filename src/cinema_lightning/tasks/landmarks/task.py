@@ -27,6 +27,19 @@ PUBLISHED = ["hinge_1", "hinge_2", "apex"]
 """Landmarks of the published networks."""
 
 
+class Peaks(dict[str, Tensor]):
+    """View -> (B, L, 2) voxels of the image as it is, float32: the peaks of heatmaps, which are kept beside.
+
+    Args:
+        points: The peaks.
+        heatmaps: View -> (B, L, X, Y) in [0, 1].
+    """
+
+    def __init__(self, points: dict[str, Tensor], heatmaps: dict[str, Tensor]) -> None:
+        super().__init__(points)
+        self.heatmaps = heatmaps
+
+
 class Landmarks(Downstream):
     """Base of both: distances, rows, pictures. A subclass says its loss and where the points are.
 
@@ -145,6 +158,8 @@ class LandmarkHeatmap(Landmarks):
         **options: See :class:`~cinema_lightning.tasks.downstream.Downstream`.
     """
 
+    turns_as = "maps"
+
     def __init__(
         self,
         spec: dict[str, Any],
@@ -190,17 +205,25 @@ class LandmarkHeatmap(Landmarks):
         """Heatmaps in [0, 1], (B, L, X, Y) float32 per view."""
         return dense_probabilities(self.network, batch, self.images(batch), self.spec["input_size"], "sigmoid")
 
-    def infer(self, batch: Batch) -> dict[str, Tensor]:
+    def infer(self, batch: Batch) -> Peaks:
         """Peaks inside the true image."""
         return self._peaks(batch, self.probabilities(batch))
 
-    def _peaks(self, batch: Batch, scores: dict[str, Tensor]) -> dict[str, Tensor]:
+    def scores(self, output: Peaks) -> dict[str, Tensor]:
+        """The heatmaps."""
+        return output.heatmaps
+
+    def from_scores(self, batch: Batch, scores: dict[str, Tensor]) -> Peaks:
+        """The peaks of the heatmaps."""
+        return self._peaks(batch, scores)
+
+    def _peaks(self, batch: Batch, scores: dict[str, Tensor]) -> Peaks:
         out = {}
         for view, maps in scores.items():
             sizes = batch[f"{view}_size"]
             places = [refined_points(cropped(one, size)[None])[0] for one, size in zip(maps, sizes, strict=True)]
             out[view] = torch.stack(places).float()
-        return out
+        return Peaks(out, scores)
 
 
 @TASKS.register
@@ -212,6 +235,8 @@ class LandmarkCoordinate(Landmarks):
         network: A pooled backbone and its options.
         **options: See :class:`~cinema_lightning.tasks.downstream.Downstream`.
     """
+
+    turns_as = "points"
 
     def __init__(self, spec: dict[str, Any], network: Callable[..., PooledBackbone] = ConvViT, **options: Any) -> None:
         super().__init__(spec, **options)
@@ -253,3 +278,11 @@ class LandmarkCoordinate(Landmarks):
     def infer(self, batch: Batch) -> dict[str, Tensor]:
         """The network's points."""
         return {self.view: self._coordinates(batch)}
+
+    def scores(self, output: dict[str, Tensor]) -> dict[str, Tensor]:
+        """The points."""
+        return dict(output)
+
+    def from_scores(self, batch: Batch, scores: dict[str, Tensor]) -> dict[str, Tensor]:
+        """See :meth:`scores`."""
+        return scores

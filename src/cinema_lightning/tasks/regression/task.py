@@ -45,6 +45,14 @@ class Regression(Pooled):
         """Standardised numbers in the target's unit."""
         return values * float(self.spec["std"]) + float(self.spec["mean"])
 
+    def scores(self, output: Tensor) -> dict[str, Tensor]:
+        """Numbers in the target's unit, since networks of other subjects are standardised by another mean and SD."""
+        return {"values": self.restored(output)}
+
+    def from_scores(self, batch: Batch, scores: dict[str, Tensor]) -> Tensor:
+        """See :meth:`scores`."""
+        return (scores["values"] - float(self.spec["mean"])) / float(self.spec["std"])
+
     def loss(self, batch: Batch, stage: str) -> Tensor:
         """Squared error of the standardised target."""
         if stage == "train":

@@ -147,6 +147,7 @@ class Segmentation(Downstream):
     monitor = "val/dice"
     monitor_mode = "max"
     prediction_grid = "scan"
+    turns_as = "maps"
 
     def __init__(
         self,
@@ -201,6 +202,14 @@ class Segmentation(Downstream):
         """Softmax probabilities of whole images, and what follows from them."""
         images, sizes = self.images(batch), self.spec["input_size"]
         scores = dense_probabilities(self.network, batch, images, sizes, "softmax", self.tile_batch)
+        return self.from_scores(batch, scores)
+
+    def scores(self, output: Segmented) -> dict[str, Tensor]:
+        """Probabilities of the classes, by view."""
+        return output.probabilities
+
+    def from_scores(self, batch: Batch, scores: dict[str, Tensor]) -> Segmented:
+        """What follows from the probabilities."""
         return Segmented(batch, scores, tuple(self.codes), self.native)
 
     def panels(self, batch: Batch, output: Segmented) -> Panels:

@@ -1,0 +1,65 @@
+"""A task with its weights, from a checkpoint of a run or a published file."""
+
+from __future__ import annotations
+
+from argparse import ArgumentError
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from lightning.pytorch.cli import instantiate_module
+
+from cinema_lightning import runs
+from cinema_lightning.errors import CinemaError
+from cinema_lightning.messages import translate
+from cinema_lightning.registry import TASKS
+from cinema_lightning.weights.compatibility import buildable, check_fits
+from cinema_lightning.weights.files import load_checkpoint, locate
+from cinema_lightning.weights.published import PUBLISHED, published_network
+from cinema_lightning.weights.purpose import purpose_of
+
+
+def load_task(path: Path, config: Mapping[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
+    """Builds the task that a file holds, and loads its weights.
+
+    Args:
+        path: A checkpoint (.ckpt), or a published file (.safetensors).
+        config: The configuration of the command, which says what task a published network is for; by default what
+            the file, its configuration and its folder say.
+
+    Returns:
+        (the task on the CPU, the hyperparameters that it was built from).
+
+    Raises:
+        CinemaError: If the file cannot be read, or this version cannot build what it describes.
+    """
+    published = path.suffix == PUBLISHED
+    if published:
+        found, weights = published_network(path, dict(purpose_of(path) if config is None else config))
+    else:
+        content = load_checkpoint(path)
+        found, weights = content["hyper_parameters"], content["state_dict"]
+    hparams = buildable(found, path)
+    try:
+        task: Any = instantiate_module(TASKS[hparams["_class_path"].rsplit(".", 1)[-1]], hparams)
+    except ArgumentError as error:
+        raise CinemaError(f"{path} describes a network that cannot be built: {translate(str(error))}") from error
+    if published:
+        task.network.load_state_dict(weights)
+    else:
+        check_fits(task, path)
+        task.load_state_dict(weights)
+    return task, hparams
+
+
+def find_checkpoint(given: str | None, root: Path, name: str, verb: str) -> tuple[Path | None, Path | None]:
+    """A checkpoint, or published weights, and the run that it is of, see :func:`runs.resolve_checkpoint`.
+
+    Raises:
+        CinemaError: If there is none, or published weights are to be resumed.
+    """
+    if given is None or not given.endswith(PUBLISHED):
+        return runs.resolve_checkpoint(given, root, name, verb)
+    if verb == "fit":
+        raise CinemaError(f"--ckpt_path {given}: weights are no state to resume; give a .ckpt file of a run.")
+    return locate(given)[0], None
