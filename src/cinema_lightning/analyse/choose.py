@@ -56,9 +56,10 @@ def _check_persons(headers: Sequence[Header]) -> None:
 
 def _chosen(headers: Sequence[Header], choose: Choice | None) -> list[Header]:
     studies = {header.study for header in headers} - {""}
-    # One examination that was sent twice under two names has one frame of reference.
+    # One examination that an archive split in two has one frame of reference and one day.
     references = {header.reference for header in headers} - {""}
-    if len(studies) < 2 or len(references) == 1:
+    days = {header.moment[:8] for header in headers if header.study}
+    if len(studies) < 2 or (len(references) == 1 and len(days) == 1):
         return list(headers)
     moments = {study: max(header.moment for header in headers if header.study == study) for study in studies}
     if choose is None:

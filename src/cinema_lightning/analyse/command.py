@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import sys
+import traceback
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -25,9 +27,14 @@ from cinema_lightning.analyse.write import gather, read_record, uncorrected, wri
 from cinema_lightning.errors import CinemaError
 from cinema_lightning.imaging.nifti import read_nifti
 from cinema_lightning.prepare.runner import stop_on_signals
+from cinema_lightning.runs import best_of
 from cinema_lightning.shards import Shard
 
 Status = Literal["made", "kept"]
+
+
+class _NetworkError(CinemaError):
+    """No study can be analysed without its network, so that the first one's error ends the run."""
 
 
 @dataclass
@@ -52,15 +59,25 @@ class _Run:
         """What a result depends on besides its files."""
         limits = self.thresholds.read_text(encoding="utf-8") if self.thresholds else ""
         archive = ["dicom"] * self.dicom + ["dicom_cine"] * self.dicom_cine
-        return [*self.weights, str(self.fast), str(self.choose), limits, *archive]
+        return [*map(_version, self.weights), str(self.fast), str(self.choose), limits, *archive]
 
     def key(self, identity: str) -> str:
         return keyed(self.secret, identity)
 
     def loaded(self) -> Networks:
         if self.networks is None:
-            self.networks = load_networks(self.weights)
+            try:
+                self.networks = load_networks(self.weights)
+            except CinemaError as error:
+                raise _NetworkError(str(error)) from None
         return self.networks
+
+
+def _version(weights: str) -> str:
+    """A name of weights with what tells a run that was trained again."""
+    path = Path(weights).expanduser()
+    file = path if path.is_file() else best_of([path.parent if path.is_dir() else Path("runs")], path.name)
+    return weights if file is None else f"{weights} {file} {file.stat().st_size} {file.stat().st_mtime_ns}"
 
 
 def analyse(
@@ -87,7 +104,7 @@ def analyse(
             that list them, one path a line.
         out: Folder of the results; made where it is missing.
         weights: Networks: published names, runs or files; several for one view are an ensemble. By default the
-            published short axis of M&Ms-2. Write --weights [A,B] or repeat --weights+ B.
+            published short axis of M&Ms-2. The option may be given several times.
         fast: Segment 40% of the frames only, around ED and ES; what the others would tell is neither checked nor
             written.
         shard: I/N does the I-th of N parts (I from 1), for N jobs side by side.
@@ -126,10 +143,13 @@ def analyse(
             failures[run.key(place.token)] = None
             try:
                 counts[_one(run, place)] += 1
-            except CinemaError as error:
+            except _NetworkError:
+                raise
+            except Exception as error:
+                reason = _reason(error)
                 if len(places) == 1:
-                    raise CinemaError(f"the study was not analysed: {error}") from None
-                failures[run.key(place.token)] = _failed(run, place, str(error))
+                    raise CinemaError(f"the study was not analysed: {reason}") from None
+                failures[run.key(place.token)] = _failed(run, place, reason)
             bar.update()
     total = gather(out, secret_folder(out), failures)
     if stop.signal is not None:
@@ -153,6 +173,18 @@ def _check_corrections(run: _Run, places: list[Place]) -> None:
 def _bar(mine: list[Place]) -> Any:
     """Studies done, and the time left."""
     return tqdm(total=len(mine), desc="studies", unit="study", file=sys.stderr, disable=None if len(mine) > 1 else True)
+
+
+def _reason(error: Exception) -> str:
+    """The sentence of an error; what nobody foresaw may quote a header, so that only its place is said."""
+    if isinstance(error, CinemaError):
+        return str(error)
+    if os.environ.get("CINEMA_DEBUG"):
+        raise error
+    frames = traceback.extract_tb(error.__traceback__)
+    last = next((frame for frame in reversed(frames) if "cinema_lightning" in frame.filename), frames[-1])
+    where = f"{type(error).__name__} in {Path(last.filename).name}, line {last.lineno}"
+    return f"an error that was not foreseen ({where}); CINEMA_DEBUG=1 shows it, and may show who the person is."
 
 
 def _failed(run: _Run, place: Place, reason: str) -> str:
@@ -183,13 +215,14 @@ def _one(run: _Run, place: Place) -> Status:
         return "kept"
     corrections = run.corrections.get(known.get("id", ""), run.corrections.get(""))
     study = read_study(place.path, run.key, run.choose, corrections.series if corrections else None)
+    run.done.check(place, study.key)
     with _frames(study, run) as frames:
         result = _result(run, study, corrections, lambda _, count: frames.update(count))
     if run.dicom or run.dicom_cine:
         objects = archive_objects(place.path, result, masks=run.dicom, cine=run.dicom_cine)
         write_back(archive_folder(run.out) / study.key, objects)
-    run.done.note(place, study.key, fingerprint)
     write_result(run.out, result, earlier=tuple(result.segmented) if corrections else ())
+    run.done.note(place, study.key, fingerprint)
     return "made"
 
 

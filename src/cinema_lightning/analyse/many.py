@@ -126,15 +126,18 @@ class Done:
         """The record of a study; empty where there is none."""
         return _record(self.folder / f"{place.token}.json")
 
-    def note(self, place: Place, key: str, fingerprint: str) -> None:
-        """Keeps where a study came from.
+    def check(self, place: Place, key: str) -> None:
+        """Refuses a study that was done under another path.
 
         Raises:
-            CinemaError: If another path is the same study.
+            CinemaError: If there is one.
         """
         for other in self._all():
             if other["id"] == key and other["source"] != str(place.path.resolve()) and Path(other["source"]).exists():
                 raise CinemaError("it is the same study as another one that was given: leave one of them out.")
+
+    def note(self, place: Place, key: str, fingerprint: str) -> None:
+        """Keeps where a study came from."""
         with replacing(self.folder / f"{place.token}.json") as temporary:
             temporary.chmod(0o600)
             record = {"id": key, "source": str(place.path.resolve()), "fingerprint": fingerprint}

@@ -6,6 +6,7 @@ Where the planes lie decides; descriptions are one vote. Frames are sorted by pl
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -25,6 +26,7 @@ from cinema_lightning.imaging.planes import (
     PARALLEL,
     UPRIGHT,
     no_cine_word,
+    recognised,
     vote,
 )
 from cinema_lightning.imaging.stack import Stack, single, stack
@@ -45,9 +47,7 @@ class _Group:
     @property
     def words(self) -> str:
         """What of its description is recognised."""
-        said = self.headers[0].words
-        view = vote(said)
-        return get_view(view).display if view else no_cine_word(said)
+        return recognised(self.headers[0].words)
 
 
 @dataclass(frozen=True)
@@ -165,6 +165,7 @@ def _images(groups: Sequence[_Group]) -> tuple[list[DicomImage], list[str]]:
 def _beating(cines: Sequence[Cine]) -> tuple[list[Cine], dict[str, str]]:
     """Cines, and of the others by name why they are none."""
     most = max((cine.found for cine in cines), default=0)
+    place = _one_place(cines)
     reasons: dict[str, str] = {}
     for cine in cines:
         if cine.found < min(FEWEST_PHASES, most) or most < 2:
@@ -173,7 +174,16 @@ def _beating(cines: Sequence[Cine]) -> tuple[list[Cine], dict[str, str]]:
             reasons[cine.name] = "its frames are not moments of one beat"
         elif cine.times and cine.times[-1] - cine.times[0] > LONGEST_BEAT:
             reasons[cine.name] = "its frames last longer than a beat"
+        elif place and cine.study[1] not in ("", place):
+            reasons[cine.name] = "the person was moved between it and most others (another frame of reference)"
     return [cine for cine in cines if cine.name not in reasons], reasons
+
+
+def _one_place(cines: Sequence[Cine]) -> str:
+    """Frame of reference of most cines, whose positions can be compared; empty where they all have their own."""
+    counts = Counter(cine.study[1] for cine in cines if cine.study[1])
+    (most, count), *_ = counts.most_common(1) or [("", 0)]
+    return most if 2 * count > len(cines) else ""
 
 
 def _views(cines: list[Cine], decided: Mapping[str, tuple[int, ...]]) -> _Found:

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from cinema_lightning.analyse import command
 from cinema_lightning.analyse.study import analyse
 from cinema_lightning.cli import main
 
@@ -125,6 +126,42 @@ def test_many_studies_resume_and_one_bad_one_stops_nothing(study, network, tmp_p
     # A folder of studies is many, a folder of series is one.
     assert _run(tmp_path / "all", "--out", out) == 0
     assert network.seen == seen + 12
+
+
+def test_errors_that_nobody_foresaw_stop_one_study_and_quote_nothing(study, network, tmp_path, monkeypatch, capsys):
+    places = [study(uid=f"1.2.{n}", tags={"PatientID": f"P{n}"}).write(tmp_path / f"s{n}", ("SAX",)) for n in range(2)]
+    own, first = command.analyse_study, []
+
+    def breaks(found, *arguments, **options):
+        if not first:
+            first.append(found)
+            raise ValueError("the name of a person")
+        return own(found, *arguments, **options)
+
+    monkeypatch.setattr(command, "analyse_study", breaks)
+    assert _run(*places, "--out", tmp_path / "out") == 1
+    error = capsys.readouterr().err
+    assert "not foreseen (ValueError in test_command.py" in error
+    assert "name of a person" not in error
+    assert len(_rows(tmp_path / "out")) == 1
+
+
+def test_weights_that_are_not_there_end_the_run_at_once(study, tmp_path, capsys):
+    places = [study(uid=f"1.2.{n}").write(tmp_path / f"s{n}", ("SAX",)) for n in range(2)]
+    assert _run(*places, "--weights", tmp_path / "no.ckpt", "--out", tmp_path / "out") == 2
+    assert "no.ckpt" in capsys.readouterr().err
+    assert not (tmp_path / "out" / "failures.csv").exists()
+
+
+def test_other_weights_do_it_again(study, network, tmp_path):
+    folder = study().write(tmp_path / "s", ("SAX",))
+    weights = tmp_path / "w.ckpt"
+    weights.write_bytes(b"1")
+    for content, seen in ((b"1", 12), (b"1", 12), (b"22", 24)):
+        if weights.read_bytes() != content:
+            weights.write_bytes(content)
+        assert _run(folder, "--weights", weights, "--out", tmp_path / "out") == 0
+        assert network.seen == seen
 
 
 def test_one_study_given_twice_is_said(study, network, tmp_path, capsys):

@@ -86,6 +86,55 @@ def test_perfusion_and_late_frames_are_no_beat(study, tmp_path):
     assert "longer than a beat" in found.series[1].why
 
 
+def _item(**values) -> pydicom.Sequence:
+    item = pydicom.Dataset()
+    for name, value in values.items():
+        setattr(item, name, value)
+    return pydicom.Sequence([item])
+
+
+def test_one_enhanced_file_a_series(study, tmp_path):
+    """All slices and phases in one object, as newer scanners store; times, RR and places in functional groups."""
+    folder = study(single=True).write(tmp_path / "s", ("SAX",))
+    headers = [pydicom.dcmread(path) for path in sorted(folder.iterdir())]
+    one = headers[0]
+    one.file_meta.MediaStorageSOPClassUID = one.SOPClassUID = pydicom.uid.EnhancedMRImageStorage
+    one.SharedFunctionalGroupsSequence = _item(
+        PlaneOrientationSequence=_item(ImageOrientationPatient=list(one.ImageOrientationPatient)),
+        PixelMeasuresSequence=_item(PixelSpacing=list(one.PixelSpacing), SliceThickness=one.SliceThickness),
+    )
+    one.PerFrameFunctionalGroupsSequence = [
+        _item(
+            PlanePositionSequence=_item(ImagePositionPatient=list(header.ImagePositionPatient)),
+            CardiacSynchronizationSequence=_item(
+                NominalCardiacTriggerDelayTime=float(header.TriggerTime), RRIntervalTimeNominal=875.0
+            ),
+        )[0]
+        for header in headers
+    ]
+    one.NumberOfFrames = len(headers)
+    one.PixelData = b"".join(header.PixelData for header in headers)
+    for tag in ("ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing", "TriggerTime", "NominalInterval"):
+        delattr(one, tag)
+    del one.CardiacNumberOfImages
+    (tmp_path / "e").mkdir()
+    one.save_as(tmp_path / "e" / "XX_0001")
+    found = _read(tmp_path / "e")
+    sax, plain = found.views["sax"], _read(folder).views["sax"]
+    np.testing.assert_array_equal(sax.frames, plain.frames)
+    np.testing.assert_allclose(sax.affine, plain.affine, atol=1e-5)
+    assert sax.rr == 875
+    assert found.series[0].images == 9 * 12
+
+
+def test_another_frame_of_reference_is_another_place(study, tmp_path):
+    folder = study().write(tmp_path / "s", ("SAX", "4CH"))
+    _edit(folder, "010x*", FrameOfReferenceUID="1.2.3")
+    found = _read(folder)
+    assert list(found.views) == ["sax"]
+    assert "moved" in found.series[9].why
+
+
 def test_a_missing_slice_is_filled_and_said_and_two_are_a_problem(study, tmp_path):
     one = _read(study(skip=(4,)).write(tmp_path / "one", ("SAX",)))
     assert one.views["sax"].scanned.filled == (4,)
