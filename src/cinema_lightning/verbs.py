@@ -42,7 +42,7 @@ def call(
     parser = ArgumentParser(prog=prog, description=summary, exit_on_error=False)
     lists = _lists(function)
     for parameter in positional:
-        parser.add_argument(parameter, type=str, **({"nargs": "+"} if parameter in lists else {}))
+        parser.add_argument(parameter, type=str, nargs="+" if parameter in lists else None)
     parser.add_function_arguments(function, as_group=False, skip=set(positional))
     try:
         given = joined_flags(lists - set(positional), long_flags(arguments, short or {}))

@@ -10,7 +10,7 @@ import re
 import warnings as python_warnings
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 import numpy as np
@@ -38,6 +38,8 @@ TAGS = (
 VENDORS = {"siemens": "Siemens", "ge": "GE", "philips": "Philips", "canon": "Canon", "toshiba": "Canon"}
 MODALITIES = ("CT", "US", "XA", "PT", "NM", "CR", "DX", "MG", "RF", "ECG", "SR", "SEG", "PR", "KO", "OT", "SC", "DOC")
 OLDEST = 89
+KNOWN = tuple(part.name for part in fields(Person) if part.name != "aged")
+"""Cells of a person."""
 
 
 @dataclass(frozen=True)
@@ -210,17 +212,9 @@ def person_of(headers: Sequence[Header]) -> tuple[Person, list[str]]:
         The person, and sentences.
     """
     said: list[str] = []
-    found = {name: _agreed(headers, name, said) for name in ("sex", "age", "height", "weight")}
-    age = found["age"]
-    aged = isinstance(age, float) and age > OLDEST
-    sex, height, weight = found["sex"], found["height"], found["weight"]
-    return Person(
-        sex if isinstance(sex, str) else None,
-        float(OLDEST + 1) if aged else age if isinstance(age, float) else None,
-        aged,
-        height if isinstance(height, float) else None,
-        weight if isinstance(weight, float) else None,
-    ), said
+    found: dict[str, Any] = {name: _agreed(headers, name, said) for name in KNOWN}
+    aged = found["age"] is not None and found["age"] > OLDEST
+    return Person(**{**found, "age": float(OLDEST + 1) if aged else found["age"]}, aged=aged), said
 
 
 def scanner_of(headers: Sequence[Header]) -> Scanner:

@@ -73,7 +73,7 @@ def touches(mask: np.ndarray, part: Part, size: tuple[int, int]) -> bool:
         size: Of the whole image.
     """
     for axis, own in enumerate(part):
-        there = mask.any(axis=tuple(other for other in range(mask.ndim) if other != axis))
+        there = np.asarray(mask.any(axis=tuple(other for other in range(mask.ndim) if other != axis)))
         if (there[0] and own.start > 0) or (there[-1] and own.stop < size[axis]):
             return True
     return False

@@ -37,16 +37,16 @@ def read_nifti_study(files: Sequence[Path], name: Callable[[str], str]) -> Study
         CinemaError: If a file cannot be used; files are named by their view, never by their path.
     """
     found = _by_view(files)
-    views, lines, warnings = {}, [], []
+    views: dict[str, View] = {}
+    lines: list[Series] = []
     for number, (view, paths) in enumerate(found.items(), start=1):
         views[view] = _read(view, paths)
         lines.append(_line(number, views[view], len(paths)))
-        warnings += views[view].warnings
     if not views:
         raise CinemaError(nothing(lines) if lines else f"no NIfTI file is named after a view ({', '.join(VIEWS)}).")
     content = hashlib.sha256(b"".join(view.frames.tobytes() for view in views.values())).hexdigest()
     middles = {line.number: _middle(views[line.taken_for]) for line in lines}
-    return Study(name(content), views, tuple(lines), scanner=Scanner(kind="nifti"), warnings=(), pictures=middles)
+    return Study(name(content), views, tuple(lines), scanner=Scanner(kind="nifti"), pictures=middles)
 
 
 def _middle(view: View) -> np.ndarray:
@@ -79,7 +79,8 @@ def _read(view: str, paths: Sequence[Path]) -> View:
         volumes = [read_volume(path, dims=4) for path in paths]
     except CinemaError as error:
         raise CinemaError(_without(str(error), view, paths)) from None
-    first, warnings = volumes[0], []
+    first = volumes[0]
+    warnings: list[str] = []
     frames = [first.voxels]
     for other in volumes[1:]:
         voxels, note = _onto(other, first, view, paths)

@@ -79,7 +79,7 @@ def _tile(image: np.ndarray, labels: np.ndarray, spacing: Sequence[float]) -> np
     picture = Image.fromarray(np.ascontiguousarray(image.T)).resize((width, height), Image.Resampling.BICUBIC)
     rgb = np.repeat(np.asarray(picture)[..., None], 3, axis=2).copy()
     for code, colour in COLOURS.items():
-        soft = Image.fromarray(np.ascontiguousarray((code == labels.T).astype(np.uint8) * 255))
+        soft = Image.fromarray(np.ascontiguousarray(np.equal(labels.T, code).astype(np.uint8) * 255))
         mask = np.asarray(soft.resize((width, height), Image.Resampling.BILINEAR)) > 127
         rgb[_edge(mask)] = colour
     return rgb

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
+from cinema_lightning.analyse.headers import KNOWN
 from cinema_lightning.analyse.values import Result, Segmented, Series, View
 from cinema_lightning.columns import look_up
 
@@ -85,7 +86,7 @@ def as_row(record: Mapping[str, Any]) -> dict[str, Any]:
         "quality": record["quality"],
         "reasons": " ".join(record["reasons"]),
         "views": "+".join(record["views"]),
-        **{name: person[name] for name in ("sex", "age", "height", "weight")},
+        **{name: person[name] for name in KNOWN},
         "vendor": scanner["vendor"],
         "field_strength": scanner["field_strength"],
         "n_frames": sax["size"][3] if sax else None,

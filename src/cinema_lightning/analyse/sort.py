@@ -309,12 +309,12 @@ def _short_axis(sax: Stack) -> View:
     cines = [cine for cine in sax.slices if cine is not None]
     heights = _heights(cines, sax.affine)
     order = np.argsort(heights)
-    scanned = AsScanned(
+    scanned = replace(
+        _common(cines),
         heights=tuple((heights[order] - heights.min()).round(3).tolist()),
         phases=tuple(cines[index].found for index in order),
         filled=tuple(place for place, cine in enumerate(sax.slices) if cine is None),
         left_out=sax.left_out,
-        **_common(cines),
     )
     return _view("sax", sax.frames, sax.affine, cines, scanned, sax.warnings)
 
@@ -327,21 +327,22 @@ def _heights(cines: Sequence[Cine], affine: np.ndarray) -> np.ndarray:
 
 def _long_axis(view: str, cine: Cine) -> View:
     frames, affine = single(cine)
-    return _view(view, frames, affine, [cine], AsScanned(phases=(cine.found,), **_common([cine])), cine.warnings)
+    return _view(view, frames, affine, [cine], _common([cine]), cine.warnings)
 
 
-def _common(cines: Sequence[Cine]) -> dict[str, float | int | None]:
+def _common(cines: Sequence[Cine]) -> AsScanned:
     def median(values: list[float | None]) -> float | None:
         known = [value for value in values if value is not None]
         return float(np.median(known)) if known else None
 
     asked = median([cine.expected for cine in cines])
-    return {
-        "asked": None if asked is None else round(asked),
-        "thickness": median([cine.thickness for cine in cines]),
-        "between": median([cine.between for cine in cines]),
-        "beat": median([_share(cine) for cine in cines]),
-    }
+    return AsScanned(
+        phases=tuple(cine.found for cine in cines),
+        asked=None if asked is None else round(asked),
+        thickness=median([cine.thickness for cine in cines]),
+        between=median([cine.between for cine in cines]),
+        beat=median([_share(cine) for cine in cines]),
+    )
 
 
 def _share(cine: Cine) -> float | None:

@@ -141,12 +141,23 @@ def gather(out: Path, private: Path, failures: Mapping[str, str | None]) -> int:
         records = [record for path in folders if (record := read_record(path)) is not None]
         if records:
             units = {name: unit for record in records for name, unit in record["units"].items()}
-            write_csv(out / "results.csv", [as_row(record) for record in records])
+            write_csv(out / "results.csv", ordered([as_row(record) for record in records]))
             write_json(out / "results.json", {"units": units, "studies": records})
         _write_failures(out / "failures.csv", failures)
     finally:
         os.close(handle)
     return len(records)
+
+
+def ordered(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Rows with all columns of any of them, in one order whatever the first study lacks.
+
+    Args:
+        rows: Of :func:`~.record.as_row`.
+    """
+    longest = max(rows, key=len)
+    names = list(dict.fromkeys([*longest, *(name for row in rows for name in row)]))
+    return [{name: row.get(name) for name in names} for row in rows]
 
 
 def _write_failures(path: Path, failures: Mapping[str, str | None]) -> None:

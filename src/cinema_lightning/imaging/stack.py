@@ -171,8 +171,8 @@ def stack(cines: Sequence[Cine], slices: Slices | None = None) -> Stack:
     read = len(cines) + lost
     counts = {"read": read, "left_out": read - len(kept), "filled": len(grid.missing)}
     scanned = {place: cine for cine, place in zip(kept, grid.taken, strict=True)}
-    slices = tuple(scanned.get(place) for place in range(frames.shape[3]))
-    return Stack(frames, _affine(grid, base), warnings=(*before, *warnings, *said, *more), slices=slices, **counts)
+    at = tuple(scanned.get(place) for place in range(frames.shape[3]))
+    return Stack(frames, _affine(grid, base), warnings=(*before, *warnings, *said, *more), slices=at, **counts)
 
 
 def _affine(grid: Grid, base: Cine) -> np.ndarray:
