@@ -53,6 +53,7 @@ VERBS: dict[str, Verb] = {
     "analyse": Verb(
         "Studies in (DICOM or NIfTI), checked volumes, masks and pictures out.", "analyse.command:analyse", ("studies",)
     ),
+    "view": Verb("Show the reports of analysed studies in this machine's browser.", "analyse.view:view", ("results",)),
     "calibrate": Verb(
         "Keep the errors of a test beside its weights, so that analyses give intervals.",
         "analyse.calibration:calibrate_command",

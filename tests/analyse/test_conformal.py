@@ -77,5 +77,5 @@ def test_scale_of_ef_follows_its_volumes():
 def test_groups():
     assert group_of("ef", {}, 40.0) == "EF up to 40%"
     assert group_of("ef", {}, 55.1) == "EF above 55%"
-    assert group_of("vendor", {"vendor": "Siemens"}, None) == "SIEMENS"
+    assert group_of("vendor", {"vendor": "Siemens"}, None) == "Siemens"
     assert group_of("vendor", {}, None) is None

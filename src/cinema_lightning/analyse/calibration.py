@@ -117,7 +117,7 @@ def calibration_of(folder: Path, checkpoints: Sequence[Path], by: By) -> tuple[C
             f"{folder} has too few subjects with true values: intervals of 90% need {fewest(0.9)} for each number."
         )
     name = f"{found.facts.get('dataset')}, {table['subject'].nunique()} subjects"
-    vendors = sorted({vendor_of(str(cell)) or str(cell) for cell in _known(table, "vendor")})
+    vendors = sorted({_vendor(cell) for cell in _known(table, "vendor")})
     return Calibration(name, tuple(sorted(map(_digest, files))), by, scores, tuple(vendors), _ranges(table)), files
 
 
@@ -142,6 +142,12 @@ def _digest(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()[:16]
 
 
+def _vendor(cell: Any) -> str:
+    """A vendor as analyses call it, however a table writes it."""
+    text = "" if str(cell) == "nan" else str(cell)
+    return vendor_of(text) or text
+
+
 def _known(table: pd.DataFrame, name: str) -> list[Any]:
     return [] if name not in table else [cell for cell in table[name].tolist() if str(cell) not in ("", "nan")]
 
@@ -155,8 +161,9 @@ def _ranges(table: pd.DataFrame) -> dict[str, tuple[float, float]]:
 def _scores(name: str, table: pd.DataFrame, cases: pd.DataFrame, by: By) -> Scores | None:
     if f"{name}_true" not in table or f"{name}_pred" not in table:
         return None
-    groups = [group_of(by, row, row.get("lv_ef_pred")) or "" for row in table.to_dict("records")]
-    sds = [_sd(name, row, cases) for row in table.to_dict("records")]
+    rows = [{**row, "vendor": _vendor(row.get("vendor", ""))} for row in table.to_dict("records")]
+    groups = [group_of(by, row, row.get("lv_ef_pred")) or "" for row in rows]
+    sds = [_sd(name, row, cases) for row in rows]
     made = calibrate(table[f"{name}_true"].to_numpy(float), table[f"{name}_pred"].to_numpy(float), sds, groups)
     return made if len(made.all) >= fewest(0.9) else None
 

@@ -127,4 +127,4 @@ def group_of(by: str, facts: Mapping[str, Any], ef: float | None) -> str | None:
     if by == "ef" and ef is not None and np.isfinite(ef):
         return ("EF up to 40%", "EF 40 to 55%", "EF above 55%")[int(np.searchsorted(EF_BANDS, ef))]
     vendor = str(facts.get("vendor") or "")
-    return vendor.upper() if by == "vendor" and vendor else None
+    return vendor if by == "vendor" and vendor else None

@@ -18,6 +18,21 @@ from cinema_lightning.imaging.geometry import LPS_TO_RAS, directions_from_cosine
 # How far a pixel may lie from the voxel whose mask it gets: pixels in plane, slices along the normal.
 IN_PLANE, ALONG = 0.5, 0.3
 PARALLEL = 0.998
+DATE = re.compile(r"\d{4}(0[1-9]|1[0-2])(0[1-9]|[12]\d|3[01])")
+ALWAYS = (
+    *(
+        "PatientName",
+        "PatientID",
+        "PatientBirthDate",
+        "PatientSex",
+        "AccessionNumber",
+        "StudyID",
+        "StudyDate",
+        "StudyTime",
+    ),
+    "ReferringPhysicianName",
+)
+"""Attributes that DICOM asks of every object, if only empty."""
 
 
 @dataclass(frozen=True)
@@ -60,7 +75,7 @@ def find_originals(sources: Iterable[Source], view: View) -> Originals:
                 continue
         place = _slice_of(image, view, inverse)
         if place is not None:
-            found[place, str(image.get("SeriesInstanceUID", ""))].append(_with_valid_dates(image))
+            found[place, str(image.get("SeriesInstanceUID", ""))].append(_complete(image))
     images: dict[tuple[int, int], Dataset] = {}
     for z in {place for place, _ in found}:
         images |= _frames_of([series for (place, _), series in found.items() if place == z], z, view.n_frames)
@@ -102,12 +117,12 @@ def _acquired(image: Dataset) -> str:
     )
 
 
-def _with_valid_dates(image: Dataset) -> Dataset:
+def _complete(image: Dataset) -> Dataset:
+    """The headers with blanks in the place of dates that are none, and of what every study has to say."""
     for element in image:
-        if (
-            element.VR == "DA"
-            and element.value
-            and not re.fullmatch(r"\d{4}(0[1-9]|1[0-2])(0[1-9]|[12]\d|3[01])", str(element.value))
-        ):
+        if element.VR == "DA" and element.value and not DATE.fullmatch(str(element.value)):
             element.value = ""
+    for name in ALWAYS:
+        if name not in image:
+            setattr(image, name, "")
     return image

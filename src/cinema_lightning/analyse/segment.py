@@ -10,6 +10,7 @@ import numpy as np
 from cinema_lightning.analyse.curves import phases_of, search
 from cinema_lightning.analyse.heart import Part, moved, part_around, touches
 from cinema_lightning.analyse.values import LV, MYOCARDIUM, RV, Landmarks, Phases, Segmented, Ventricle, View
+from cinema_lightning.columns import spread_of
 from cinema_lightning.errors import CinemaError
 from cinema_lightning.metrics.function import volume_curve
 from cinema_lightning.metrics.segmentation import class_regions
@@ -94,17 +95,16 @@ def _largest(mask: np.ndarray) -> np.ndarray:
 def _masks(
     view: View, network: Network, frames: list[int], part: Part | None
 ) -> tuple[np.ndarray, dict[str, np.ndarray]]:
-    """Labels (x, y, Z, frames) of a part, and by how much an ensemble disagrees, ml."""
+    """Labels (x, y, Z, frames) of a part, and the standard deviations of an ensemble's volumes, ml."""
     images, affine = view.frames[..., frames], view.affine
     if part is not None:
         images, affine = images[part], moved(affine, part)
-    found = network({view.name: images}, affine=affine, probabilities=True).views[view.name]
-    labels = recoded(found.labels, found.classes, view.name)
-    if found.spread is None:
-        return labels, {}
-    return labels, {
-        name: (found.spread * (labels == code)).sum(axis=(0, 1, 2)) * view.voxel for name, code in CODES.items()
-    }
+    result = network({view.name: images}, affine=affine)
+    found = result.views[view.name]
+    columns = {name: spread_of(f"{view.name}_{name}_volume") for name in CODES}
+    known = {name: column for name, column in columns.items() if result.rows and column in result.rows[0]}
+    spread = {name: np.array([row[column] for row in result.rows], float) for name, column in known.items()}
+    return recoded(found.labels, found.classes, view.name), spread
 
 
 def recoded(labels: np.ndarray, classes: Mapping[int, str], view: str) -> np.ndarray:

@@ -222,8 +222,8 @@ class Segmented:
         volumes: Structure (``lv``, ``rv``, ``myocardium``) -> (T,) ml by counting voxels, NaN where not looked at; of a
             long axis areas in ml of its one slice, good only for comparing frames.
         phases: Ventricle -> ED and ES from its own smoothed curve; without a ventricle that was not found.
-        spread: Structure -> (T,) ml, by how much the members of an ensemble disagree: the SDs of its voxels'
-            probabilities added up, good as a scale and no interval; None for a single network.
+        spread: Structure -> (T,) ml, standard deviation of the volumes that the networks of an ensemble find; good as a
+            scale and no interval; None for a single network.
         slices: First and last + 1 slice that count, where a person said so; None takes all.
         warnings: Sentences about the segmentation.
     """

@@ -155,7 +155,7 @@ class Thresholds:
         labels = np.searchsorted([150, 450, 850], images).astype(np.int16)  # darkest first: none, myocardium, RV, LV
         codes = np.array([0, 2, 1, 3], np.int16)[labels]
         classes = {0: "background", 1: "RV", 2: "myocardium", 3: "LV"}
-        return SimpleNamespace(views={view: SimpleNamespace(labels=codes, classes=classes, spread=None)})
+        return SimpleNamespace(views={view: SimpleNamespace(labels=codes, classes=classes)}, rows=())
 
 
 @pytest.fixture
