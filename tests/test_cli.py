@@ -8,6 +8,7 @@ import time
 import pytest
 
 from cinema_lightning.cli import VERBS, main
+from cinema_lightning.verbs import call
 
 PHANTOM = ["--config", "pretrain.yaml", "--config", "phantom.yaml"]
 
@@ -113,3 +114,22 @@ def test_a_log_of_another_encoding_ends_nothing(phantom_cohort, tmp_path, monkey
     assert main(command) == 0
     assert (tmp_path / "µ" / "0" / "checkpoints" / "last.ckpt").is_file()
     assert b"Epoch 0" in written[0].getvalue()
+
+
+def test_an_option_of_several_values_is_given_several_times():
+    given = []
+
+    def verb(studies: list[str], weights: list[str] | None = None, fast: bool = False) -> None:
+        """Takes lists.
+
+        Args:
+            studies: Several.
+            weights: Several.
+            fast: A switch.
+        """
+        given.append((studies, weights, fast))
+
+    words = ["a", "b", "--weights", "x", "--fast", "--weights=y"]
+    assert call("cinema verb", "", verb, words, ("studies",)) == 0
+    assert call("cinema verb", "", verb, ["a", "--weights", "[x, y]"], ("studies",)) == 0
+    assert given == [(["a", "b"], ["x", "y"], True), (["a"], ["x", "y"], False)]

@@ -50,6 +50,15 @@ VERBS: dict[str, Verb] = {
     "describe": Verb(
         "Statistics per split, and a contact sheet with label contours.", "prepare.describe:describe", ("dataset",)
     ),
+    "analyse": Verb(
+        "Studies in (DICOM or NIfTI), checked volumes, masks and pictures out.", "analyse.command:analyse", ("studies",)
+    ),
+    "view": Verb("Show the reports of analysed studies in this machine's browser.", "analyse.view:view", ("results",)),
+    "calibrate": Verb(
+        "Keep the errors of a test beside its weights, so that analyses give intervals.",
+        "analyse.calibration:calibrate_command",
+        ("results",),
+    ),
     "export": Verb("Write a trained network as published safetensors, torch.export or ONNX.", "weights.export:export"),
     "benchmark": Verb(
         "Plan, run, submit to SLURM and report the benchmark.", "benchmark.command:benchmark", own_arguments=True

@@ -146,6 +146,65 @@ LONG_AXIS = (
 )
 FUNCTION = (_own("frames_left_out", kind="text", described=False),)
 """What function.csv says of a study beside its quantities."""
+
+
+def body_surface_area(height: float, weight: float) -> float:
+    """Body surface area in m2 of metres and kilograms (Mosteller 1987, 10.1056/NEJM198710223171717)."""
+    return (height * 100 * weight / 3600) ** 0.5
+
+
+def _index(name: str, unit: str, display: str) -> Column:
+    """A measure by body surface area."""
+    return Column(f"{name}_index", f"{display} by BSA", unit, sources=(name, "bsa"), formula=operator.truediv)
+
+
+def _walls() -> tuple[Column, ...]:
+    """Wall thickness and thickening in the 16 segments of the American Heart Association."""
+    out: list[Column] = []
+    for segment in range(1, 17):
+        ed, es = (f"wall_thickness_{phase}_{segment:02d}" for phase in ("ed", "es"))
+        out += [Column(ed, f"wall thickness at ED, segment {segment}", "mm", range=(2, 40))]
+        out += [Column(es, f"wall thickness at ES, segment {segment}", "mm", range=(2, 50))]
+        thickening = Column(
+            f"wall_thickening_{segment:02d}",
+            f"wall thickening, segment {segment}",
+            "%",
+            sources=(ed, es),
+            formula=_rise,
+        )
+        out.append(thickening)
+    return tuple(out)
+
+
+def _rise(before: float, after: float) -> float:
+    return (after - before) / before * 100
+
+
+def _per_minute(stroke: float, rate: float) -> float:
+    """Litres a minute of a stroke volume in ml."""
+    return stroke * rate / 1000
+
+
+ANALYSIS = (
+    Column("heart_rate", "heart rate", "1/min", range=(25, 220)),
+    Column("bsa", "BSA (Mosteller)", "m2", range=(0.2, 3.2), sources=("height", "weight"), formula=body_surface_area),
+    Column("cardiac_output", unit="l/min", sources=("lv_sv", "heart_rate"), formula=_per_minute),
+    Column("cardiac_index", unit="l/min/m2", sources=("cardiac_output", "bsa"), formula=operator.truediv),
+    *(
+        _index(f"{side}_{what}", "ml/m2", f"{side}{what}".upper())
+        for side in ("lv", "rv")
+        for what in ("edv", "esv", "sv")
+    ),
+    Column("lv_mass_es", "LV mass at ES", "g", range=(5, 600)),
+    _index("lv_mass", "g/m2", "LV mass"),
+    Column("peak_ejection_rate", unit="ml/s"),
+    Column("peak_filling_rate", unit="ml/s"),
+    *(Column(f"mapse_{wall}", f"MAPSE, {wall}", "mm") for wall in ("septal", "lateral", "anterior", "inferior")),
+    *(Column(f"long_axis_strain_{view}", f"long-axis strain, {view.upper()}H", "%") for view in ("2c", "4c")),
+    Column("long_axis_strain", unit="%"),
+    *_walls(),
+)
+"""Columns of an analysed study, after volumes, EF and mass."""
 COVARIATES = ("age", "sex", "bmi", "lv_ef")
 """What a Cox model is given of a person beside the image."""
 CASE = ("id", "frame", "view")
@@ -171,7 +230,7 @@ def declare(*columns: Column) -> None:
         COLUMNS.add(column.name, column)
 
 
-declare(*COHORT, *LONG_AXIS, *FUNCTION)
+declare(*COHORT, *LONG_AXIS, *FUNCTION, *ANALYSIS)
 
 
 def look_up(name: str) -> Column:

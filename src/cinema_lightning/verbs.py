@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping, Sequence
+import json
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 
 from cinema_lightning.errors import CinemaError
@@ -39,13 +40,15 @@ def call(
     from jsonargparse import ArgumentParser
 
     parser = ArgumentParser(prog=prog, description=summary, exit_on_error=False)
+    lists = _lists(function)
     for parameter in positional:
         default = inspect.signature(function).parameters[parameter].default
         optional = {} if default is inspect.Parameter.empty else {"nargs": "?", "default": default}
-        parser.add_argument(parameter, type=str, **optional)
+        parser.add_argument(parameter, type=str, **({"nargs": "+"} if parameter in lists else optional))
     parser.add_function_arguments(function, as_group=False, skip=set(positional))
     try:
-        options = parser.parse_args(bare_flags(function, long_flags(arguments, short or {})))
+        given = joined_flags(lists - set(positional), long_flags(arguments, short or {}))
+        options = parser.parse_args(bare_flags(function, given))
     except ArgumentError as error:
         from cinema_lightning.messages import translate
 
@@ -55,6 +58,28 @@ def call(
         if isinstance(value, Path):
             values[name] = Path(expanded(str(value), f"--{name}"))
     return function(**values) or 0
+
+
+def _lists(function: Callable[..., object]) -> set[str]:
+    """Parameters that take several values."""
+    parameters = inspect.signature(function).parameters.items()
+    return {name for name, parameter in parameters if str(parameter.annotation).startswith("list[")}
+
+
+def joined_flags(lists: Collection[str], arguments: Sequence[str]) -> list[str]:
+    """Lets an option of several values be given several times: ``--weights A --weights B`` stands for both."""
+    values: dict[str, list[str]] = {name: [] for name in lists}
+    given: list[str] = []
+    rest = iter(arguments)
+    for argument in rest:
+        flag, equals, value = argument.partition("=")
+        if flag.removeprefix("--") not in values or not flag.startswith("--"):
+            given.append(argument)
+        elif (value := value if equals else next(rest, "")).startswith("["):
+            given += [flag, value]
+        else:
+            values[flag.removeprefix("--")].append(value)
+    return [*given, *(word for name, own in values.items() if own for word in (f"--{name}", json.dumps(own)))]
 
 
 def bare_flags(function: Callable[..., object], arguments: Sequence[str]) -> list[str]:

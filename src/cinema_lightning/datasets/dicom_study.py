@@ -144,12 +144,12 @@ def read_study(study: StudyFiles, views: Sequence[str]) -> RawCase:
     called = read_slices(study.named.get("sax", {}))
     cines = {view: cine for view in study.named if view != "sax" if (cine := _long_axis(study, view, warnings))}
     others = _unnamed(study.unnamed, warnings)
-    stacked = _short_axis(called.cines, others, warnings)
+    stacked = short_axis_of(called.cines, others, warnings)
     sax = stack([*called.cines, *stacked], called) if stacked or "sax" in study.named else None
     check_one_study([*cines.values(), *called.cines, *others])
     warnings += _doubts(cines, sax)
     if others and set(views) - set(cines) - {"sax"}:
-        cines = {**_long_axes([cine for cine in others if cine not in stacked], sax, warnings), **cines}
+        cines = {**long_axes_of([cine for cine in others if cine not in stacked], sax, warnings), **cines}
     series = {"sax": RawSeries(sax.frames, sax.affine)} if sax else {}
     series |= {view: RawSeries(*single(cine)) for view, cine in cines.items()}
     warnings = [*(sax.warnings if sax else ()), *(said for cine in cines.values() for said in cine.warnings), *warnings]
@@ -172,7 +172,7 @@ def _long_axis(study: StudyFiles, view: str, warnings: list[str]) -> Cine | None
 def _doubts(cines: dict[str, Cine], sax: Stack | None) -> list[str]:
     """Sentences about planes that are called one view and lie like another; a provider's word is kept."""
     called = list(cines)
-    named = name_long_axes([_plane(cine, view) for view, cine in cines.items()], _normal(sax)).planes
+    named = name_long_axes([plane_of(cine, view) for view, cine in cines.items()], normal_of(sax)).planes
     return [
         f"{cines[called[index]].name} is called {called[index]}, but lies like {view}: look which it is"
         for view, (index,) in named.items()
@@ -198,11 +198,20 @@ def _unnamed(folders: Files, warnings: list[str]) -> list[Cine]:
     return cines
 
 
-def _short_axis(called: Sequence[Cine], cines: Sequence[Cine], warnings: list[str]) -> list[Cine]:
-    """Of cines whose names do not say the view those that lie in the short axis."""
-    planes = [_plane(cine) for cine in cines]
+def short_axis_of(called: Sequence[Cine], cines: Sequence[Cine], warnings: list[str]) -> list[Cine]:
+    """Of cines whose names do not say the view those that lie in the short axis.
+
+    Args:
+        called: Slices that are called short axis; those that lie with them are sought.
+        cines: The cines.
+        warnings: Takes sentences.
+
+    Returns:
+        Some of the cines, each acquisition.
+    """
+    planes = [plane_of(cine) for cine in cines]
     if called:
-        stack_planes = [_plane(cine) for cine in called]
+        stack_planes = [plane_of(cine) for cine in called]
     else:
         found = find_short_axis(planes)
         warnings += found.notes
@@ -214,16 +223,25 @@ def _short_axis(called: Sequence[Cine], cines: Sequence[Cine], warnings: list[st
     ]
 
 
-def _long_axes(cines: Sequence[Cine], sax: Stack | None, warnings: list[str]) -> dict[str, Cine]:
-    """Long axes by view."""
-    views = name_long_axes([_plane(cine) for cine in cines], _normal(sax), _centre(sax))
+def long_axes_of(cines: Sequence[Cine], sax: Stack | None, warnings: list[str]) -> dict[str, Cine]:
+    """Names the long axes by where they lie.
+
+    Args:
+        cines: The cines that are not of the short axis.
+        sax: The short axis, where there is one.
+        warnings: Takes sentences about what cannot be told, or cannot be used.
+
+    Returns:
+        View -> its best acquisition.
+    """
+    views = name_long_axes([plane_of(cine) for cine in cines], normal_of(sax), centre_of(sax))
     warnings += views.notes
     found = {view: _latest_there(cines, number) for view, (number, *_) in views.planes.items()}
     warnings += [f"{view} is left out: {cine.problem}" for view, cine in found.items() if cine.problem]
     return {view: cine for view, cine in found.items() if not cine.problem}
 
 
-def _normal(sax: Stack | None) -> np.ndarray | None:
+def normal_of(sax: Stack | None) -> np.ndarray | None:
     """Normal of the stack's plane, LPS."""
     if sax is None:
         return None
@@ -232,7 +250,7 @@ def _normal(sax: Stack | None) -> np.ndarray | None:
     return normal / np.linalg.norm(normal)
 
 
-def _centre(sax: Stack | None) -> np.ndarray | None:
+def centre_of(sax: Stack | None) -> np.ndarray | None:
     """A point of the left ventricle, LPS mm, where one can be found."""
     if sax is None:
         return None
@@ -242,7 +260,8 @@ def _centre(sax: Stack | None) -> np.ndarray | None:
         return None
 
 
-def _plane(cine: Cine, words: str = "") -> Plane:
+def plane_of(cine: Cine, words: str = "") -> Plane:
+    """What the sorting of views looks at; ``words`` replace the cine's own."""
     size = (cine.frames.shape[1], cine.frames.shape[2])
     said = words or f"{cine.name} {cine.description}"
     return Plane(cine.name, cine.position, cine.directions, cine.spacing, size, cine.found, said)

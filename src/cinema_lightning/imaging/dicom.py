@@ -17,6 +17,7 @@ from cinema_lightning.errors import CinemaError
 from cinema_lightning.files import natural_key
 from cinema_lightning.imaging.dicom_file import DicomFile, DicomImage, read_files
 from cinema_lightning.imaging.frames import (
+    CLOCKS,
     MOST_MISSING,
     SAME_PLACE,
     Frames,
@@ -61,6 +62,8 @@ class Cine:
         instance: Lowest InstanceNumber, where known.
         patient: PatientID, where known.
         study: StudyInstanceUID and FrameOfReferenceUID, empty where unknown.
+        times: Moments of the frames that were found, ms since the R wave, ascending; empty where headers lack them.
+        rr: Median time from beat to beat, ms, where known.
     """
 
     frames: np.ndarray
@@ -79,6 +82,8 @@ class Cine:
     instance: float | None = None
     patient: str = ""
     study: tuple[str, str] = ("", "")
+    times: tuple[float, ...] = ()
+    rr: float | None = None
 
     @property
     def whole(self) -> bool:
@@ -226,7 +231,18 @@ def _cine(frames: Frames, folders: Counter[str], usual: _Usual) -> Cine:
         min(instances, default=None),
         first.image.patient,
         (first.image.study, first.image.reference),
+        _times(frames),
+        float(np.median(beats)) if (beats := [frame.image.rr for frame in frames if frame.image.rr]) else None,
     )
+
+
+def _times(frames: Frames) -> tuple[float, ...]:
+    """Moments by the first of the two clocks that all frames have."""
+    for clock in CLOCKS[:2]:
+        values = [getattr(frame.image, clock) for frame in frames]
+        if None not in values:
+            return tuple(sorted(values))
+    return ()
 
 
 def check_one_study(cines: Sequence[Cine]) -> None:

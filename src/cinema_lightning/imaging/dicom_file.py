@@ -24,6 +24,7 @@ TAGS = (
     *("SeriesInstanceUID", "SeriesDescription", "InstanceNumber", "ImageType"),
     *("TriggerTime", "NominalCardiacTriggerDelayTime", "TemporalPositionIdentifier", "CardiacNumberOfImages"),
     *("ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing", "SpacingBetweenSlices", "SliceThickness"),
+    *("NominalInterval", "HeartRate", "RRIntervalTimeNominal"),
     *("AcquisitionDateTime", "AcquisitionDate", "AcquisitionTime", "SeriesDate", "SeriesTime", "ContentDate"),
     *("ContentTime", "ComplexImageComponent"),
     *("Rows", "Columns", "BitsAllocated", "BitsStored", "HighBit", "PixelRepresentation", "SamplesPerPixel"),
@@ -34,6 +35,8 @@ TAGS = (
 STARTS = (b"\x02\x00", b"\x08\x00", b"\x00\x08")
 # Larger pictures are no cine frames, and a damaged header may claim any size.
 LARGEST_SIDE = 4096
+# Times from beat to beat that a heart can have, ms.
+LIVING = (250.0, 3000.0)
 
 
 @dataclass(frozen=True)
@@ -79,6 +82,7 @@ class DicomImage:
         study: StudyInstanceUID.
         reference: FrameOfReferenceUID: positions of another one cannot be compared.
         uid: What no other frame is called, empty where unknown: SOPInstanceUID, with the number of the frame.
+        rr: Time from one R wave to the next, ms.
     """
 
     name: str
@@ -101,6 +105,7 @@ class DicomImage:
     study: str = ""
     reference: str = ""
     uid: str = ""
+    rr: float | None = None
 
     @property
     def is_placed(self) -> bool:
@@ -304,7 +309,15 @@ def _image(name: str, stored: np.ndarray, places: list[Any], number: int) -> Dic
         study=str(_find(places, "StudyInstanceUID") or ""),
         reference=str(_find(places, "FrameOfReferenceUID") or ""),
         uid=f"{uid}#{number}" if (uid := _find(places[-1:], "SOPInstanceUID")) else "",
+        rr=_beat(places),
     )
+
+
+def _beat(places: list[Any]) -> float | None:
+    """RR by the interval, else by the heart rate; what no heart keeps up is none."""
+    rate = _number(places, "HeartRate")
+    values = (_number(places, "RRIntervalTimeNominal", "NominalInterval"), 60_000 / rate if rate else None)
+    return next((value for value in values if value is not None and LIVING[0] <= value <= LIVING[1]), None)
 
 
 def _upright(stored: np.ndarray, header: Any) -> np.ndarray:

@@ -15,6 +15,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from cinema_lightning.views import get_view
+
 # Mean direction of the long axis, from apex to base, LPS; of eight hearts all were within 15 degrees.
 LONG_AXIS = np.array([-0.63, 0.65, 0.43]) / np.linalg.norm([-0.63, 0.65, 0.43])
 LIKE_MOST_HEARTS = 40.0
@@ -109,7 +111,20 @@ def vote(words: str) -> str | None:
 
 def is_called_no_cine(words: str) -> bool:
     """Whether a description speaks of another kind of image: localisers, tags, flow, perfusion, maps, overlays."""
-    return _NO_CINE.search(_spaced(words)) is not None
+    return bool(no_cine_word(words))
+
+
+def no_cine_word(words: str) -> str:
+    """The word by which a description speaks of another kind of image, in small letters; empty without one."""
+    found = _NO_CINE.search(_spaced(words))
+    return found[0].lower() if found else ""
+
+
+def recognised(words: str) -> str:
+    """What of a description is recognised, in our words: a view, a view of the right heart, or no cine; else empty."""
+    other = _OTHERS.search(_spaced(words))
+    view = vote(words)
+    return no_cine_word(words) or (other[0].upper() if other else "") or (get_view(view).display if view else "")
 
 
 def _spaced(words: str) -> str:

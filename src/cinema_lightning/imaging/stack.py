@@ -51,6 +51,7 @@ class Stack:
         left_out: How many of them are not in the stack.
         filled: Slices that are in it though none was read there.
         warnings: A sentence for whatever was left out, filled, moved, or disagrees.
+        slices: The cine that was scanned at each place along z; None where it was filled.
     """
 
     frames: np.ndarray
@@ -59,6 +60,7 @@ class Stack:
     left_out: int
     filled: int
     warnings: tuple[str, ...]
+    slices: tuple[Cine | None, ...] = ()
 
     @property
     def counts(self) -> dict[str, int]:
@@ -168,7 +170,9 @@ def stack(cines: Sequence[Cine], slices: Slices | None = None) -> Stack:
     warnings = [warning for cine in kept for warning in cine.warnings]
     read = len(cines) + lost
     counts = {"read": read, "left_out": read - len(kept), "filled": len(grid.missing)}
-    return Stack(frames, _affine(grid, base), warnings=(*before, *warnings, *said, *more), **counts)
+    scanned = {place: cine for cine, place in zip(kept, grid.taken, strict=True)}
+    at = tuple(scanned.get(place) for place in range(frames.shape[3]))
+    return Stack(frames, _affine(grid, base), warnings=(*before, *warnings, *said, *more), slices=at, **counts)
 
 
 def _affine(grid: Grid, base: Cine) -> np.ndarray:

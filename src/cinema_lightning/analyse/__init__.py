@@ -1,0 +1,1 @@
+"""One person's study in, checked results out."""

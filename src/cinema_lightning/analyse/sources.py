@@ -1,0 +1,158 @@
+"""The files of a study, in a folder or a zip, under numbers instead of their names: names may say who it is."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import zipfile
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import IO
+
+from cinema_lightning.errors import CinemaError
+from cinema_lightning.files import natural_key
+from cinema_lightning.listing import is_litter, list_paths
+
+# An archive may hold so many files and bytes; images hardly pack better than this share of their size.
+MOST_FILES, MOST_BYTES, PACKED_AT_BEST = 200_000, 32 * 2**30, 100
+# Below this, bytes, how well an archive is packed does not matter: blank images pack to nothing.
+SMALL = 512 * 2**20
+NIFTI = (".nii", ".nii.gz")
+
+
+@dataclass(frozen=True)
+class Source:
+    """One file of a study.
+
+    Attributes:
+        number: Running number in natural order of the paths, from 1.
+        folder: Words of the folder that it lies in; a vote for a view, never written.
+        open: Opens it for reading, to be used with ``with``.
+    """
+
+    number: int
+    folder: str
+    open: Callable[[], AbstractContextManager[IO[bytes]]]
+
+    def read(self) -> bytes:
+        """All of its bytes."""
+        with self.open() as file:
+            return file.read()
+
+
+def is_nifti(path: Path) -> bool:
+    """Whether a file is called one."""
+    return path.name.lower().endswith(NIFTI)
+
+
+@contextmanager
+def sources_of(study: Path) -> Iterator[list[Source]]:
+    """Lists a folder or a zip; nothing is unpacked.
+
+    Args:
+        study: The folder or archive.
+
+    Yields:
+        Its files, usable as long as the block runs.
+
+    Raises:
+        CinemaError: If it is not there, cannot be read, is empty, or is an archive that should not be opened.
+    """
+    if study.is_dir():
+        yield _numbered([(path.relative_to(study).as_posix(), _on_disk(path)) for path in _files(study)], study)
+    elif not study.exists():
+        raise CinemaError(f"{study} does not exist.")
+    elif not zipfile.is_zipfile(study):
+        raise CinemaError(
+            f"{study} is neither a folder, a zip nor NIfTI (or the zip is cut short): give a folder or zip of DICOM, "
+            "or a .nii.gz."
+        )
+    else:
+        with zipfile.ZipFile(study) as archive:
+            members = _members(archive, study)
+            yield _numbered([(member.filename, _in_zip(archive, member)) for member in members], study)
+
+
+def _files(folder: Path) -> list[Path]:
+    try:
+        return [path for path in list_paths(folder, "**/*") if path.is_file()]
+    except OSError as error:
+        raise CinemaError(f"{folder} cannot be read ({error.strerror or error}).") from None
+
+
+def _numbered(
+    files: Sequence[tuple[str, Callable[[], AbstractContextManager[IO[bytes]]]]], study: Path
+) -> list[Source]:
+    if not files:
+        raise CinemaError(f"{study} holds no files: give the folder or zip that the scanner or PACS exported.")
+    ordered = sorted(files, key=lambda item: natural_key(item[0]))
+    return [
+        Source(number, PurePosixPath(name.replace("\\", "/")).parent.name, opens)
+        for number, (name, opens) in enumerate(ordered, start=1)
+    ]
+
+
+def _on_disk(path: Path) -> Callable[[], AbstractContextManager[IO[bytes]]]:
+    return lambda: path.open("rb")
+
+
+def _in_zip(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> Callable[[], AbstractContextManager[IO[bytes]]]:
+    return lambda: archive.open(member)
+
+
+def _members(archive: zipfile.ZipFile, path: Path) -> list[zipfile.ZipInfo]:
+    """The archive's files; refused as a whole where one of them is no honest one."""
+    members = [member for member in archive.infolist() if not member.is_dir() and not is_litter(member.filename)]
+    for member in members:
+        name = member.filename.replace("\\", "/")
+        if name.startswith("/") or re.match(r"[A-Za-z]:", name) or ".." in PurePosixPath(name).parts:
+            raise CinemaError(
+                f"{path} holds a file whose path leads out of the archive (.. or absolute): it was not opened; "
+                "pack the study again."
+            )
+        if member.flag_bits & 1:
+            raise CinemaError(f"{path} is locked with a password: unpack it and give the folder.")
+    whole, packed = sum(member.file_size for member in members), sum(member.compress_size for member in members)
+    bloated = whole > SMALL and whole > PACKED_AT_BEST * packed
+    if bloated or whole > MOST_BYTES or len(members) > MOST_FILES or packed > path.stat().st_size:
+        raise CinemaError(
+            f"{path} would unpack to {whole / 2**20:,.0f} MB in {len(members):,} files from "
+            f"{path.stat().st_size / 2**20:,.1f} MB: that is no study's archive, and it was not opened."
+        )
+    return members
+
+
+def nifti_files(study: Path) -> list[Path]:
+    """NIfTI files right in a folder, or the file itself.
+
+    Args:
+        study: A folder or file.
+
+    Returns:
+        The paths, sorted; empty where it is something else.
+    """
+    if study.is_dir():
+        return [path for path in list_paths(study) if path.is_file() and is_nifti(path)]
+    return [study] if is_nifti(study) else []
+
+
+def writable(folder: Path) -> None:
+    """Refuses a folder for results before any work is done.
+
+    Raises:
+        CinemaError: If it cannot be made or written to, or the disk is full.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        probe = folder / ".writable"
+        probe.touch()
+        probe.unlink()
+        free = shutil.disk_usage(folder).free
+    except OSError as error:
+        raise CinemaError(
+            f"{folder} cannot be written to ({error.strerror or error}): give another --out, or mend its permissions."
+        ) from None
+    if free < 2**20:
+        raise CinemaError(f"the disk of {folder} is full: free some space, or give another --out.")
