@@ -161,10 +161,11 @@ def _ranges(table: pd.DataFrame) -> dict[str, tuple[float, float]]:
 def _scores(name: str, table: pd.DataFrame, cases: pd.DataFrame, by: By) -> Scores | None:
     if f"{name}_true" not in table or f"{name}_pred" not in table:
         return None
-    rows = [{**row, "vendor": _vendor(row.get("vendor", ""))} for row in table.to_dict("records")]
+    rows = [{str(key): cell for key, cell in row.items()} for row in table.to_dict("records")]
+    rows = [{**row, "vendor": _vendor(row.get("vendor", ""))} for row in rows]
     groups = [group_of(by, row, row.get("lv_ef_pred")) or "" for row in rows]
     sds = [_sd(name, row, cases) for row in rows]
-    made = calibrate(table[f"{name}_true"].to_numpy(float), table[f"{name}_pred"].to_numpy(float), sds, groups)
+    made = calibrate(table[f"{name}_true"].tolist(), table[f"{name}_pred"].tolist(), sds, groups)
     return made if len(made.all) >= fewest(0.9) else None
 
 

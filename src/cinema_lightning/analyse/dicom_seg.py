@@ -129,7 +129,8 @@ def cine_segmentation(
 
 
 def _merged(parts: Sequence[Segmentation], moments: Sequence[int], originals: Originals, view: View) -> Dataset:
-    out, pixels, items = parts[0], [], []
+    out: Any = parts[0]
+    pixels, items = [], []
     inverse = np.linalg.inv(LPS_TO_RAS @ view.affine)
     for moment, part in zip(moments, parts, strict=True):
         pixels.append(part.pixel_array.reshape(-1, part.Rows, part.Columns))

@@ -95,7 +95,7 @@ class _Pages(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         """A page, if the address has the secret and the browser asks for this very machine."""
         parts = urlsplit(self.path)
-        own = {f"{name}:{self.server.server_address[1]}" for name in (HERE, "localhost")}  # type: ignore[misc]
+        own = {f"{name}:{self.connection.getsockname()[1]}" for name in (HERE, "localhost")}
         prefix, _, rest = unquote(parts.path).lstrip("/").partition("/")
         if self.headers.get("Host") not in own or not secrets.compare_digest(prefix.encode(), self.token.encode()):
             return self._answer(HTTPStatus.NOT_FOUND, "text/plain", b"There is nothing here.")

@@ -69,7 +69,7 @@ def load(
 def _known(facts: dict[str, Any], path: Path) -> dict[str, Any]:
     """Facts of a network, without the dataset that stands in for an unknown one of a published file."""
     purpose = purpose_of(path) if path.suffix == PUBLISHED else {}
-    unsaid = purpose and "dataset" not in purpose["data"]["init_args"] and facts["dataset"] == PHANTOM.name
+    unsaid = purpose and "dataset" not in purpose["data"]["init_args"] and facts["dataset"] == PHANTOM
     return facts | {"dataset": ""} if unsaid else facts
 
 
