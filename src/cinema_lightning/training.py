@@ -109,7 +109,7 @@ class CinemaCLI(LightningCLI):
             self._leave_no_empty_run()
 
     def _leave_no_empty_run(self) -> None:
-        """A run that failed before it began leaves no folder, and neither does a trial (fast_dev_run)."""
+        """A run that failed before it began leaves no folder, nor does a trial."""
         if self._verb == "fit" and self.run_dir is not None and self.run_dir.is_dir() and launch.is_first_process():
             if self._trial:
                 shutil.rmtree(self.run_dir, ignore_errors=True)
@@ -276,9 +276,9 @@ class CinemaCLI(LightningCLI):
         if self._verb != "fit":
             callbacks = [c for c in callbacks if isinstance(c, RowWriter)]
         else:
-            callbacks = [c for c in callbacks if not isinstance(c, RowWriter) and getattr(c, "decay", 1)]
-            probed = self.config[self._verb].probe
-            callbacks += [Throughput(), *([Probe(probed)] if probed else [])]
+            unused = [c for c in callbacks if isinstance(c, RowWriter) or (isinstance(c, Ema) and not c.decay)]
+            callbacks = [c for c in callbacks if c not in unused]
+            callbacks += [Throughput(), *map(Probe, filter(None, [self.config[self._verb].probe]))]
             assert self.run_dir is not None
             if self.checkpoint is not None:  # what they found is in the run's state
                 found = BatchSizeFinder | LearningRateFinder

@@ -74,7 +74,7 @@ class Probe(Callback):
         if trainer.sanity_checking or not self._keys:
             return
         assert isinstance(pl_module, Task)
-        found = self._figures(trainer, pl_module) if trainer.is_global_zero else None
+        found = self._figures(trainer, pl_module) if trainer.is_global_zero else {}
         for name, value in trainer.strategy.broadcast(found).items():
             pl_module.log(f"val/probe_{name}", value, rank_zero_only=False)
 

@@ -43,7 +43,7 @@ class Positional(nn.Module):
         """Images (B, C, X, Y[, Z]) of each view -> outputs in the order of :meth:`outputs`."""
         given = dict(zip(self.views, images, strict=True))
         encode = self.network.encode if isinstance(self.network, MaskedAutoencoder) else self.network
-        found = encode(given)  # type: ignore[operator]
+        found = encode(given)
         return (
             (found,) if isinstance(found, Tensor) else tuple(found[name.rsplit("_", 1)[0]] for name in self.outputs())
         )
