@@ -45,7 +45,9 @@ VERBS: dict[str, Verb] = {
     "test": Verb("Test a trained run on held-out subjects."),
     "predict": Verb("Apply a trained run: features, reconstructions, predictions, one row per subject and frame."),
     "phantom": Verb("Make a cohort of beating phantom hearts with truth; no data needed.", "phantom.command:phantom"),
-    "prepare": Verb("Turn a downloaded dataset into the store and its table.", "prepare.command:prepare", ("dataset",)),
+    "prepare": Verb(
+        "Turn a downloaded dataset, or own data, into the store and its table.", "prepare.command:prepare", ("dataset",)
+    ),
     "verify": Verb("Check a prepared dataset before training on it.", "prepare.verify:verify", ("dataset",)),
     "describe": Verb(
         "Statistics per split, and a contact sheet with label contours.", "prepare.describe:describe", ("dataset",)

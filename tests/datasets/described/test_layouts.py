@@ -115,8 +115,8 @@ def _published(hearts: Hearts, to: Path) -> None:
 LAYOUTS = {"subject": _per_subject, "files": _one_folder, "bids": _bids, "published": _published}
 
 
-def _train_and_test(root: Path, name: str) -> None:
-    assert main(["fit", *TRAIN, "--data.root", f"data/{name}"]) == 0
+def _train_and_test(root: Path, name: str, store: str = "") -> None:
+    assert main(["fit", *TRAIN, "--data.root", f"data/{store or name}"]) == 0
     assert main(["test", "--config", "seg.yaml", "--config", "laptop.yaml", "--data.num_workers=0"]) == 0
     assert (root / f"runs/seg+laptop/0/test/{name}/cases.csv").is_file()
 
@@ -183,7 +183,12 @@ def _nnunet(hearts: Hearts, to: Path, *, frames: bool) -> None:
             (to / f"images{part}").mkdir(parents=True, exist_ok=True)
             nib.save(nib.Nifti1Image(voxels, image.affine), to / f"images{part}/{case}_0000.nii.gz")
             _copy(path, to / f"labels{part}/{case}.nii.gz")
-    about = {"channel_names": {"0": "cineMRI"}, "labels": {"background": 0, **LABELS}, "file_ending": ".nii.gz"}
+    about = {
+        "name": "ACDC",
+        "channel_names": {"0": "cineMRI"},
+        "labels": {"background": 0, **LABELS},
+        "file_ending": ".nii.gz",
+    }
     (to / "dataset.json").write_text(json.dumps({**about, "numTraining": 4}))
 
 
@@ -191,10 +196,10 @@ def _nnunet(hearts: Hearts, to: Path, *, frames: bool) -> None:
 def test_nnunet_raw_is_a_description_already(frames, hearts, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     _nnunet(hearts, tmp_path / "Dataset027", frames=frames)
-    command = ["prepare", "Dataset027/dataset.json", "--out", "data/dataset027", "--size", "small"]
+    command = ["prepare", "Dataset027/dataset.json", "--out", "data/nn", "--size", "small"]
     assert main(command) == 0
-    assert main(["verify", "dataset027", "--root", "data/dataset027"]) == 0
-    rows = _rows(tmp_path / "data/dataset027/cohort.csv")
+    assert main(["verify", "my_acdc", "--root", "data/nn"]) == 0
+    rows = _rows(tmp_path / "data/nn/cohort.csv")
     assert len(rows) == SUBJECTS  # not twice as many: ED and ES of a person never train and test
     for name, row in rows.items():
         truth = hearts.rows[name]
@@ -202,7 +207,7 @@ def test_nnunet_raw_is_a_description_already(frames, hearts, tmp_path, monkeypat
         for column in ("lv_edv", "lv_esv", "lv_ef"):
             assert float(row[column]) == pytest.approx(float(truth[column]), rel=1e-6), (name, column)
     if not frames:
-        _train_and_test(tmp_path, "dataset027")
+        _train_and_test(tmp_path, "my_acdc", "nn")
 
 
 def test_a_monai_datalist_is_a_description_already(hearts, tmp_path, monkeypatch):
@@ -272,6 +277,8 @@ def test_a_store_says_itself_what_it_was_made_of(hearts, tmp_path):
         ({"training": [{"label": "a.nii.gz"}]}, "item 0 of training names no image"),
         ({"training": [{"image": "a.nii.gz"}], "test": [{"image": "a.nii.gz"}]}, "in two of the lists"),
         ({"training": [{"image": "a.nii.gz"}], "labels": {"LV": 1, "ignore": 2}}, "labels.ignore"),
+        ({"training": [{"image": "a.nii.gz", "label": "b.nii.gz"}]}, "what the codes of its label maps mean"),
+        ({"training": [{"image": "a.nii.gz", "views": "sax"}]}, "has the key 'views', which is needed"),
     ],
 )
 def test_a_wrong_json_is_one_sentence(content, words, tmp_path, capsys):

@@ -9,8 +9,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from cinema_lightning.datasets.base import DATASETS
 from cinema_lightning.datasets.described.description import BY_VOLUME, Description, structure
 from cinema_lightning.datasets.described.patterns import PHASES
+from cinema_lightning.datasets.described.people import TAKEN
 from cinema_lightning.datasets.described.studies import Entry, Role, Study
 from cinema_lightning.errors import CinemaError
 from cinema_lightning.files import natural_key
@@ -54,7 +56,7 @@ def content_of(path: Path, view: str = "sax", phases: Sequence[str] = ()) -> dic
     if len(phases) not in (0, 2):
         raise CinemaError(f"--phases is {list(phases)}; give the words for ED and ES, such as [ED,ES].")
     words = {"phases": dict(zip(("ED", "ES"), phases, strict=True))} if phases else {}
-    name = re.sub(r"\W+", "_", str(data.get("name") or path.resolve().parent.name)).strip("_").lower() or "mine"
+    name = usable_name(str(data.get("name") or path.resolve().parent.name))
     channels = data.get("channel_names") or data.get("modality") or {"0": "image"}
     ending = str(data.get("file_ending") or ".nii.gz")
     if list_paths(path.parent, f"imagesTr/*_0000{ending}"):
@@ -66,6 +68,12 @@ def content_of(path: Path, view: str = "sax", phases: Sequence[str] = ()) -> dic
         )
     labels = _named_labels(path, data)
     return {"name": name, "views": {view: {}}, "datalist": path.name, **({"labels": labels} if labels else {}), **words}
+
+
+def usable_name(text: str) -> str:
+    """The name of a dataset from that of a folder; of one that is known, another."""
+    name = re.sub(r"\W+", "_", text).strip("_").lower() or "mine"
+    return f"my_{name}" if name in DATASETS or name == "phantom" else name
 
 
 def _nnunet(
@@ -137,6 +145,13 @@ def listed_studies(description: Description, raw: Path) -> list[Study]:
             raise CinemaError(f"{path}: {own} is in two of the lists; a study has one split.")
         study.entries += _entries(item, view, phase, raw)
         study.fields |= _fields(about)
+        if taken := TAKEN & set(study.fields):
+            raise CinemaError(f"{path}: item {number} of {key} has the key '{min(taken)}', which is needed: rename it.")
+    if not description.labels and any(entry.role == "label" for study in studies.values() for entry in study.entries):
+        raise CinemaError(
+            f"{path} does not say what the codes of its label maps mean: add labels to it, such as "
+            '"labels": {"background": 0, "LV": 1}.'
+        )
     return sorted(studies.values(), key=lambda study: natural_key(study.id))
 
 

@@ -8,9 +8,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from cinema_lightning.datasets.described.datalist import LISTS, content_of, read_json
+from cinema_lightning.datasets.described.datalist import LISTS, content_of, read_json, usable_name
 from cinema_lightning.datasets.described.look import Template, codes_of, dicom_pattern, templates
-from cinema_lightning.datasets.described.parse import parse
 from cinema_lightning.datasets.described.people import TAKEN
 from cinema_lightning.errors import CinemaError
 from cinema_lightning.files import replacing
@@ -78,22 +77,13 @@ def guess(folder: Path) -> _Guess:
     if not folder.is_dir():
         raise CinemaError(f"{folder} is not a folder: give the one that holds your images.")
     found = _Guess()
-    found.content["name"] = _name(folder)
+    found.content["name"] = usable_name(folder.resolve().name)
     json_file = next((path for path in list_paths(folder, "*.json") if _is_list(path)), None)
     if json_file is not None:
         _from_json(found, json_file)
     else:
         _from_files(found, folder)
     return found
-
-
-def _name(folder: Path) -> str:
-    name = re.sub(r"\W+", "_", folder.resolve().name).strip("_").lower() or "mine"
-    try:
-        parse({"name": name, "studies": "{id}"}, "")
-    except CinemaError:  # the name of a dataset that is known already
-        return f"my_{name}"
-    return name
 
 
 def _is_list(path: Path) -> bool:
