@@ -25,13 +25,7 @@ from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.utilities.model_helpers import is_overridden
 
 from cinema_lightning import launch, runs
-from cinema_lightning.callbacks.checkpoint import (
-    STOPPED_EXIT_CODE,
-    Checkpoints,
-    CleanStop,
-    RunStopped,
-    keep_apart,
-)
+from cinema_lightning.callbacks.checkpoint import STOPPED_EXIT_CODE, Checkpoints, CleanStop, RunStopped, keep_apart
 from cinema_lightning.callbacks.early_stop import EarlyStop
 from cinema_lightning.callbacks.ema import Ema
 from cinema_lightning.callbacks.pictures import Pictures
