@@ -29,7 +29,7 @@ from cinema_lightning.benchmark.report.table import (
 )
 from cinema_lightning.columns import look_up
 from cinema_lightning.metrics import estimates
-from cinema_lightning.metrics.agreement import bias, lower_limit, mae, upper_limit
+from cinema_lightning.metrics.agreement import bias, limits_of_agreement, lower_limit, mae, upper_limit
 from cinema_lightning.metrics.samples import Sample
 from cinema_lightning.results.headline import Headline
 
@@ -127,7 +127,11 @@ def _pictures(
     study: Study, group: Group, headline: Headline, found: dict[tuple[str, int | None], Sample]
 ) -> list[Picture]:
     """All with the same vertical axis."""
-    gaps = [np.abs(np.subtract(*sample.columns)).max() for sample in found.values() if len(sample.keys)]
+    reach = 0.0
+    for sample in found.values():
+        first, second = sample.columns
+        ends = [*np.abs(first - second), *np.abs(limits_of_agreement(second, first))]
+        reach = max(reach, float(np.nanmax(ends)))
     out = []
     for (arm, seed), sample in found.items():
         name = "Reference" if seed is None else f"{study.arm_name(arm)}, seed {seed}"
@@ -135,10 +139,10 @@ def _pictures(
             np.asarray(sample.columns[1]),
             np.asarray(sample.columns[0]),
             name,
-            (headline.display, headline.unit),
+            ("of both", headline.unit),
             "Second − first",
             f"bland-altman-{group.slug}-{headline.name}-{arm}",
-            reach=1.1 * max(gaps),
+            reach=1.1 * reach,
         )
         people = len(sample.keys)
         out.append(

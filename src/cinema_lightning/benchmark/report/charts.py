@@ -125,7 +125,7 @@ def forest(panels: Sequence[Panel], arms: Mapping[str, int], name: str) -> str:
         SVG, one for each panel, so that paper can be turned between them.
     """
     lines = [line for panel in panels for line in panel.lines]
-    left = _letters([line.label for line in lines], _BOLD_LETTER)
+    left = _letters([line.label for line in lines if line.points], _LETTER)  # a heading may reach over the axis
     right = _letters([line.remark for line in lines], _BOLD_LETTER if panels[0].zero else _LETTER)
     sides = (left, left + _AXIS, left + _AXIS + right)
     found = [_forest_panel(panel, sides, arms if place == 0 else {}) for place, panel in enumerate(panels)]
@@ -148,13 +148,13 @@ def _forest_panel(panel: Panel, sides: tuple[float, float, float], arms: Mapping
         (sides[0] / sides[2], below / height, (sides[1] - sides[0]) / sides[2], _LINE * len(panel.lines) / height)
     )
     axis.spines[["top", "right"]].set_visible(False)
-    _panel(axis, panel)
+    _panel(axis, panel, -sides[0] / _AXIS)
     if len(arms) > 1:
         _legend(figure, arms, "upper left")
     return figure
 
 
-def _panel(axis: Axes, panel: Panel) -> None:
+def _panel(axis: Axes, panel: Panel, left: float) -> None:
     axis.spines["left"].set_visible(False)
     axis.grid(axis="x", color=GRID, linewidth=0.6)
     axis.set_axisbelow(True)
@@ -168,11 +168,16 @@ def _panel(axis: Axes, panel: Panel) -> None:
         options: dict[str, Any] = {"fontsize": 8, "va": "center", "fontweight": "bold" if bold else "normal"}
         axis.annotate(line.remark, (1.015, number), xycoords=("axes fraction", "data"), **options)
     axis.set_ylim(len(panel.lines) - 0.4, -0.6)
-    axis.set_yticks(range(len(panel.lines)), [line.label for line in panel.lines], fontsize=8)
-    for tick, line in zip(axis.get_yticklabels(), panel.lines, strict=True):
-        tick.set_fontweight("normal" if line.points else "bold")
+    labels = [line.label if line.points else "" for line in panel.lines]
+    axis.set_yticks(range(len(labels)), labels, fontsize=8)
+    for number, line in enumerate(panel.lines):
+        if not line.points:
+            place: Any = {"xycoords": ("axes fraction", "data"), "fontsize": 8, "va": "center", "fontweight": "bold"}
+            paper = {"facecolor": "#ffffff", "edgecolor": "none", "pad": 1}
+            axis.annotate(line.label, (left + 0.02, number), bbox=paper, **place)
     axis.tick_params(axis="y", length=0)
     axis.tick_params(axis="x", labelsize=8)
+    axis.locator_params(axis="x", nbins=6)
     axis.set_xlabel(panel.label, fontsize=8)
 
 
