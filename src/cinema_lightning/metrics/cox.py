@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -198,7 +198,7 @@ def _ratios(
     return ratios, dropped, ""
 
 
-def _fit(table: pd.DataFrame, names: list[str], outcome: tuple[str, str]):  # noqa: ANN202  (lifelines has no types)
+def _fit(table: pd.DataFrame, names: list[str], outcome: tuple[str, str]) -> tuple[Any, list[str], str]:
     """The fit of lifelines or None, the covariates that vary, and why there is no fit."""
     import warnings
 
