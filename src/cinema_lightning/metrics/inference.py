@@ -11,7 +11,7 @@ other trainings, and :attr:`Inference.one_training` says so.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from itertools import combinations
 from typing import Any, Literal
@@ -20,6 +20,7 @@ import numpy as np
 from scipy import special, stats
 
 from cinema_lightning.metrics import studentised
+from cinema_lightning.metrics.variance import Error, error_of, filled, known_subjects
 
 LEAST = 10
 """Fewer subjects have no interval and no p."""
@@ -134,7 +135,7 @@ def interval(values: Any, scale: Scale = MEAN, *, level: float = 0.95, n_subject
     Returns:
         The figure: the mean over seeds of the rows' means. All NaN without a subject.
     """
-    table = _table(values)
+    table = known_subjects(values)
     return _inference(table, None, scale, level, n_subjects)
 
 
@@ -163,7 +164,7 @@ def difference(
     Returns:
         First less second. Subjects that either method lacks in all its seeds are left out.
     """
-    one, two = _table(first), _table(second)
+    one, two = known_subjects(first), known_subjects(second)
     both = np.isfinite(one).any(axis=0) & np.isfinite(two).any(axis=0)
     one, two = one[:, both], two[:, both]
     found = _inference(one, two, scale, level, n_subjects)
@@ -186,7 +187,7 @@ def largest_gap(groups: Mapping[str, Any], *, level: float = 0.95) -> Gap | None
     Returns:
         The pair that is the furthest apart; None with fewer than two groups of ``LEAST`` subjects.
     """
-    tables = {name: _table(values) for name, values in groups.items()}
+    tables = {name: known_subjects(values) for name, values in groups.items()}
     tables = {name: table for name, table in tables.items() if table.shape[1] >= LEAST}
     if len(tables) < 2:
         return None
@@ -271,92 +272,6 @@ def holm(p_values: Any) -> np.ndarray:
     return out
 
 
-# ---------------------------------------------------------------------- variances
-@dataclass(frozen=True)
-class _Error:
-    """Variance of a figure, its degrees of freedom, and the skewness of its distribution."""
-
-    variance: float
-    df: float
-    skewness: float
-
-
-def _table(values: Any) -> np.ndarray:
-    """(S, N) values of the subjects that any seed knows; a gap is filled by its row and column."""
-    table = np.atleast_2d(np.asarray(values, dtype=np.float64))
-    return table[:, np.isfinite(table).any(axis=0)]
-
-
-def _filled(table: np.ndarray) -> np.ndarray:
-    known = np.isfinite(table)
-    if known.all():
-        return table
-    rows, columns = np.nanmean(table, axis=1, keepdims=True), np.nanmean(table, axis=0, keepdims=True)
-    return np.where(known, table, rows + columns - np.nanmean(table))
-
-
-def _noise(table: np.ndarray) -> tuple[float, float]:
-    """Variance of a mean over seeds and subjects that is neither a seed's nor a subject's own, and its degrees."""
-    seeds, subjects = table.shape
-    residual = table - table.mean(axis=1, keepdims=True) - table.mean(axis=0) + table.mean()
-    degrees = (seeds - 1) * (subjects - 1)
-    return float((residual**2).sum()) / degrees / (seeds * subjects), degrees
-
-
-def _of_rows(rows: np.ndarray) -> tuple[float, float]:
-    """Variance of the mean of the seeds' figures, and its degrees of freedom."""
-    return float(rows.var(ddof=1)) / len(rows), len(rows) - 1.0
-
-
-def _error(parts: Sequence[np.ndarray], rows: Sequence[np.ndarray], tables: Sequence[np.ndarray]) -> _Error:
-    """Of the sum of means over ``parts`` (different subjects, the second subtracted).
-
-    The seeds' ``rows`` vary by the trainings and by the residuals, of which the subjects' variance has its share
-    already; what is left of it, but never less than nothing, is added.
-    """
-    if min(len(part) for part in parts) < 3:
-        return _Error(float("nan"), float("nan"), 0.0)
-    subjects = [(float(part.var(ddof=1)) / len(part), len(part) - 1.0) for part in parts]
-    trainings = [_of_rows(row) for row in rows if len(row) > 1]
-    noise = [_noise(table) for table in tables if len(table) > 1]
-    base = sum(value for value, _ in subjects)
-    added = sum(value for value, _ in trainings) - sum(value for value, _ in noise)
-    third = sum(sign * _third(part) for sign, part in zip((1.0, -1.0), parts, strict=False))
-    if added <= 0:
-        return _Error(base, _satterthwaite(base, subjects), third / base**1.5 if base > 0 else 0.0)
-    variance = base + added
-    df = _cautious(variance, subjects, trainings, noise)
-    return _Error(variance, df, third / variance**1.5)
-
-
-def _third(values: np.ndarray) -> float:
-    """Third cumulant of a mean, unbiased."""
-    count = len(values)
-    return float(((values - values.mean()) ** 3).sum()) / ((count - 1) * (count - 2) * count)
-
-
-def _satterthwaite(total: float, terms: Sequence[tuple[float, float]]) -> float:
-    spread = sum(value**2 / df for value, df in terms)
-    return max(1.0, total**2 / spread) if spread > 0 else min(df for _, df in terms)
-
-
-def _cautious(variance: float, *terms: Sequence[tuple[float, float]]) -> float:
-    """Degrees of freedom of subjects and few trainings together.
-
-    Satterthwaite's are too many where both count alike and seeds are three, since they are estimated themselves.
-    Cochran's quantile is the mean of the parts' own, weighed by their variances (Biometrics 1964); the degrees are
-    those of the larger quantile.
-    """
-    subjects, trainings, noise = terms
-    base, seeds = (sum(value for value, _ in part) for part in (subjects, trainings))
-    degrees = np.array([_satterthwaite(base, subjects), _satterthwaite(seeds, trainings)])
-    weights = np.array([base, variance - base]) / variance
-    cochran = float(weights @ stats.t.ppf(0.975, degrees))
-    grid = np.geomspace(1.0, 1e6, 400)
-    by_cochran = float(np.interp(-cochran, -stats.t.ppf(0.975, grid), grid))
-    return min(_satterthwaite(variance, [*subjects, *trainings, *noise]), by_cochran)
-
-
 # ---------------------------------------------------------------------- intervals
 def _inference(
     one: np.ndarray,
@@ -367,7 +282,7 @@ def _inference(
     total: np.ndarray | None = None,
 ) -> Inference:
     """Of one method, or of a difference; ``total`` is the subjects' own part where the rows do not give it."""
-    tables = [_filled(table) for table in (one, two) if table is not None]
+    tables = [filled(table) for table in (one, two) if table is not None]
     subjects = one.shape[1] if n_subjects is None else n_subjects
     seeds = min(len(table) for table in tables)
     if not one.shape[1]:
@@ -380,21 +295,21 @@ def _inference(
         value = float(total.mean())
     spread = float(rows.std(ddof=1)) if two is None and len(rows) > 1 else float("nan")
     rows_of = [table.mean(axis=1) for table in tables]
-    error = _error([total], rows_of, tables)
+    error = error_of([total], rows_of, tables)
     found = Inference(value, *(float("nan"),) * 3, error.variance**0.5, error.df, subjects, seeds, spread)
     if subjects < LEAST:
         return found
     if two is not None:
         if scale.kind == "share":
             total = np.concatenate([total, [1.0, -1.0]])
-            error = _error([total], rows_of, tables)
+            error = error_of([total], rows_of, tables)
         low, high = _hall(float(total.mean()), error, level)
         return replace(found, low=low, high=high, p=_p(float(total.mean()), error))
     low, high = _ends(value, error, scale, level, subjects)
     return replace(found, low=low, high=high)
 
 
-def _ends(value: float, error: _Error, scale: Scale, level: float, subjects: int) -> tuple[float, float]:
+def _ends(value: float, error: Error, scale: Scale, level: float, subjects: int) -> tuple[float, float]:
     nothing = (float("nan"), float("nan"))
     if scale.kind == "mean":
         low, high = _hall(value, error, level)
@@ -412,14 +327,14 @@ def _ends(value: float, error: _Error, scale: Scale, level: float, subjects: int
     return float(low), float(high)
 
 
-def _wilson(share: float, error: _Error, t: float, subjects: int) -> tuple[float, float]:
+def _wilson(share: float, error: Error, t: float, subjects: int) -> tuple[float, float]:
     effective = share * (1 - share) / error.variance if error.variance > 0 else float(subjects)
     centre = (share + t**2 / (2 * effective)) / (1 + t**2 / effective)
     width = t / (1 + t**2 / effective) * (share * (1 - share) / effective + t**2 / (4 * effective**2)) ** 0.5
     return max(0.0, centre - width), min(1.0, centre + width)
 
 
-def _hall(value: float, error: _Error, level: float) -> tuple[float, float]:
+def _hall(value: float, error: Error, level: float) -> tuple[float, float]:
     """Ends of the interval by Hall's transformation of the studentised mean."""
     if not error.variance > 0:
         return (value, value) if error.variance == 0 else (float("nan"), float("nan"))
@@ -434,7 +349,7 @@ def _untransformed(x: float, skewness: float) -> float:
     return 3 / skewness * (float(np.cbrt(1 + skewness * (x - skewness / 6))) - 1)
 
 
-def _p(value: float, error: _Error) -> float:
+def _p(value: float, error: Error) -> float:
     """Two-sided p of 0, by the same transformation as the interval."""
     if not error.variance > 0:
         return float(value == 0) if error.variance == 0 else float("nan")
@@ -444,11 +359,11 @@ def _p(value: float, error: _Error) -> float:
 
 
 def _gap(high: np.ndarray, low: np.ndarray, groups: int, level: float) -> Inference:
-    tables = [_filled(high), _filled(low)]
+    tables = [filled(high), filled(low)]
     parts = [table.mean(axis=0) for table in tables]
     seeds = min(len(table) for table in tables)
     # A training is the same for both groups: what counts is how the gap differs between trainings.
-    error = _error(parts, [tables[0].mean(axis=1) - tables[1].mean(axis=1)], tables)
+    error = error_of(parts, [tables[0].mean(axis=1) - tables[1].mean(axis=1)], tables)
     value = float(parts[0].mean() - parts[1].mean())
     subjects = sum(len(part) for part in parts)
     if not error.variance > 0:
