@@ -25,6 +25,7 @@ from cinema_lightning.imaging.planes import (
     OTHER_PLANE,
     PARALLEL,
     UPRIGHT,
+    is_of_stack,
     no_cine_word,
     recognised,
     vote,
@@ -58,6 +59,7 @@ class _Found:
     long_axes: dict[str, Cine]
     problem: str
     warnings: tuple[str, ...]
+    free: tuple[Cine, ...] = ()
 
     def used(self) -> list[tuple[str, Cine]]:
         """View and cine of all that is used."""
@@ -202,7 +204,8 @@ def _views(cines: list[Cine], decided: Mapping[str, tuple[int, ...]]) -> _Found:
     named = {view: latest(_of(cines, numbers))[0] for view, numbers in decided.items() if view != "sax"}
     long_axes = {**long_axes, **named}
     warnings += [said for cine in long_axes.values() for said in cine.warnings]
-    return _Found(sax, long_axes, problem, tuple(warnings))
+    rest = tuple(cine for cine in cines if cine not in slices)
+    return _Found(sax, long_axes, problem, tuple(warnings), rest)
 
 
 def _of(cines: Sequence[Cine], numbers: tuple[int, ...]) -> list[Cine]:
@@ -283,6 +286,8 @@ def _why_not(angle: float | None, distance: float | None, cines: list[Cine], fou
         return "it lies where another series does that is more complete or was acquired later"
     if found.problem and angle is None:
         return "the short axis cannot be put together"
+    if is_of_stack(plane_of(cines[0]), [plane_of(cine) for cine in found.free]):
+        return "it is a stack of parallel slices that does not lie like a short axis"
     if angle is None:
         return "there is no short axis to compare it with, and no other view fits"
     if angle <= PARALLEL:

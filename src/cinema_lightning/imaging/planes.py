@@ -35,6 +35,8 @@ VOTE, MISSING = 1.5, 6.0
 # Choices whose costs differ by less cannot be told apart.
 MARGIN = 1.0
 FEWEST_SLICES, FEWEST_PHASES = 3, 8
+# So many parallel slices are a stack; a view of the long axis comes in three at most.
+MANY = 5
 
 _NAMES = {
     "lax_2c": r"2 ?(?:ch|c|chamber|chambers)|two chambers?|vla|lv ?2ch",
@@ -193,6 +195,17 @@ def belongs_to(plane: Plane, stack: Sequence[Plane], *, broken: bool = False) ->
     return bool(beats) and _angle(plane.normal, middle) <= NEARLY
 
 
+def is_of_stack(plane: Plane, planes: Sequence[Plane]) -> bool:
+    """Whether a plane is one of many parallel ones that are no long axis, such as an axial stack through the heart.
+
+    Args:
+        plane: The plane.
+        planes: All planes that are not of the short axis.
+    """
+    alike = [index for index, other in enumerate(planes) if _in_one_stack(plane, other)]
+    return vote(plane.words) not in TURNS and _places(planes, alike) >= MANY
+
+
 def _moving(planes: Sequence[Plane]) -> list[int]:
     """Planes with the phases of a cine; a study's localisers and late enhancement have one or two."""
     most = max((plane.phases for plane in planes), default=0)
@@ -236,7 +249,7 @@ def name_long_axes(planes: Sequence[Plane], axis: np.ndarray | None, centre: np.
     Returns:
         At most one plane for each view. Where the geometry is no usual heart's, words alone decide.
     """
-    moving = _moving(planes)
+    moving = [index for index in _moving(planes) if not is_of_stack(planes[index], planes)]
     if not moving:
         return Views()
     axis = _common_line([planes[index] for index in moving]) if axis is None else axis
