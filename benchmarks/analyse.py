@@ -1,7 +1,7 @@
 """Evidence about `cinema analyse` on phantom studies: sorting, EDV and EF, the gate, intervals, and what it costs.
 
 Every study goes the whole way, from DICOM of three vendors' habits to numbers. Masks are those of a small network that
-has learnt on other phantoms (`--weights`, or trained here for some minutes), or with `--truth` the phantom's own labels.
+has learnt on other phantoms (`--weights`, or trained here for some minutes); with `--truth` the phantom's own labels.
 Run it with `python benchmarks/analyse.py --json FILE`; `--only sorting gate` runs parts, `--quick` a tenth of it.
 """
 
@@ -13,48 +13,30 @@ import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
-from analyse_network import train
-from analyse_studies import PhantomStudy, Scan, levels, make, sources
 
+from analyse_network import train
+from analyse_studies import LEVEL, PhantomStudy, Truth, levels, make, sources
 from cinema_lightning.analyse.conformal import calibrate, fewest, interval
 from cinema_lightning.analyse.heart import heart_of
 from cinema_lightning.analyse.networks import load_networks
 from cinema_lightning.analyse.segment import segment
 from cinema_lightning.analyse.sort import read_dicom
 from cinema_lightning.analyse.study import judged
-from cinema_lightning.analyse.values import Measured, Result, Study
+from cinema_lightning.analyse.values import LV, Measured, Result, Study
 from cinema_lightning.data.draws import generator
 from cinema_lightning.errors import CinemaError
 from cinema_lightning.files import replacing
 
-PARTS = ("sorting", "function", "gate", "intervals", "speed")
+PARTS = ("sorting", "function", "gate")
 SEED, EACH = 40, 5
 QUANTITIES = ("lv_edv", "lv_esv", "lv_ef", "rv_edv", "rv_esv", "rv_ef")
 CALIBRATION, SPLITS = 39, 20
-WORST_DICE = 0.7
-
-
-class Truth:
-    """In the place of a network: the labels that belong to a slice's pixels, wherever the slice was put."""
-
-    def __init__(self, study: PhantomStudy) -> None:
-        images, labels = study.scans[0].images, study.sax.labels
-        slices = [(t, z) for t in range(images.shape[0]) for z in range(images.shape[3])]
-        self.labels = {images[t, :, :, z].tobytes(): labels[t, :, :, z] for t, z in slices}
-
-    def __call__(self, scan: Any, *, affine: np.ndarray, probabilities: bool = False) -> Any:
-        ((view, images),) = scan.items()
-        nothing = np.zeros(images.shape[:2], np.uint8)
-        labels = np.zeros(images.shape, np.uint8)
-        for z, t in np.ndindex(images.shape[2:]):
-            labels[:, :, z, t] = self.labels.get(np.ascontiguousarray(images[:, :, z, t]).tobytes(), nothing)
-        classes = {0: "background", 1: "RV", 2: "myocardium", 3: "LV"}
-        return SimpleNamespace(views={view: SimpleNamespace(labels=labels, classes=classes)}, rows=())
+WORST_DICE, HEADERS = 0.7, (6.0, 8.0, 12.0)
 
 
 def read(study: PhantomStudy, index: int) -> tuple[Study, dict[int, str]]:
@@ -116,126 +98,126 @@ def good(count: int, network: Any, first: int = 0) -> list[dict[str, Any]]:
 
 
 @dataclass(frozen=True)
-class Spoiling:
-    """One way in which a study goes wrong.
+class Case:
+    """A study that is to be spoilt.
 
     Attributes:
-        name: What is wrong.
-        apply: Makes it so.
+        study: The study as it should be.
+        index: Number of its subject; even ones are scanned from the base on.
+        rng: Chooses slices.
+        network: What will segment it; None for the labels.
     """
 
-    name: str
-    apply: Callable[[PhantomStudy, int, np.random.Generator, Any], PhantomStudy | None]
+    study: PhantomStudy
+    index: int
+    rng: np.random.Generator
+    network: Any
 
 
 def _lv(study: PhantomStudy) -> np.ndarray:
     """Slices with LV at ED."""
-    volumes = (study.sax.labels == 3).sum(axis=(1, 2, 3))
-    return np.flatnonzero((study.sax.labels[int(volumes.argmax())] == 3).any(axis=(0, 1)))
+    volumes = (study.sax.labels == LV).sum(axis=(1, 2, 3))
+    return np.flatnonzero((study.sax.labels[int(volumes.argmax())] == LV).any(axis=(0, 1)))
 
 
-def _kept(study: PhantomStudy, places: Sequence[int], order: Sequence[int] | None = None) -> PhantomStudy:
-    """The same with some slices only, at other places where an order is given."""
-    scan = study.scans[0]
-    images = scan.images[..., list(places)]
-    return replace(study, scans=(replace(scan, images=images, places=tuple(order or places)),))
+def _kept(study: PhantomStudy, slices: Sequence[int], places: Sequence[int] | None = None) -> PhantomStudy:
+    """The same with some slices only, at other places where these are given."""
+    scan, kept = study.scans[0], list(slices)
+    scan = replace(scan, images=scan.images[..., kept], places=tuple(places or kept))
+    return replace(study, scans=(scan,), sax=replace(study.sax, labels=study.sax.labels[..., kept]))
 
 
 def _with(study: PhantomStudy, **changes: Any) -> PhantomStudy:
     return replace(study, scans=(replace(study.scans[0], **changes),))
 
 
-def _end_missing(study: PhantomStudy, index: int, base: bool) -> PhantomStudy:
-    lv, depth = _lv(study), study.sax.labels.shape[3]
-    first = base == (index % 2 == 0)  # even subjects begin at the base
-    return _kept(study, range(lv[0] + 2, depth) if first else range(lv[-1] - 1))
+def _end_missing(case: Case, base: bool) -> PhantomStudy:
+    lv, depth = _lv(case.study), case.study.sax.labels.shape[3]
+    first = base == (case.index % 2 == 0)
+    return _kept(case.study, range(lv[0] + 2, depth) if first else range(lv[-1] - 1))
 
 
-def _gap(study: PhantomStudy, index: int, rng: np.random.Generator, network: Any) -> PhantomStudy:
-    missing = int(rng.choice(_lv(study)[2:-2]))
-    return _kept(study, [place for place in range(study.sax.labels.shape[3]) if place != missing])
+def _gap(case: Case) -> PhantomStudy:
+    missing = int(case.rng.choice(_lv(case.study)[2:-2]))
+    return _kept(case.study, [z for z in range(case.study.sax.labels.shape[3]) if z != missing])
 
 
-def _swapped(study: PhantomStudy, index: int, rng: np.random.Generator, network: Any) -> PhantomStudy:
-    lv = _lv(study)[1:-1]
-    first = int(rng.integers(len(lv) - 2))
-    second = int(rng.integers(first + 2, len(lv)))
-    order = list(range(study.sax.labels.shape[3]))
+def _exchanged(case: Case) -> PhantomStudy:
+    lv = _lv(case.study)[1:-1]
+    first = int(case.rng.integers(len(lv) - 2))
+    second = int(case.rng.integers(first + 2, len(lv)))
+    order = list(range(case.study.sax.labels.shape[3]))
     order[lv[first]], order[lv[second]] = order[lv[second]], order[lv[first]]
-    return _kept(study, range(len(order)), order)
+    return _kept(case.study, range(len(order)), order)
 
 
-def _noisy(study: PhantomStudy, index: int, rng: np.random.Generator, network: Any) -> PhantomStudy | None:
-    """As much noise as it takes until the masks fail."""
-    if network is None:
+def _noisy(case: Case) -> PhantomStudy | None:
+    """As much noise as it takes until the masks fail; labels never do."""
+    if case.network is None:
         return None
-    scan = study.scans[0]
+    spoilt, clean = case.study, case.study.scans[0].images / float(LEVEL)
     for sd in (0.1, 0.15, 0.2, 0.3, 0.4, 0.6, 0.8, 1.2):
-        clean = scan.images.astype(np.float32) / levels(np.ones(1))[0]
-        noise = rng.normal(0, sd, (2, *clean.shape)).astype(np.float32)
-        spoilt = _with(study, images=levels(np.hypot(clean + noise[0], noise[1])))
-        if _dice(spoilt, index, network) < WORST_DICE:
-            return spoilt
+        noise = case.rng.normal(0, sd, (2, *clean.shape))
+        spoilt = _with(case.study, images=levels(np.hypot(clean + noise[0], noise[1])))
+        if _dice(spoilt, case) < WORST_DICE:
+            break
     return spoilt
 
 
-def _dice(study: PhantomStudy, index: int, network: Any) -> float:
-    """Mean Dice of the LV at ED and ES against the labels of the clean images."""
-    found, _ = read(study, index)
-    view, clean = found.views["sax"], np.moveaxis(study.sax.labels, 0, -1) == 3
+def _dice(study: PhantomStudy, case: Case) -> float:
+    """Mean Dice of the LV at ED and ES."""
+    found, _ = read(study, case.index)
+    view, clean = found.views["sax"], np.moveaxis(study.sax.labels, 0, -1) == LV
     curve = clean.sum(axis=(0, 1, 2))
+    # GE's phases are in the order of the times, as they were made.
     frames = [int(curve.argmax()), int(curve.argmin())]
     part = replace(view, frames=view.frames[..., frames], phases=(0, 1))
-    mask = segment(part, network, heart=heart_of({"sax": view})).labels == 3
+    mask = segment(part, case.network, heart=heart_of({"sax": view})).labels == LV
     same = np.dot(view.affine[:3, 2], study.sax.affine[:3, 2]) > 0
-    truth = clean[..., frames] if same else clean[:, :, ::-1][..., frames]
+    truth = (clean if same else clean[:, :, ::-1])[..., frames]
     both = (mask & truth).sum(axis=(0, 1, 2))
     return float((2 * both / (mask.sum(axis=(0, 1, 2)) + truth.sum(axis=(0, 1, 2)))).mean())
 
 
-def _contradicting(study: PhantomStudy, index: int, rng: np.random.Generator, network: Any) -> PhantomStudy:
+def _contradicting(case: Case) -> PhantomStudy:
     """The header gives the thickness, or another protocol's distance."""
-    tags = {**study.scans[0].tags, "SpacingBetweenSlices": float(rng.choice([6.0, 8.0, 12.0]))}
-    return _with(study, tags=tags)
+    return _with(case.study, tags={**case.study.scans[0].tags, "SpacingBetweenSlices": float(case.rng.choice(HEADERS))})
 
 
-def _half(study: PhantomStudy, index: int, rng: np.random.Generator, network: Any) -> PhantomStudy:
-    """As many frames as ever, of the first half of the beat; every other one does not say how long the beat is."""
-    half = make(SEED, index, views=False, beat=0.5)
-    return _with(half, share=0.5, says_beat=bool(index // EACH % 2))
+def _half(case: Case) -> PhantomStudy:
+    """As many frames as ever, of the first half of the beat; every other study does not say how long the beat is."""
+    half = make(SEED, case.index, views=False, beat=0.5)
+    return _with(half, share=0.5, says_beat=case.index % 2 == 0)
 
 
-def _another(study: PhantomStudy, index: int, rng: np.random.Generator, network: Any) -> PhantomStudy:
-    """A slice of another person who lay as this one did, at the same level."""
-    other = make(SEED, index + 500, views=False)
-    place, level = int(rng.choice(_lv(study)[2:-2])), 0.5
-    theirs = _lv(other)
-    there = int(theirs[round(level * (len(theirs) - 1))])
+def _another(case: Case) -> PhantomStudy:
+    """A slice of another person who lay as this one did, in the middle of whose LV it is."""
+    study, other = case.study, make(SEED, case.index + 500, views=False)
+    here, there = int(case.rng.choice(_lv(study)[2:-2])), int(np.median(_lv(other)))
     images, labels = study.scans[0].images.copy(), study.sax.labels.copy()
-    images[..., place], labels[..., place] = other.scans[0].images[..., there], other.sax.labels[..., there]
+    images[..., here], labels[..., here] = other.scans[0].images[..., there], other.sax.labels[..., there]
     return replace(_with(study, images=images), sax=replace(study.sax, labels=labels))
 
 
-SPOILINGS = (
-    Spoiling("two slices missing at the base", lambda study, index, rng, network: _end_missing(study, index, True)),
-    Spoiling("two slices missing at the apex", lambda study, index, rng, network: _end_missing(study, index, False)),
-    Spoiling("a slice missing in the middle", _gap),
-    Spoiling("two slices exchanged", _swapped),
-    Spoiling("noise until Dice < 0.7", _noisy),
-    Spoiling("header contradicts positions", _contradicting),
-    Spoiling("half a beat", _half),
-    Spoiling("another person's slice", _another),
-)
+SPOILINGS: dict[str, Callable[[Case], PhantomStudy | None]] = {
+    "two slices missing at the base": partial(_end_missing, base=True),
+    "two slices missing at the apex": partial(_end_missing, base=False),
+    "a slice missing in the middle": _gap,
+    "two slices exchanged": _exchanged,
+    "noise until Dice < 0.7": _noisy,
+    "header contradicts positions": _contradicting,
+    "half a beat": _half,
+    "another person's slice": _another,
+}
 
 
 def gate(each: int, network: Any) -> dict[str, Any]:
     """What the gate says of spoilt studies."""
     lines = []
-    for kind, spoiling in enumerate(SPOILINGS):
-        for number in range(each):
-            index = 200 + kind * EACH + number
+    for kind, (name, spoil) in enumerate(SPOILINGS.items()):
+        for index in range(200 + kind * EACH, 200 + kind * EACH + each):
             rng = generator(SEED, "analyse", "spoilt", index)
-            study = spoiling.apply(make(SEED, index, views=False), index, rng, network)
+            study = spoil(Case(make(SEED, index, views=False), index, rng, network))
             if study is None:
                 continue
             try:
@@ -244,13 +226,13 @@ def gate(each: int, network: Any) -> dict[str, Any]:
                 quality = result.quality
             except CinemaError as error:
                 quality, told = "refuse", [str(error)]
-            lines.append({"kind": spoiling.name, "index": index, "quality": quality, "told": told})
+            lines.append({"kind": name, "index": index, "quality": quality, "told": told})
             if quality == "pass":
-                print(f"  not caught: {spoiling.name}, study {index} ({study.habit})", flush=True)
+                print(f"  not caught: {name}, study {index} ({study.habit})", flush=True)
     caught = Counter(line["kind"] for line in lines if line["quality"] != "pass")
     refused = Counter(line["kind"] for line in lines if line["quality"] == "refuse")
     of = Counter(line["kind"] for line in lines)
-    kinds = {name: {"caught": caught[name], "refused": refused[name], "of": of[name]} for name in of}
+    kinds = {kind: {"caught": caught[kind], "refused": refused[kind], "of": of[kind]} for kind in of}
     return {"n": len(lines), "caught": sum(caught.values()), "kinds": kinds, "studies": lines}
 
 
@@ -286,13 +268,13 @@ def main() -> None:
     count, each = (6, 1) if given.quick else (60, EACH)
     start, out = time.perf_counter(), {}
     network = None
-    if not given.truth and {"function", "gate", "intervals"} & set(given.only):
+    if not given.truth and {"function", "gate"} & set(given.only):
         weights = given.weights or train(given.folder, 1 if given.quick else given.epochs)
         network = load_networks([weights]).masks["sax"]
     if "sorting" in given.only:
         out["sorting"] = sorting(count)
         print({key: value for key, value in out["sorting"].items() if key != "studies"})
-    if {"function", "intervals"} & set(given.only):
+    if "function" in given.only:
         rows = good(count, network)
         out["good"] = {"n": count, **Counter(row["quality"] for row in rows), "studies": rows}
         out["errors"], out["coverage"] = errors(rows), coverage(rows)

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
 from io import BytesIO
+from types import SimpleNamespace
 from typing import IO, Any
 
 import numpy as np
@@ -87,7 +88,28 @@ class PhantomStudy:
     truth: dict[str, float]
 
 
-def make(seed: int, index: int, *, views: bool = True, beat: float = 1.0, frames: int = FRAMES) -> PhantomStudy:
+class Truth:
+    """In the place of a network: the labels that belong to a slice's pixels, wherever the slice was put."""
+
+    def __init__(self, study: PhantomStudy) -> None:
+        images, labels = study.scans[0].images, study.sax.labels
+        slices = [(t, z) for t in range(images.shape[0]) for z in range(images.shape[3])]
+        self.labels = {images[t, :, :, z].tobytes(): labels[t, :, :, z] for t, z in slices}
+
+    def __call__(self, scan: Any, **_: Any) -> Any:
+        """The labels of one view's frames; of what was filled there are none."""
+        ((view, images),) = scan.items()
+        nothing = np.zeros(images.shape[:2], np.uint8)
+        labels = np.zeros(images.shape, np.uint8)
+        for z, t in np.ndindex(images.shape[2:]):
+            labels[:, :, z, t] = self.labels.get(np.ascontiguousarray(images[:, :, z, t]).tobytes(), nothing)
+        classes = {0: "background", 1: "RV", 2: "myocardium", 3: "LV"}
+        return SimpleNamespace(views={view: SimpleNamespace(labels=labels, classes=classes)}, rows=())
+
+
+def make(
+    seed: int, index: int, *, views: bool = True, beat: float = 1.0, frames: int = FRAMES, **options: Any
+) -> PhantomStudy:
     """Images one subject.
 
     Args:
@@ -96,6 +118,7 @@ def make(seed: int, index: int, *, views: bool = True, beat: float = 1.0, frames
         views: With long axes and series that are no views of ours; else the short axis alone.
         beat: Share of the beat that is scanned, from ED on.
         frames: How many frames it has.
+        **options: Fields of the acquisition.
 
     Returns:
         The study.
@@ -103,16 +126,10 @@ def make(seed: int, index: int, *, views: bool = True, beat: float = 1.0, frames
     habit = HABITS[index % len(HABITS)]
     subject = draw_subject(seed, index)
     heart = Heart(subject)
-    acquisition = Acquisition(
-        n_frames=frames,
-        sax_size=(SIZE, SIZE),
-        sax_spacing=(PIXEL, PIXEL),
-        lax_size=(SIZE, SIZE),
-        lax_spacing=(LONG_PIXEL, LONG_PIXEL),
-        seed=seed,
-        base_first=index % 2 == 0,
-        **scanner(subject)[3],
-    )
+    grid = {"sax_size": (SIZE, SIZE), "sax_spacing": (PIXEL, PIXEL)}
+    grid |= {"lax_size": (SIZE, SIZE), "lax_spacing": (LONG_PIXEL, LONG_PIXEL)}
+    look = scanner(subject)[3]
+    acquisition = Acquisition(n_frames=frames, seed=seed, base_first=index % 2 == 0, **(grid | look | options))
     # ED is not the first frame everywhere.
     first = int(generator(seed, "analyse", "first", index).integers(frames)) if habit == "GE" and beat == 1 else 0
     imager = Imager(heart, acquisition, [beat * ((frame + first) % frames) / frames for frame in range(frames)])
