@@ -46,8 +46,19 @@ class Imager(Scene):
 
     def image(self, view: str) -> ViewSeries:
         """Images one view, see :func:`image_view`."""
+        return self.image_plane(view, plan(self.heart, self.acquisition, view))
+
+    def image_plane(self, view: str, plane: Plane) -> ViewSeries:
+        """Images any plane, or stack of planes.
+
+        Args:
+            view: Its name; it seeds the noise. Arrays of ``sax``, and of several slices, have the slices' axis.
+            plane: The grid.
+
+        Returns:
+            Images, labels and affine.
+        """
         acquisition = self.acquisition
-        plane = plan(self.heart, acquisition, view)
         n, (nx, ny, nz) = len(self.phases), plane.shape
         # Slices lie together in memory while they are painted; callers see (T, X, Y, Z).
         images = np.empty((n, nz, nx, ny), np.float32)
@@ -70,7 +81,7 @@ class Imager(Scene):
         for stack in images:
             self._add_noise(stack, rng)
         images, labels = images.transpose(0, 2, 3, 1), labels.transpose(0, 2, 3, 1)
-        if view != "sax":
+        if view != "sax" and nz == 1:
             images, labels = images[..., 0], labels[..., 0]
         return ViewSeries(view, images, labels, plane.affine, plane.spacing, self.phases, plane)
 
