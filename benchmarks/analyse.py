@@ -21,13 +21,13 @@ import numpy as np
 
 from analyse_network import train
 from analyse_studies import LEVEL, PhantomStudy, Truth, levels, make, sources
-from cinema_lightning.analyse.conformal import calibrate, fewest, interval
-from cinema_lightning.analyse.heart import heart_of
-from cinema_lightning.analyse.networks import load_networks
-from cinema_lightning.analyse.segment import segment
-from cinema_lightning.analyse.sort import read_dicom
-from cinema_lightning.analyse.study import judged
-from cinema_lightning.analyse.values import LV, Measured, Result, Study
+from cinema_lightning.analysis.conformal import calibrate, fewest, interval
+from cinema_lightning.analysis.heart import heart_of
+from cinema_lightning.analysis.networks import load_networks
+from cinema_lightning.analysis.segment import segment
+from cinema_lightning.analysis.sort import read_dicom
+from cinema_lightning.analysis.study import judged
+from cinema_lightning.analysis.values import LV, Measured, Result, Study
 from cinema_lightning.data.draws import generator
 from cinema_lightning.errors import CinemaError
 from cinema_lightning.files import replacing

@@ -22,14 +22,14 @@ import torch
 from lightning.pytorch.cli import instantiate_module
 
 from analyse_studies import Truth, make, sources
-from cinema_lightning.analyse.curves import phases_of, search
-from cinema_lightning.analyse.heart import heart_of
-from cinema_lightning.analyse.networks import load_networks
-from cinema_lightning.analyse.segment import segment
-from cinema_lightning.analyse.sort import read_dicom
-from cinema_lightning.analyse.study import judged
-from cinema_lightning.analyse.values import LV, Measured, Result
-from cinema_lightning.analyse.write import write_result
+from cinema_lightning.analysis.curves import phases_of, search
+from cinema_lightning.analysis.heart import heart_of
+from cinema_lightning.analysis.networks import load_networks
+from cinema_lightning.analysis.segment import segment
+from cinema_lightning.analysis.sort import read_dicom
+from cinema_lightning.analysis.study import judged
+from cinema_lightning.analysis.values import LV, Measured, Result
+from cinema_lightning.analysis.write import write_result
 from cinema_lightning.files import replacing
 from cinema_lightning.phantom.acquisition import Acquisition
 from cinema_lightning.phantom.anatomy import Heart

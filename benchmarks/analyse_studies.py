@@ -13,7 +13,7 @@ from typing import IO, Any
 
 import numpy as np
 
-from cinema_lightning.analyse.sources import Source
+from cinema_lightning.analysis.sources import Source
 from cinema_lightning.data.draws import generator
 from cinema_lightning.phantom.acquisition import LAX_ANGLES, Acquisition, Plane, patient_position
 from cinema_lightning.phantom.anatomy import Heart

@@ -10,7 +10,7 @@ __version__ = "0.1.0"
 
 _PLACES = {
     "CinemaError": "errors",
-    "analyse": "analyse.study",
+    "analyse": "analysis.study",
     "features": "inference.features",
     "load": "inference.load",
     "networks": "inference.listing",

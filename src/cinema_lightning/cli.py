@@ -53,12 +53,14 @@ VERBS: dict[str, Verb] = {
         "Statistics per split, and a contact sheet with label contours.", "prepare.describe:describe", ("dataset",)
     ),
     "analyse": Verb(
-        "Studies in (DICOM or NIfTI), checked volumes, masks and pictures out.", "analyse.command:analyse", ("studies",)
+        "Studies in (DICOM or NIfTI), checked volumes, masks and pictures out.",
+        "analysis.command:analyse",
+        ("studies",),
     ),
-    "view": Verb("Show the reports of analysed studies in this machine's browser.", "analyse.view:view", ("results",)),
+    "view": Verb("Show the reports of analysed studies in this machine's browser.", "analysis.view:view", ("results",)),
     "calibrate": Verb(
         "Keep the errors of a test beside its weights, so that analyses give intervals.",
-        "analyse.calibration:calibrate_command",
+        "analysis.calibration:calibrate_command",
         ("results",),
     ),
     "export": Verb("Write a trained network as published safetensors, torch.export or ONNX.", "weights.export:export"),

@@ -9,7 +9,7 @@ import numpy as np
 import pydicom
 import pytest
 
-from cinema_lightning.analyse.study import read_study
+from cinema_lightning.analysis.study import read_study
 from cinema_lightning.errors import CinemaError
 from cinema_lightning.phantom.anatomy import Heart
 from cinema_lightning.phantom.imaging import ViewSeries

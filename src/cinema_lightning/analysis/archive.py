@@ -1,0 +1,78 @@
+"""What goes back to the archive, with the patient's identifiers: in a folder of its own, and nowhere else."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from cinema_lightning.analysis.sources import nifti_files, sources_of
+from cinema_lightning.analysis.values import Result
+from cinema_lightning.errors import CinemaError
+from cinema_lightning.files import replacing
+
+if TYPE_CHECKING:
+    from pydicom.dataset import Dataset
+
+
+def archive_folder(out: Path) -> Path:
+    """Where the DICOM of an output folder lies: beside it, never in it."""
+    return out.with_name(f"{out.name}.dicom")
+
+
+def archive_objects(path: Path, result: Result, *, masks: bool = True, cine: bool = False) -> dict[str, Dataset]:
+    """Makes a study's DICOM.
+
+    Args:
+        path: Folder or zip of the study.
+        result: The study.
+        masks: Masks of the short axis at ED and ES of the LV, and the report of the numbers where there are any.
+        cine: Masks of the whole beat as one object.
+
+    Returns:
+        Name -> object.
+
+    Raises:
+        CinemaError: If the study came as NIfTI, or none of its images lies on the masks' grid.
+    """
+    from cinema_lightning.analysis.dicom_seg import cine_segmentation, segmentation  # they bring highdicom
+    from cinema_lightning.analysis.dicom_sr import report, versions
+    from cinema_lightning.analysis.originals import find_originals
+
+    if nifti_files(path):
+        raise CinemaError("the study is NIfTI, so that there is no DICOM to go back to: leave --dicom out.")
+    view, found = result.study.views.get("sax"), result.segmented.get("sax")
+    if view is None or found is None or "lv" not in found.phases:
+        return {}
+    with sources_of(path) as sources:
+        originals = find_originals(sources, view)
+    made: dict[str, Dataset] = {}
+    if masks:
+        phases = found.phases["lv"]
+        for name, frame in (("ED", phases.ed), ("ES", phases.es)):
+            labels = found.labels[..., frame]
+            made[name.lower()] = segmentation(labels, view, originals.of_frame(frame), name, versions())
+        if result.quality != "refuse":
+            evidence = [*made.values(), *originals.of_frame(phases.ed), *originals.of_frame(phases.es)]
+            made["report"] = report(result, evidence, versions())
+    if cine:
+        made["cine"] = cine_segmentation(found.labels, view, originals, found.looked_at, versions())
+    return made
+
+
+def write_back(folder: Path, objects: Mapping[str, Dataset]) -> None:
+    """Writes objects that go back to the archive, each whole or not at all.
+
+    Args:
+        folder: Where to; made where it is missing.
+        objects: File name without ending -> object.
+
+    Raises:
+        CinemaError: If they cannot be written.
+    """
+    try:
+        for name, made in objects.items():
+            with replacing(folder / f"{name}.dcm") as temporary:
+                made.save_as(temporary, enforce_file_format=True)
+    except OSError as error:
+        raise CinemaError(f"{folder} cannot be written ({error.strerror or error}): free some space.") from None

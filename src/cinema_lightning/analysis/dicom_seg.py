@@ -1,0 +1,213 @@
+"""Masks as DICOM segmentations: ED and ES as ordinary 3D objects, the whole beat as one object on request.
+
+highdicom refuses repeated plane positions and sources of several series, which a cine of one slice a series has; so an
+object is made for each moment on a volume of its own (that references its images), and those of a beat are merged.
+Viewers show the first overlay of a cine only (OHIF #4789), hence ED and ES by default.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import highdicom
+import numpy as np
+from highdicom.seg import SegmentAlgorithmTypeValues, Segmentation, SegmentationTypeValues, SegmentDescription
+from pydicom.dataset import Dataset
+from pydicom.sequence import Sequence as Items
+from pydicom.sr.codedict import codes
+from pydicom.sr.coding import Code
+from pydicom.uid import generate_uid
+
+from cinema_lightning.analysis.originals import Originals
+from cinema_lightning.analysis.values import LV, MYOCARDIUM, RV, View
+from cinema_lightning.errors import CinemaError
+from cinema_lightning.imaging.geometry import LPS_TO_RAS
+
+MAKER = "cinema-lightning"
+CATEGORY = Code("91723000", "SCT", "Anatomical Structure")
+STRUCTURES = {
+    RV: ("RV blood pool", Code("53085002", "SCT", "Right ventricle")),
+    MYOCARDIUM: ("LV myocardium", Code("49848007", "SCT", "Myocardium of left ventricle")),
+    LV: ("LV blood pool", Code("87878005", "SCT", "Left ventricle")),
+}
+SERIES_NUMBERS = {"ED": 9001, "ES": 9002, "cine": 9003, "report": 9010}
+SEGMENTED_FROM = Code("113076", "DCM", "Segmentation")
+SOURCE_OF_PROCESSING = Code("121322", "DCM", "Source image for image processing operation")
+
+
+def segmentation(labels: np.ndarray, view: View, sources: Sequence[Dataset], name: str, version: str) -> Segmentation:
+    """One moment's masks.
+
+    Args:
+        labels: (X, Y, Z) on the view's grid.
+        view: The view.
+        sources: The images that they lie on, of one moment.
+        name: ED, ES, or what else to call it.
+        version: Version of this program and digests of the weights, as text.
+
+    Returns:
+        The object, with the patient and study of its images.
+
+    Raises:
+        CinemaError: If no image is known, or there is nothing in the masks.
+    """
+    if not sources:
+        raise CinemaError(
+            "none of the study's images lie on the grid of the masks, so that no DICOM can point to them."
+        )
+    present = [code for code in STRUCTURES if (labels == code).any()]
+    if not present:
+        raise CinemaError(f"there is nothing in the masks at {name}, so that there is no DICOM of them.")
+    numbered = np.zeros(labels.shape, dtype=np.uint8)
+    for number, code in enumerate(present, start=1):
+        numbered[labels == code] = number
+    # DICOM counts slice, row, column; rows go along the second axis of ours.
+    affine = (LPS_TO_RAS @ view.affine)[:, [2, 1, 0, 3]]
+    first = sources[0]
+    volume = highdicom.Volume(numbered.transpose(2, 1, 0), affine, "PATIENT", first.get("FrameOfReferenceUID"))
+    entropy = [str(first.SOPInstanceUID), name, version]
+    return Segmentation(
+        source_images=[first],
+        further_source_images=list(sources[1:]),
+        pixel_array=volume,
+        segmentation_type=SegmentationTypeValues.BINARY,
+        segment_descriptions=[_described(number, code, version) for number, code in enumerate(present, start=1)],
+        series_instance_uid=generate_uid(entropy_srcs=[*entropy, "series"]),
+        series_number=SERIES_NUMBERS.get(name, 9003),
+        sop_instance_uid=generate_uid(entropy_srcs=[*entropy, "instance"]),
+        instance_number=1,
+        manufacturer=MAKER,
+        manufacturer_model_name=MAKER,
+        software_versions=version.split()[0],
+        device_serial_number="0",
+        content_label="SEGMENTATION",
+        content_description=f"Ventricles at {name}, for research",
+        series_description=f"Ventricles, {name} (automatic, research)",
+    )
+
+
+def _described(number: int, code: int, version: str) -> SegmentDescription:
+    label, kind = STRUCTURES[code]
+    family = codes.cid7162.ArtificialIntelligence
+    return SegmentDescription(
+        segment_number=number,
+        segment_label=label,
+        segmented_property_category=CATEGORY,
+        segmented_property_type=kind,
+        algorithm_type=SegmentAlgorithmTypeValues.AUTOMATIC,
+        algorithm_identification=highdicom.AlgorithmIdentificationSequence(MAKER, family, version[:64]),
+    )
+
+
+def cine_segmentation(
+    labels: np.ndarray, view: View, originals: Originals, frames: Sequence[int], version: str
+) -> Dataset:
+    """The masks of a beat in one object, each of its frames with slice, moment and the image that it lies on.
+
+    Args:
+        labels: (X, Y, Z, T) on the view's grid.
+        view: The view.
+        originals: The images.
+        frames: Moments that were segmented.
+        version: Of :func:`segmentation`.
+
+    Returns:
+        The merged object.
+
+    Raises:
+        CinemaError: See :func:`segmentation`.
+    """
+    kept = [frame for frame in frames if originals.of_frame(frame) and (labels[..., frame] > 0).any()]
+    if not kept:
+        raise CinemaError("there is nothing in the masks, so that there is no DICOM of them.")
+    # All moments need all structures under the same numbers: one voxel's worth of difference would renumber them.
+    present = [code for code in STRUCTURES if all((labels[..., frame] == code).any() for frame in kept)]
+    whole = np.where(np.isin(labels, present), labels, 0)
+    parts = [segmentation(whole[..., frame], view, originals.of_frame(frame), "cine", version) for frame in kept]
+    return _merged(parts, kept, originals, view)
+
+
+def _merged(parts: Sequence[Segmentation], moments: Sequence[int], originals: Originals, view: View) -> Dataset:
+    out: Any = parts[0]
+    pixels, items = [], []
+    inverse = np.linalg.inv(LPS_TO_RAS @ view.affine)
+    for moment, part in zip(moments, parts, strict=True):
+        pixels.append(part.pixel_array.reshape(-1, part.Rows, part.Columns))
+        for item in part.PerFrameFunctionalGroupsSequence:
+            position = item.PlanePositionSequence[0].ImagePositionPatient
+            z = round(float((inverse @ [*map(float, position), 1])[2]))
+            number = int(item.SegmentIdentificationSequence[0].ReferencedSegmentNumber)
+            _place(item, number, z, moment, originals)
+            items.append(item)
+    out.PerFrameFunctionalGroupsSequence = Items(items)
+    frames = np.concatenate(pixels)
+    out.NumberOfFrames = len(frames)
+    packed = np.packbits(frames.astype(bool).ravel(), bitorder="little").tobytes()
+    out.PixelData = packed + b"\0" * (len(packed) % 2)
+    out.DimensionIndexSequence = Items([_index(out, *pointer) for pointer in _POINTERS])
+    used = [originals.images[place] for place in originals.images if place[1] in set(moments)]
+    out.ReferencedSeriesSequence = Items(_referenced(used))
+    return out
+
+
+_POINTERS = (
+    (0x0062000B, 0x0062000A, "Segment Number"),
+    (0x00209057, 0x00209111, "In-Stack Position Number"),
+    (0x00209128, 0x00209111, "Temporal Position Index"),
+)
+
+
+def _index(whole: Dataset, pointer: int, group: int, label: str) -> Dataset:
+    item = Dataset()
+    item.DimensionIndexPointer = pointer
+    item.FunctionalGroupPointer = group
+    item.DimensionOrganizationUID = whole.DimensionOrganizationSequence[0].DimensionOrganizationUID
+    item.DimensionDescriptionLabel = label
+    return item
+
+
+def _place(item: Dataset, number: int, z: int, moment: int, originals: Originals) -> None:
+    """Says of a frame which slice and moment it is, and on which image it lies."""
+    content = item.FrameContentSequence[0]
+    content.StackID = "1"
+    content.InStackPositionNumber = z + 1
+    content.TemporalPositionIndex = moment + 1
+    content.DimensionIndexValues = [number, z + 1, moment + 1]
+    source = originals.images.get((z, moment))
+    if source is None:
+        return
+    image = _reference(source)
+    image.PurposeOfReferenceCodeSequence = Items([_coded(SOURCE_OF_PROCESSING)])
+    image.SpatialLocationsPreserved = "YES"
+    derivation = Dataset()
+    derivation.SourceImageSequence = Items([image])
+    derivation.DerivationCodeSequence = Items([_coded(SEGMENTED_FROM)])
+    item.DerivationImageSequence = Items([derivation])
+
+
+def _referenced(images: Sequence[Dataset]) -> list[Dataset]:
+    """Each series with its images."""
+    series: dict[str, list[Dataset]] = {}
+    for image in images:
+        series.setdefault(str(image.SeriesInstanceUID), []).append(_reference(image))
+    out = []
+    for uid, members in series.items():
+        item = Dataset()
+        item.SeriesInstanceUID = uid
+        item.ReferencedInstanceSequence = Items(members)
+        out.append(item)
+    return out
+
+
+def _reference(image: Dataset) -> Dataset:
+    item = Dataset()
+    item.ReferencedSOPClassUID = image.SOPClassUID
+    item.ReferencedSOPInstanceUID = image.SOPInstanceUID
+    return item
+
+
+def _coded(code: Any) -> Dataset:
+    item = Dataset()
+    item.CodeValue, item.CodingSchemeDesignator, item.CodeMeaning = code.value, code.scheme_designator, code.meaning
+    return item

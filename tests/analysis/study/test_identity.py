@@ -1,0 +1,109 @@
+"""No text of a header reaches a byte that is written, but for what is on the list."""
+
+import gzip
+import json
+import shutil
+from pathlib import Path
+
+import pydicom
+from pydicom.datadict import DicomDictionary
+
+from cinema_lightning.analysis.keys import keyed, read_secret, secret_folder
+from cinema_lightning.cli import main
+
+# Elements by which the files are read at all, or whose values are no text; all others get a sentinel.
+NEEDED = {
+    *("SpecificCharacterSet", "Modality", "ImageType", "PhotometricInterpretation", "PatientSex", "PixelData"),
+    *("BurnedInAnnotation", "ComplexImageComponent", "PatientID", "PatientName"),
+}
+TEXTS = {"LO", "SH", "PN", "ST", "LT", "UT", "UC", "AE", "CS"}
+SENTINEL = "SENTINEL"
+
+
+def _planted(path: Path, number: int, *, all_of_them: bool) -> None:
+    """Puts sentinels into text elements, public and private ones."""
+    header = pydicom.dcmread(path)
+    header.PatientName, header.PatientID = f"{SENTINEL}^NAME", f"{SENTINEL}ID"
+    header.PatientBirthDate, header.AccessionNumber = "19010203", f"{SENTINEL}ACC"
+    block = header.private_block(0x0021, f"{SENTINEL} MED", create=True)
+    block.add_new(1, "LO", f"{SENTINEL} PRIVATE")
+    block.add_new(2, "UN", b"SENTINEL BYTES")
+    for tag, (vr, _, _, retired, keyword) in DicomDictionary.items() if all_of_them else ():
+        texts = vr in TEXTS and tag > 0x0003FFFF and keyword and not retired
+        if texts and keyword not in NEEDED and keyword not in header:
+            setattr(header, keyword, f"{SENTINEL}{number}")
+    for keyword in ("SeriesDescription", "StudyDescription", "ProtocolName", "ImageComments", "SequenceName"):
+        setattr(header, keyword, f"{SENTINEL} CINE")
+    header.save_as(path)
+
+
+def _bytes(root: Path):
+    """Every byte below a folder, unpacked where it is packed, and the names of files."""
+    for path in root.rglob("*"):
+        yield path, path.name.encode()
+        if path.is_file():
+            data = path.read_bytes()
+            yield path, gzip.decompress(data) if path.suffix == ".gz" else data
+
+
+def test_sentinels_are_nowhere(study, network, tmp_path, capsys, caplog):
+    folder = study().write(tmp_path / "in" / "one")
+    for number, path in enumerate(sorted(folder.iterdir())):
+        _planted(path, number, all_of_them=number % 50 == 0)
+    # The same in what fails: two persons, files cut short, a value that is none, nothing but a localiser.
+    persons = shutil.copytree(folder, tmp_path / "in" / "persons")
+    other = pydicom.dcmread(next(persons.glob("009x*")))
+    other.PatientName, other.StudyInstanceUID = f"{SENTINEL}^OTHER", "1.2.3"
+    other.save_as(next(persons.glob("009x*")))
+    cut = shutil.copytree(folder, tmp_path / "in" / "cut")
+    for path in cut.iterdir():
+        path.write_bytes(path.read_bytes()[:-3000])
+    odd = shutil.copytree(folder, tmp_path / "in" / "odd")
+    for path in odd.iterdir():
+        data = path.read_bytes()
+        path.write_bytes(data.replace(b"60\\", b"SENTINEL")[: len(data)])
+    places = [tmp_path / "in" / name for name in ("one", "persons", "cut", "odd")]
+    assert main(["analyse", *map(str, places), "--out", str(tmp_path / "out")]) == 1
+    said = capsys.readouterr()
+    for stream in (said.out, said.err, caplog.text):
+        assert SENTINEL not in stream
+        assert "19010203" not in stream
+    found = list(_bytes(tmp_path / "out"))
+    assert len(found) > 40
+    for path, data in found:
+        assert SENTINEL.encode() not in data, path
+        assert b"19010203" not in data, path
+        assert b"1.2.826.0.1" not in data, path
+    record = json.loads(next((tmp_path / "out").glob("*/result.json")).read_text())
+    assert record["person"] == {"sex": "F", "age": "50", "aged": False, "height": 1.7, "weight": 70.0}
+
+
+def test_the_error_of_a_single_study_names_nobody(study, network, tmp_path, capsys):
+    folder = study(slices=2).write(tmp_path / "s", ("SAX",))
+    for number, path in enumerate(folder.iterdir()):
+        _planted(path, number, all_of_them=False)
+    assert main(["analyse", str(folder), "--out", str(tmp_path / "out")]) == 2
+    error = capsys.readouterr().err
+    assert "no cine of a view" in error
+    assert SENTINEL not in error
+
+
+def test_old_people_are_90_and_more(study, network, tmp_path):
+    folder = study(tags={"PatientAge": "093Y"}).write(tmp_path / "s", ("SAX",))
+    assert main(["analyse", str(folder), "--out", str(tmp_path / "out")]) == 0
+    text = (tmp_path / "out" / "results.csv").read_text()
+    assert ",90+," in text
+    assert "93" not in {cell for line in text.splitlines() for cell in line.split(",")}
+
+
+def test_names_are_keyed_with_a_secret_outside_of_the_results(tmp_path):
+    out = tmp_path / "out"
+    first = read_secret(out)
+    assert read_secret(out) == first  # shards and resumed runs agree
+    assert read_secret(tmp_path / "other") != first
+    assert secret_folder(out).parent == out.parent
+    path = secret_folder(out) / "secret"
+    assert path.stat().st_mode & 0o077 == 0
+    assert secret_folder(out).stat().st_mode & 0o077 == 0
+    assert keyed(first, "P|1") == keyed(first, "P|1") != keyed(first, "P|2")
+    assert len(keyed(first, "P|1")) == 12

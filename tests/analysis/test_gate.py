@@ -1,0 +1,138 @@
+"""The gate lets good studies pass and catches each way of spoiling one."""
+
+import numpy as np
+import pytest
+
+from cinema_lightning.analysis.gate import check, read_limits, without_numbers
+from cinema_lightning.analysis.measure import measure
+from cinema_lightning.analysis.values import AsScanned, Study, View
+from cinema_lightning.errors import CinemaError
+from cinema_lightning.phantom.acquisition import Acquisition
+from cinema_lightning.phantom.anatomy import Heart
+from cinema_lightning.phantom.imaging import Imager
+from cinema_lightning.phantom.subject import draw_subject
+
+FRAMES = Acquisition(n_frames=20, sax_size=(90, 90), sax_spacing=(2.0, 2.0))
+
+
+@pytest.fixture(scope="module")
+def hearts():
+    """Two persons' (X, Y, Z, T) labels and affines, as many slices and frames."""
+    series = [Imager(Heart(draw_subject(5, index)), FRAMES).image("sax") for index in (4, 0)]
+    return [(np.moveaxis(one.labels, 0, -1), one.affine) for one in series]
+
+
+def judged(segmented, labels, affine, limits=None, **scanned):
+    view = View("sax", labels, affine, scanned=AsScanned(**scanned))
+    study, found = Study("one", {"sax": view}), {"sax": segmented(labels, affine)}
+    checks = check(study, found, measure(study, found), limits or read_limits())
+    return {one.name: one.verdict for one in checks}, {one.name: one.sentence for one in checks}
+
+
+def told(verdicts):
+    return {name for name, verdict in verdicts.items() if verdict != "pass"}
+
+
+def test_good_hearts_pass(hearts, segmented):
+    for labels, affine in hearts:
+        heights = tuple(np.arange(labels.shape[2]) * 10.0)
+        verdicts, _ = judged(
+            segmented, labels, affine, heights=heights, phases=(20,) * len(heights), asked=20, beat=1.0, between=10
+        )
+        assert told(verdicts) == set()
+
+
+def spoilt(name, labels, other):
+    lv = np.flatnonzero((labels[..., 0] == 3).any(axis=(0, 1)))
+    middle, out = lv[4], labels.copy()
+    if name == "exchanged":
+        out[:, :, [lv[2], lv[5]]] = labels[:, :, [lv[5], lv[2]]]
+    elif name == "a frame failed":
+        out[..., 7] = np.where(np.arange(labels.shape[2]) > lv[3], 0, labels[..., 7])
+    elif name == "spot":
+        out[:12, :12, lv[3] : lv[6]] = 3
+    elif name in ("another's slice", "late slice", "hole"):
+        moved = np.roll(other[:, :, middle], 6, axis=0), np.roll(labels[:, :, middle], 8, axis=-1), 0
+        out[:, :, middle] = moved[("another's slice", "late slice", "hole").index(name)]
+    else:
+        cut = {"base gone": np.s_[:, :, lv[0] + 2 :], "apex gone": np.s_[:, :, : lv[-1] - 1]}
+        out = np.where(labels == 1, 0, labels) if name == "no RV" else labels[cut.get(name, np.s_[..., :10])]
+    return out
+
+
+@pytest.mark.parametrize(
+    ("name", "by"),
+    [
+        ("base gone", "base_cut_es"),
+        ("apex gone", "apex_cut"),
+        ("half a beat", "cycle"),
+        ("exchanged", "slice_order"),
+        ("another's slice", "slice_shift"),
+        ("late slice", "slice_step"),
+        ("hole", "lv_hole"),
+        ("a frame failed", "curve"),
+        ("spot", "second_component"),
+        ("no RV", "rv_mid"),
+    ],
+)
+def test_spoilt_hearts_are_caught(hearts, segmented, name, by):
+    (labels, affine), (other, _) = hearts
+    verdicts, sentences = judged(segmented, spoilt(name, labels, other), affine)
+    assert by in told(verdicts)
+    assert ": " in sentences[by]
+
+
+def test_what_was_scanned_is_judged_before_what_was_filled(hearts, segmented):
+    labels, affine = hearts[0]
+    n = labels.shape[2]
+    gap = tuple(10.0 * np.delete(np.arange(n + 1), 4))
+    assert judged(segmented, labels, affine, heights=gap)[0]["gap"] == "refuse"
+    wide = tuple(17.7 * np.arange(n))
+    verdicts, sentences = judged(segmented, labels, affine, heights=wide)
+    assert verdicts["slice_distance"] == "refuse"
+    assert "17.7 mm" in sentences["slice_distance"]
+    fine = tuple(10.0 * np.arange(n))
+    assert judged(segmented, labels, affine, heights=fine, between=8.0)[0]["header_distance"] == "refuse"
+    assert judged(segmented, labels, affine, heights=fine, beat=0.5)[0]["beat"] == "refuse"
+    assert (
+        judged(segmented, labels, affine, heights=fine, phases=(20,) * (n - 1) + (17,))[0]["frames_missing"] == "warn"
+    )
+
+
+def test_no_short_axis_is_refused():
+    study = Study("one", {})
+    assert check(study, {}, measure(study, {}), read_limits())[0].verdict == "refuse"
+
+
+def test_a_refused_study_has_no_numbers(hearts, segmented):
+    labels, affine = hearts[0]
+    found = {"sax": segmented(labels, affine)}
+    left = without_numbers(measure(Study("one", {"sax": View("sax", labels, affine)}), found))
+    assert not any(left.numbers.values())
+    assert left.segments == {}
+
+
+def test_own_limits(hearts, segmented, tmp_path):
+    own = tmp_path / "mine.yaml"
+    own.write_text("frames: {refuse_below: 25, reason: we ask for 25}\n")
+    labels, affine = hearts[0]
+    verdicts, sentences = judged(segmented, labels, affine, read_limits(own))
+    assert verdicts["frames"] == "refuse"
+    assert sentences["frames"].endswith("we ask for 25.")
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("frame: {refuse_below: 1}", "no check 'frame'"),
+        ("frames: {below: 1}", "takes numbers"),
+        ("- 1", "by name"),
+        ("frames: {refuse_below: many}", "takes numbers"),
+        ("a: [", "cannot be read"),
+    ],
+)
+def test_wrong_limits_are_said(tmp_path, text, said):
+    own = tmp_path / "mine.yaml"
+    own.write_text(text)
+    with pytest.raises(CinemaError, match=said):
+        read_limits(own)
