@@ -53,7 +53,7 @@ VERBS: dict[str, Verb] = {
         "Statistics per split, and a contact sheet with label contours.", "prepare.describe:describe", ("dataset",)
     ),
     "analyse": Verb(
-        "Studies in (DICOM or NIfTI), checked volumes, masks and pictures out.",
+        "Studies in (DICOM or NIfTI), checked volumes, masks and a page out.",
         "analysis.command:analyse",
         ("studies",),
     ),

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from cinema_lightning.analyse import gate
+from cinema_lightning.analysis import gate
 from cinema_lightning.analysis.calibration import Calibration, intervals
 from cinema_lightning.analysis.choose import Choice
 from cinema_lightning.analysis.corrections import Corrections, corrected

@@ -9,9 +9,9 @@ from pathlib import Path
 import nibabel
 import numpy as np
 import pytest
-from cinema_lightning.analyse import command
 from PIL import Image
 
+from cinema_lightning.analysis import command
 from cinema_lightning.analysis.study import analyse
 from cinema_lightning.cli import main
 

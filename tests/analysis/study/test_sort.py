@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 import pydicom
 import pytest
-from cinema_lightning.analyse import sources
 
+from cinema_lightning.analysis import sources
 from cinema_lightning.analysis.study import read_study
 from cinema_lightning.errors import CinemaError
 from cinema_lightning.phantom.raw.dicom import frame_bytes
