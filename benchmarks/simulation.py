@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from itertools import product
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -24,8 +25,13 @@ from cinema_lightning.metrics.estimates import by_group, compare, figure
 from cinema_lightning.metrics.samples import sample_of
 from cinema_lightning.metrics.survival import concordance
 from cinema_lightning.metrics.weighted import Statistic
+from cinema_lightning.results.kind import Results
+from cinema_lightning.tasks.survival import figures as survival
 
 SIZES = (10, 20, 50, 200)
+YEARS = 0.5
+"""Horizon of the time-dependent figures."""
+OUTCOME = ("risk", "time", "event")
 Generator = np.random.Generator
 Draw = Callable[[Generator, tuple[int, ...]], np.ndarray]
 
@@ -263,6 +269,59 @@ def cox(repeats: int, sizes: tuple[int, ...]) -> Iterator[Rate]:
         yield rate(("hazard ratio of the image", "cross-fitted Cox", n, 1, "rejection"), hits)
 
 
+def horizons(repeats: int, sizes: tuple[int, ...]) -> Iterator[Rate]:
+    """AUC and Brier score at a horizon, as a test's summary has them; more than half are censored or free by then."""
+    facts = {"horizons": [YEARS]}
+    area = next(each for each in survival.headlines(facts) if each.name.startswith("auc"))
+
+    def brier(table: pd.DataFrame) -> dict[str, Any]:
+        rows = survival.rows(Results(Path(), table, None, None, facts), 0)
+        return next((row for row in rows if row["statistic"] == row["metric"]), {})
+
+    rng = np.random.default_rng(3)
+    large = [in_days(rng, 20_000) for _ in range(10)]
+    truths = [float(np.mean([area.statistic(*(table[name] for name in OUTCOME)) for table in large]))]
+    truths.append(float(np.mean([brier(table)["value"] for table in large[:3]])))
+    for n in sizes:
+        areas: list[bool | None] = []
+        errors: list[bool | None] = []
+        for _ in range(repeats):
+            table = in_days(rng, n)
+            found = figure(area.statistic, *(table[name] for name in OUTCOME), scale=area.scale)
+            areas.append(holds(found, truths[0]))
+            row = brier(table)
+            low, high = row.get("low", np.nan), row.get("high", np.nan)
+            errors.append(low <= truths[1] <= high if low == low else None)
+        yield rate(("AUC at a horizon", "censored", n, 1, "coverage"), areas)
+        yield rate(("Brier score at a horizon", "censored", n, 1, "coverage"), errors)
+
+
+def in_days(rng: Generator, n: int) -> pd.DataFrame:
+    """Subjects of a survival test, whose times are days."""
+    risk, years, event = followed(rng, n)
+    columns = {"id": np.arange(n), "subject": np.arange(n), "risk": 0.8 * risk}
+    return pd.DataFrame(columns | {"time": 365.25 * years, "event": event})
+
+
+def gains(repeats: int, sizes: tuple[int, ...]) -> Iterator[Rate]:
+    """C out of fold of a clinical and an image score that say alike, and what the image adds.
+
+    The truth is that of models fitted to so many subjects: the mean over the simulated data sets.
+    """
+    for n in sizes:
+        rng, found = np.random.default_rng((n, 1)), []
+        for _ in range(repeats):
+            age, image = rng.normal(size=(2, n))
+            death, leave = rng.exponential(np.exp(-0.6 * age - 0.6 * image)), rng.exponential(2.0, n)
+            columns = {"age": age, "risk": image, "time": np.minimum(death, leave), "event": death <= leave}
+            table = pd.DataFrame(columns | {"subject": np.arange(n)}).astype(float)
+            model = cox_models([table], {"clinical": ["age"], "clinical and image": ["age", "risk"]})[1]
+            found.append((model.concordance, model.gain or model.concordance))
+        for what, several in zip(("C out of fold", "gain in C out of fold"), zip(*found, strict=True), strict=True):
+            truth = float(np.nanmean([each.value for each in several]))
+            yield rate((what, "cross-fitted Cox", n, 1, "coverage"), [holds(each, truth) for each in several])
+
+
 def everything(repeats: int, quick: bool) -> Iterator[Rate]:
     """All rates; ``repeats`` of the cheap ones."""
     yield from means(repeats, SIZES)
@@ -270,7 +329,10 @@ def everything(repeats: int, quick: bool) -> Iterator[Rate]:
     yield from differences(repeats, SIZES)
     yield from gaps(repeats)
     yield from failing(repeats, SIZES)
-    yield from cox(max(20, repeats // (20 if quick else 4)), (50, 200))
+    yield from horizons(repeats, SIZES)
+    few = max(20, repeats // (20 if quick else 4))
+    yield from cox(few, (50, 200))
+    yield from gains(few, (50, 200))
 
 
 def markdown(rates: list[Rate]) -> str:

@@ -60,6 +60,31 @@ def test_a_failed_frame_is_no_end_systole(lost):
     assert ventricular_table(fine, {})["frames_left_out"].tolist() == [""]
 
 
+def test_many_studies_are_told_apart_in_one_go():
+    """Rows in any order, studies of different lengths: each has its own volumes, frames, person and truth."""
+    phase = 2 * np.pi * np.arange(25) / 25
+    curve = lambda edv, esv: edv - (edv - esv) / 2 * (1 - np.cos(phase))  # noqa: E731
+    parts = [
+        cases(id="long", frame=range(25), phase="", lv_volume_pred=curve(150, 60), subject="p1", age=61, lv_ef=58.0),
+        cases(id="named", frame=[3, 11], phase=["ED", "ES"], lv_volume_pred=[140.0, 70.0], subject="p2", age=40),
+        cases(id="lost", frame=range(25), phase="", lv_volume_pred=np.nan, subject="p3", age=77, lv_ef=31.0),
+        cases(id="other", frame=range(50, 75), phase="", lv_volume_pred=curve(90, 54), subject="p1", age=62, lv_ef=41),
+    ]
+    found = ventricular_table(pd.concat(parts).sample(frac=1, random_state=3), {}).set_index("id")
+    assert set(found.index) == {"long", "named", "lost", "other"}
+    assert found["lv_edv_pred"].to_dict() == pytest.approx(
+        {"long": 150, "named": 140, "lost": np.nan, "other": 90}, nan_ok=True
+    )
+    assert found.loc[["long", "named", "other"], "lv_ef_pred"].tolist() == pytest.approx([60, 50, 40], abs=0.5)
+    assert found.loc["named", ["ed_frame_pred", "es_frame_pred"]].tolist() == [3, 11]
+    assert found.loc["other", "es_frame_pred"] in (62, 63)
+    assert found["subject"].to_dict() == {"long": "p1", "named": "p2", "lost": "p3", "other": "p1"}
+    assert found["age"].to_dict() == {"long": 61, "named": 40, "lost": 77, "other": 62}
+    assert found["lv_ef_true"].to_dict() == pytest.approx(
+        {"long": 58, "named": np.nan, "lost": 31, "other": 41}, nan_ok=True
+    )
+
+
 def test_truth_of_the_studys_own_columns(make):
     table = read_table(make("cine", n=3, labelled=False) / "cases.csv")
     found = ventricular_table(table, {}).set_index("id")

@@ -190,6 +190,25 @@ def test_landmarks(make, spacing, unit):
     assert ("apex_distance_px", "ES", "mean") in rows_of(folder).index
 
 
+def test_horizons_beyond_the_follow_up_are_said(make):
+    folder = make("survival")
+    cases = pd.read_csv(folder / "cases.csv")
+    late = cases["time"] > 4 * 365.25
+    cases.assign(time=cases["time"].clip(upper=4 * 365.25), event=cases["event"].where(~late, 0)).to_csv(
+        folder / "cases.csv", index=False
+    )
+    finish(folder)
+    summary = json.loads((folder / "summary.json").read_text())
+    assert summary["skipped"]["figures"] == (
+        "AUC and Brier score at 5 years: left out, the longest follow-up is 4.0 years; set model.init_args.horizons to "
+        "earlier ones"
+    )
+    values = {row["metric"]: row["value"] for row in summary["headlines"]}
+    assert values["auc_3y"] is not None
+    assert "auc_5y" not in values
+    assert not [row for row in summary["rows"] if row["metric"] == "brier_5y"]
+
+
 def test_survival(make):
     folder = make("survival")
     found, rows, cases = headline(folder), rows_of(folder), pd.read_csv(folder / "cases.csv")

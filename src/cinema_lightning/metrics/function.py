@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -126,9 +127,15 @@ def ed_es_frames(lv_volumes: Any) -> tuple[int, int]:
     if not len(kept):
         raise CinemaError("No frame has an LV volume, so ED and ES cannot be found.")
     if len(kept) >= SHORT:
-        filled = np.interp(np.arange(len(curve)), kept, curve[kept])
-        curve = savgol_filter(filled, 5, 2, mode="interp")
+        curve = _smoother(len(curve)) @ np.interp(np.arange(len(curve)), kept, curve[kept])
     return int(kept[curve[kept].argmax()]), int(kept[curve[kept].argmin()])
+
+
+@cache
+def _smoother(frames: int) -> np.ndarray:
+    """(T, T) the parabola over five frames as a matrix: SciPy fits the ends of every curve anew."""
+    smoother: np.ndarray = savgol_filter(np.eye(frames), 5, 2, axis=0, mode="interp")
+    return smoother
 
 
 def ventricular_function(volumes: Mapping[str, Any], ed: int | None = None, es: int | None = None) -> dict[str, float]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -37,31 +37,58 @@ def ventricular_table(cases: pd.DataFrame, facts: Mapping[str, Any]) -> pd.DataF
     stacks = cases[cases["view"].isin(["sax", ""])] if "view" in cases else cases
     if not len(stacks) or "lv_volume_pred" not in stacks:
         return pd.DataFrame()
-    table = pd.DataFrame([_study(str(study), part) for study, part in stacks.groupby("id", sort=False)])
+    codes = pd.factorize(stacks["id"])[0]
+    frame = pd.to_numeric(stacks["frame"], errors="coerce") if "frame" in stacks else np.zeros(len(stacks))
+    order = np.lexsort((frame, codes))
+    stacks, codes = stacks.iloc[order], codes[order]
+    starts = np.flatnonzero(np.diff(codes, prepend=-1))
+    table = pd.DataFrame([_study(part) for part in _parts(stacks, starts)])
     predicted = table[[f"{column.name}_pred" for column in quantities("segmentation")]]
-    return table if predicted.notna().any(axis=None) else pd.DataFrame()
+    if not predicted.notna().any(axis=None):
+        return pd.DataFrame()
+    return pd.concat([table, _person(stacks, table).iloc[starts].reset_index(drop=True)], axis=1)
 
 
-def _study(study: str, part: pd.DataFrame) -> dict[str, Any]:
-    part = part.sort_values("frame") if "frame" in part else part
-    phases = part["phase"].fillna("").tolist() if "phase" in part else [""] * len(part)
+_Part = Mapping[str, np.ndarray]
+"""A study's cases in the order of their frames, by column: slices of arrays, of which there may be 100,000."""
+
+
+def _parts(stacks: pd.DataFrame, starts: np.ndarray) -> Iterator[_Part]:
+    """Columns of each study; volumes and the study's own quantities as numbers."""
+    volumes = [f"{region}_volume_{side}" for region in (*VENTRICLES, "myocardium") for side in ("pred", "true")]
+    own = [column.name for column in quantities("segmentation")]
+    columns = {
+        name: pd.to_numeric(stacks[name], errors="coerce").to_numpy(dtype=np.float64)
+        for name in (*volumes, *own)
+        if name in stacks
+    }
+    columns |= {name: stacks[name].to_numpy() for name in ("id", "subject", "frame") if name in stacks}
+    if "phase" in stacks:
+        columns["phase"] = stacks["phase"].fillna("").to_numpy()
+    for start, end in zip(starts.tolist(), [*starts[1:].tolist(), len(stacks)], strict=True):
+        yield {name: values[start:end] for name, values in columns.items()}
+
+
+def _study(part: _Part) -> dict[str, Any]:
+    phases = part["phase"].tolist() if "phase" in part else []
     named = {name: phases.index(name) for name in (ED, ES) if name in phases}
     predicted, true = (_measures(part, side, named) for side in ("pred", "true"))
     truth = _truth(part, true)
-    row: dict[str, Any] = {"id": study, "subject": part["subject"].iloc[0] if "subject" in part else study}
-    frames = part["frame"].tolist() if "frame" in part else list(range(len(part)))
+    study = str(part["id"][0])
+    row: dict[str, Any] = {"id": study, "subject": part["subject"][0] if "subject" in part else study}
+    frames = part["frame"].tolist() if "frame" in part else list(range(len(part["id"])))
     for name in (column.name for column in quantities("segmentation")):
         row[f"{name}_true"] = truth.get(name, np.nan)
         row[f"{name}_pred"] = predicted.get(name, np.nan)
     for key in ("ed_frame", "es_frame"):
         row[f"{key}_pred"] = frames[int(predicted[key])] if key in predicted else None
     row["frames_left_out"] = _left_out(part, frames, named)
-    return row | _person(part, row)
+    return row
 
 
-def _left_out(part: pd.DataFrame, frames: list[Any], named: dict[str, int]) -> str:
+def _left_out(part: _Part, frames: list[Any], named: dict[str, int]) -> str:
     """Frames whose predicted volume is not believed, where ED and ES are searched for."""
-    curve = pd.to_numeric(part["lv_volume_pred"], errors="coerce").to_numpy(dtype=np.float64)
+    curve = part["lv_volume_pred"]
     if not _is_curve(curve, named):
         return ""
     return " ".join(str(frames[place]) for place in np.flatnonzero(failed_frames(curve)))
@@ -72,12 +99,10 @@ def _is_curve(curve: np.ndarray, named: dict[str, int]) -> bool:
     return (len(curve) > 2 or (len(curve) == 2 and not named)) and bool(np.isfinite(curve).all())
 
 
-def _measures(part: pd.DataFrame, side: str, named: dict[str, int]) -> dict[str, float]:
+def _measures(part: _Part, side: str, named: dict[str, int]) -> dict[str, float]:
     """What the volumes of one side give: on the whole curve where there is one, else at ED and ES as they are named."""
-    volumes = {}
-    for region in (*VENTRICLES, "myocardium"):
-        if (column := f"{region}_volume_{side}") in part:
-            volumes[region] = pd.to_numeric(part[column], errors="coerce").to_numpy(dtype=np.float64)
+    names = {region: f"{region}_volume_{side}" for region in (*VENTRICLES, "myocardium")}
+    volumes = {region: part[name] for region, name in names.items() if name in part}
     curve = volumes.get("lv")
     if curve is None or not np.isfinite(curve).any():
         return {}
@@ -99,7 +124,7 @@ def _one_phase(volumes: dict[str, np.ndarray], named: dict[str, int]) -> dict[st
     return out
 
 
-def _truth(part: pd.DataFrame, labelled: dict[str, float]) -> dict[str, float]:
+def _truth(part: _Part, labelled: dict[str, float]) -> dict[str, float]:
     """Of the label maps where a ventricle has both phases, else of the study's own columns; never a mix of the two."""
     out: dict[str, float] = {}
     for name in VENTRICLES:
@@ -116,19 +141,15 @@ def _truth(part: pd.DataFrame, labelled: dict[str, float]) -> dict[str, float]:
     return out | {"lv_mass": mass if np.isfinite(mass) else _cell(part, "lv_mass")}
 
 
-def _cell(part: pd.DataFrame, name: str) -> float:
+def _cell(part: _Part, name: str) -> float:
     """The study's own value of a quantity, where its table has one."""
-    if name not in part:
-        return float("nan")
-    return float(pd.to_numeric(part[name].iloc[:1], errors="coerce").iloc[0])
+    return float(part[name][0]) if name in part else float("nan")
 
 
-def _person(part: pd.DataFrame, taken: Mapping[str, Any]) -> dict[str, Any]:
+def _person(cases: pd.DataFrame, taken: Iterable[str]) -> pd.DataFrame:
     """Columns that say something of the person rather than of a case: those after the metrics."""
-    first = part.iloc[0]
     others = {*OF_CASES, *(column.name for column in quantities("segmentation")), *taken}
-    own = [name for name in map(str, part.columns) if not is_measured(name) and name not in others]
-    return {name: first[name] for name in own}
+    return cases[[name for name in map(str, cases.columns) if not is_measured(name) and name not in others]]
 
 
 def long_axis_table(cases: pd.DataFrame, facts: Mapping[str, Any]) -> pd.DataFrame:
@@ -156,7 +177,7 @@ def long_axis_table(cases: pd.DataFrame, facts: Mapping[str, Any]) -> pd.DataFra
         row: dict[str, Any] = {"id": study, "view": view, "subject": ed.get("subject", study)}
         for side in ("true", "pred"):
             row |= {f"{name}_{side}": value for name, value in _excursions(ed, es, hinges, names, side).items()}
-        rows.append(row | _person(part, row))
+        rows.append(row | _person(part, row).iloc[0].to_dict())
     return pd.DataFrame(rows)
 
 

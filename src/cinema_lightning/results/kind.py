@@ -141,6 +141,7 @@ class Kind:
         function: Takes cases and facts; the table per study (function.csv), may be empty.
         tables: Name -> what writes a further table.
         why_undefined: Takes the results; why figures may not be defined, where there is more to say than that.
+        left_out: Takes the results; a sentence on figures that were asked for and that these cases cannot give.
         ranking: Takes the facts; how cases are ranked for the overlays. Without it none are drawn.
     """
 
@@ -159,6 +160,7 @@ class Kind:
     function: Callable[[pd.DataFrame, Facts], pd.DataFrame] | None = None
     tables: Mapping[str, TableWriter] = field(default_factory=dict)
     why_undefined: Callable[[Results], str | None] = _none
+    left_out: Callable[[Results], str | None] = _none
     ranking: Callable[[Facts], Ranking | None] = _none
 
 

@@ -125,14 +125,14 @@ def figure_row(statistic: Statistic, *columns: Any, subjects: Any, scale: Scale 
 
 
 def undefined_figures(results: Results, rows: list[dict[str, Any]]) -> str | None:
-    """A sentence on the headline figures that no case of these results defines.
+    """What to say of the headline figures that no case of these results defines.
 
     Args:
         results: The tables.
         rows: What :func:`headline_rows` gives of them.
 
     Returns:
-        The sentence, or None where all are defined.
+        A sentence or two, or None where all are defined.
     """
     defined = {row["metric"] for row in rows if np.isfinite(row["value"])}
     lacking = []
@@ -141,10 +141,10 @@ def undefined_figures(results: Results, rows: list[dict[str, Any]]) -> str | Non
         known = table is not None and len(table) and headline.columns(table, results.facts) is not None
         if known and headline.name not in defined:
             lacking.append(headline.display)
-    if not lacking:
-        return None
-    why = KINDS[results.kind].why_undefined(results) or "these cases lack what they need"
-    return f"{', '.join(lacking)}: not defined, {why}"
+    kind = KINDS[results.kind]
+    why = kind.why_undefined(results) or "these cases lack what they need"
+    undefined = f"{', '.join(lacking)}: not defined, {why}" if lacking else None
+    return ". ".join(each for each in (undefined, kind.left_out(results)) if each) or None
 
 
 def groups_of(cases: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame]]:

@@ -194,6 +194,35 @@ def test_one_training_speaks_of_itself_only(tmp_path, make_results):
     assert "<b>" not in page[page.index("<table") : page.index('class="nothing"')]
 
 
+def test_one_training_is_said_where_nothing_is_compared(tmp_path, make_results):
+    make_results["cell"](tmp_path / "root", "landmark_heatmap_2ch", "cinema", 100, 0, 40)
+    page = run(tmp_path / "root", tmp_path / "out")
+    assert "The figures rest on one training of an arm: they speak of this training only" in page
+
+
+@pytest.mark.parametrize(("n", "said"), [(9, True), (19, True), (20, False)])
+def test_few_subjects_are_warned_of(tmp_path, make_results, n, said):
+    make_results["root"](tmp_path / "root", ("mnms_age",), ("cinema", "unet"), n=n)
+    page = run(tmp_path / "root", tmp_path / "out")
+    assert (f"neither interval nor p: mnms_age, tested on mnms (n {n})." in page) == said
+    table = page[page.index('id="table-differences-mnms_age-mnms"') :]
+    assert (f"n {n} †" in table[: table.index("</table>")]) == said
+    compared = pd.read_csv(tmp_path / "out" / "comparisons.csv")
+    assert compared[["low", "high", "p"]].isna().all(axis=None) == (n < 10)
+    assert r"n 9 $^\dagger$" in (tmp_path / "out/tables/figures-mnms_age-mnms.tex").read_text() or n != 9
+
+
+def test_figures_that_nobody_defines_are_named(tmp_path, make_results):
+    make_results["root"](tmp_path / "root", ("ukb_survival",), ("cinema",), n=30)
+    for path in (tmp_path / "root").rglob("cases.csv"):
+        table = pd.read_csv(path)
+        table.assign(time=table["time"].clip(upper=700)).to_csv(path, index=False)
+    page = run(tmp_path / "root", tmp_path / "out")
+    said = "ukb_survival, tested on ukb: AUC and Brier score at 3, 5 years: left out, the longest follow-up is 1.9"
+    assert said in page
+    assert "auc_1y" in set(pd.read_csv(tmp_path / "out" / "figures.csv")["figure"])
+
+
 def test_a_method_that_fails_is_not_the_best(tmp_path, make_results):
     """Its mean over the cases in which it found something flatters."""
     for arm in ("cinema", "unet"):

@@ -17,7 +17,7 @@ from cinema_lightning.benchmark.report.gaps import gaps
 from cinema_lightning.benchmark.report.gather import arm_order, gather
 from cinema_lightning.benchmark.report.index import Index, build_index
 from cinema_lightning.benchmark.report.study import Study, known
-from cinema_lightning.benchmark.report.table import Section, counted
+from cinema_lightning.benchmark.report.table import Section, counted, listed
 from cinema_lightning.benchmark.report.tasks import (
     at_a_glance,
     beside_the_paper,
@@ -27,6 +27,7 @@ from cinema_lightning.benchmark.report.tasks import (
 )
 from cinema_lightning.errors import CinemaError
 from cinema_lightning.files import replacing
+from cinema_lightning.metrics.inference import FEW, LEAST
 
 SECTIONS = (
     each_task,
@@ -182,14 +183,34 @@ def _lead(study: Study) -> list[str]:
 
 def _warnings(study: Study) -> list[str]:
     """What a reader has to know before any number."""
-    compared = study.comparisons
+    return [*_of_one_training(study), *_of_few_subjects(study)]
+
+
+def _of_one_training(study: Study) -> list[str]:
+    """Of comparisons; of figures where nothing is compared."""
+    compared = study.comparisons if len(study.comparisons) else study.figures[study.figures["n_seeds"] > 0]
+    what = "comparison" if len(study.comparisons) else "figure"
     alone = compared[compared["n_seeds"] < 2]
     if not len(alone):
         return []
-    which = "The comparisons" if len(alone) == len(compared) else f"{len(alone)} of {len(compared)} comparisons"
+    which = f"The {what}s" if len(alone) == len(compared) else f"{len(alone)} of {counted(len(compared), what)}"
     return [
         f"{which} rest on one training of an arm: they speak of this training only, not of the method, and none of "
         "them is set in bold. Train with several seeds."
+    ]
+
+
+def _of_few_subjects(study: Study) -> list[str]:
+    figures = known(study.figures)
+    few = figures[(figures["n_subjects"] > 0) & (figures["n_subjects"] < FEW)]
+    if not len(few):
+        return []
+    least = few.groupby(["task", "dataset"], sort=False)["n_subjects"].min()
+    names = {(group.task, group.dataset): study.title(group) for group in study.groups}
+    where = [f"{name} (n {least[key]})" for key, name in names.items() if key in least.index]
+    return [
+        f"† Fewer than {FEW} subjects, of whom a figure says little; with fewer than {LEAST} it has neither interval "
+        f"nor p: {listed(where)}."
     ]
 
 

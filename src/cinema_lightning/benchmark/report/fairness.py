@@ -26,6 +26,7 @@ from cinema_lightning.benchmark.report.table import (
     listed,
     p_value,
     records,
+    subjects,
     tidy,
     titled,
 )
@@ -151,8 +152,7 @@ def _figure(row: Row, name: str) -> Cell:
     value = float(row["value"])
     if not math.isfinite(value):
         return NOTHING
-    small = f"n {int(row['n_subjects']):,}{' †' if row['n_subjects'] < FEW else ''}"
-    return Cell(interval(value, row["low"], row["high"], row["unit"]), value, small=small)
+    return Cell(interval(value, row["low"], row["high"], row["unit"]), value, small=subjects(row["n_subjects"]))
 
 
 def _gap_cell(row: Row, name: str) -> Cell:

@@ -37,6 +37,7 @@ class Run:
         samples: Name of each figure that its tables give -> its columns.
         truths: The same of the reference itself, where a figure can be computed of it.
         trivial: The same of what takes no network.
+        left_out: A sentence on figures that were asked for and that its cases cannot give.
     """
 
     folder: Path
@@ -44,6 +45,7 @@ class Run:
     samples: dict[str, Sample]
     truths: dict[str, Sample]
     trivial: dict[str, Sample]
+    left_out: str | None = None
 
 
 @dataclass
@@ -169,7 +171,7 @@ def _run(results: Results, group: Group) -> Run:
                     failed = headline.failed(table, facts) if name == "samples" else None
                     sample = Sample(keys, subjects, tuple(np.asarray(part) for part in values), failed)
                     found[name][headline.name] = headline.known(sample)
-    return Run(results.folder, facts, **found)
+    return Run(results.folder, facts, **found, left_out=KINDS[results.kind].left_out(results))
 
 
 def _names(table: pd.DataFrame, folder: Path) -> tuple[np.ndarray, np.ndarray]:

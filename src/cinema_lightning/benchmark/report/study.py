@@ -12,7 +12,7 @@ import pandas as pd
 
 from cinema_lightning.benchmark.report.gather import Group
 from cinema_lightning.benchmark.report.index import Index
-from cinema_lightning.benchmark.report.table import tidy, titled
+from cinema_lightning.benchmark.report.table import listed, tidy, titled
 from cinema_lightning.metrics import estimates
 from cinema_lightning.metrics.inference import Inference, Ranks, holm
 from cinema_lightning.metrics.samples import Sample
@@ -113,6 +113,7 @@ class Study:
             found = {headline.name: list(self._figures(group, headline)) for headline in group.headlines}
             # Kaggle has no masks and so no Dice: the first figure that is defined is the primary one.
             defined = [h for h in group.headlines if any(math.isfinite(row["value"]) for row in found[h.name])]
+            self._warn_of_undefined(group, [h for h in group.headlines if h not in defined])
             group.headlines = defined or group.headlines[:1]
             for place, headline in enumerate(group.headlines):
                 figures += [row | {"primary": place == 0} for row in found[headline.name]]
@@ -167,6 +168,15 @@ class Study:
             yield row
             if row["n_left_out"]:
                 self._warn_of_left_out(group, headline, row)
+
+    def _warn_of_undefined(self, group: Group, undefined: Sequence[Headline]) -> None:
+        """Figures whose columns there are and that no arm's cases define, and those that they cannot give."""
+        runs = [run for several in group.arms.values() for run in several.values()]
+        names = [h.display for h in undefined if any(h.name in run.samples for run in runs)]
+        if names:
+            lacking = "no case has both a prediction and a truth that define them"
+            self.warnings.append(f"{self.title(group)}: not defined and left out: {listed(names)}; {lacking}.")
+        self.warnings += [f"{self.title(group)}: {said}." for said in dict.fromkeys(r.left_out for r in runs) if said]
 
     def _warn_of_left_out(self, group: Group, headline: Headline, row: Mapping[str, Any]) -> None:
         self.warnings.append(

@@ -11,6 +11,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from cinema_lightning.metrics.inference import FEW
+
 if TYPE_CHECKING:
     import pandas as pd
 
@@ -91,6 +93,11 @@ def counted(n: int, noun: str) -> str:
     return f"{n:,} {noun}{'' if n == 1 else 's'}"
 
 
+def subjects(n: float) -> str:
+    """``n 50``; ``n 15 †`` where they are so few that a figure says little."""
+    return f"n {int(n):,}{' †' if n < FEW else ''}"
+
+
 def listed(names: Sequence[str]) -> str:
     """``a``, ``a and b``, ``a, b and c``."""
     return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}" if names else ""
@@ -166,12 +173,12 @@ def difference(row: Row, name: str) -> Cell:
         tests = f"by rank {ranks}, {tests}"
     if row["failed"] or row["failed_baseline"]:
         tests = f"failed {row['failed']:.1%}, {row['failed_baseline']:.1%}; {tests}"
-    return Cell(found, value, bool(row["better"]), f"{tests}n {int(row['n_subjects']):,}")
+    return Cell(found, value, bool(row["better"]), f"{tests}{subjects(row['n_subjects'])}")
 
 
 def _small(row: Row) -> str:
     seeds, wanted = int(row["n_seeds"]), int(row.get("n_seeds_wanted", 0))
-    parts = [f"n {int(row['n_subjects']):,}"]
+    parts = [subjects(row["n_subjects"])]
     if seeds:
         parts.append(f"{seeds} of {wanted} seeds" if wanted > seeds else counted(seeds, "seed"))
     failed = row.get("failed")

@@ -26,6 +26,7 @@ from cinema_lightning.benchmark.report.table import (
     listed,
     p_value,
     records,
+    subjects,
     text,
     titled,
 )
@@ -260,4 +261,4 @@ def _line(study: Study, row: Mapping[str, Any]) -> Line:
     point = Point(value, min(ends), max(ends), study.place(row["baseline"]), sure=bool(row["better"]))
     remark = f"{interval(value, min(ends), max(ends), row['unit'], sign=True)}; p {p_value(row['p_holm'])}"
     failed = f"; by rank, failed {row['failed']:.0%}, {row['failed_baseline']:.0%}" if row["test"] == "ranks" else ""
-    return Line(f"less {study.arm_name(row['baseline'])}", [point], f"{remark}; n {int(row['n_subjects']):,}{failed}")
+    return Line(f"less {study.arm_name(row['baseline'])}", [point], f"{remark}; {subjects(row['n_subjects'])}{failed}")

@@ -25,6 +25,18 @@ def _why_undefined(results: Results) -> str | None:
     return f"none of the {len(results.cases)} studies has an event"
 
 
+def _left_out(results: Results) -> str | None:
+    """The horizons that nobody is followed beyond."""
+    times = pd.to_numeric(results.cases["time"], errors="coerce")
+    late = [f"{years:g}" for years in figures.horizons_of(results.facts) if not figures.followed(times, years)]
+    if not late or not times.notna().any():
+        return None
+    return (
+        f"AUC and Brier score at {', '.join(late)} years: left out, the longest follow-up is "
+        f"{times.max() / figures.DAYS_PER_YEAR:.1f} years; set model.init_args.horizons to earlier ones"
+    )
+
+
 RISK_GROUPS = Exhibit(
     "risk_groups",
     "Risk groups",
@@ -71,5 +83,6 @@ KINDS.add(
         exhibits=(RISK_GROUPS, COX),
         tables={"cox": cox.write_cox, "risk_groups": risk.write_risk_groups},
         why_undefined=_why_undefined,
+        left_out=_left_out,
     ),
 )
