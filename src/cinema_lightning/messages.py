@@ -156,7 +156,7 @@ def suggestion(message: str, known: Iterable[str], registries: Mapping[str, tupl
     Returns:
         `` Did you mean ...?``; empty where nothing is near, or the complaint is another.
     """
-    option = re.search(r"^(?:key '([\w.]+)': )?Option '([\w.]+)' is not accepted", message)
+    option = re.search(r"^(?:key '([\w.]+)'(?: of \w+)?: )?Option '([\w.]+)' is not accepted", message)
     whole = re.search(r"does not accept option '([\w.]+)'|unrecognized arguments: --([\w.]+)", message)
     near = None
     if option is not None:

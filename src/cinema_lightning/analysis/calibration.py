@@ -23,14 +23,6 @@ from cinema_lightning.metrics.function import myocardial_mass
 
 By = Literal["none", "vendor", "ef"]
 ENDING = ".calibration.json"
-# Volume whose standard deviation belongs to a quantity, and the phase at which it is read.
-PARTS = {
-    "lv_edv": ("lv", "ed"),
-    "lv_esv": ("lv", "es"),
-    "rv_edv": ("rv", "ed"),
-    "rv_esv": ("rv", "es"),
-    "lv_mass": ("myocardium", "ed"),
-}
 DIGEST = re.compile(r"[0-9a-f]{16}")
 RANGES = {"age": "years", "field_strength": "T", "spacing_z": "mm between slices"}
 # How far outside the calibration's range a number may lie.
@@ -197,8 +189,9 @@ def scale_of(name: str, at: Any, numbers: Mapping[str, float]) -> float:
     if name.endswith("_ef"):
         side = name[:2]
         return spread_of_ef(numbers[f"{side}_edv"], numbers[f"{side}_esv"], at(side, "ed"), at(side, "es"))
-    sd = at(*PARTS[name])
-    return float(myocardial_mass(sd)) if name == "lv_mass" else sd
+    if name.endswith("_mass"):
+        return float(myocardial_mass(at("myocardium", "ed")))
+    return float(at(name[:2], name[3:5]))
 
 
 def read_calibration(path: Path) -> Calibration:

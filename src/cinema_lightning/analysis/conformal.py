@@ -15,10 +15,11 @@ from typing import Any
 
 import numpy as np
 
-from cinema_lightning.columns import look_up
+from cinema_lightning.columns import look_up, quantities
 from cinema_lightning.errors import CinemaError
 
-QUANTITIES = ("lv_edv", "lv_esv", "lv_ef", "lv_mass", "rv_edv", "rv_esv", "rv_ef")
+QUANTITIES = tuple(column.name for column in quantities("segmentation") if not column.name.endswith("_sv"))
+"""What is calibrated: volumes, EF and mass."""
 EF_BANDS = (40.0, 55.0)
 
 

@@ -11,22 +11,14 @@ from cinema_lightning.analysis.bullseye import draw_bullseye
 from cinema_lightning.analysis.pictures import cine_bytes
 from cinema_lightning.analysis.record import NOTICE
 from cinema_lightning.analysis.values import Result, View
-from cinema_lightning.columns import look_up
+from cinema_lightning.columns import ANALYSIS, look_up, quantities
 from cinema_lightning.views import get_view
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-# Order of the table; wall thickness is in the bullseye.
-SHOWN = (
-    *("lv_edv", "lv_esv", "lv_sv", "lv_ef", "lv_mass", "lv_mass_es"),
-    *("rv_edv", "rv_esv", "rv_sv", "rv_ef"),
-    *("heart_rate", "cardiac_output", "cardiac_index", "bsa"),
-    *("lv_edv_index", "lv_esv_index", "lv_sv_index", "lv_mass_index", "rv_edv_index", "rv_esv_index", "rv_sv_index"),
-    *("peak_ejection_rate", "peak_filling_rate"),
-    *("mapse_septal", "mapse_lateral", "mapse_anterior", "mapse_inferior"),
-    *("long_axis_strain_2c", "long_axis_strain_4c", "long_axis_strain"),
-)
+# The wall's thickness is in the bullseye.
+SHOWN = [column.name for column in (*quantities("segmentation"), *ANALYSIS) if not column.name.startswith("wall_")]
 SEXES = {"M": "man", "F": "woman"}
 LINES = {"lv": ("LV", "#d55e00"), "rv": ("RV", "#e69f00"), "myocardium": ("myocardium", "#56b4e9")}
 
