@@ -141,7 +141,7 @@ def test_errors_that_nobody_foresaw_stop_one_study_and_quote_nothing(study, netw
     monkeypatch.setattr(command, "analyse_study", breaks)
     assert _run(*places, "--out", tmp_path / "out") == 1
     error = capsys.readouterr().err
-    assert "not foreseen (ValueError in test_command.py" in error
+    assert "not foreseen (ValueError in command.py" in error
     assert "name of a person" not in error
     assert len(_rows(tmp_path / "out")) == 1
 
