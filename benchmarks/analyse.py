@@ -227,8 +227,7 @@ def gate(each: int, network: Any) -> dict[str, Any]:
             except CinemaError as error:
                 quality, told = "refuse", [str(error)]
             lines.append({"kind": name, "index": index, "quality": quality, "told": told})
-            if quality == "pass":
-                print(f"  not caught: {name}, study {index} ({study.habit})", flush=True)
+            print(f"  {name}, study {index} ({study.habit}): {quality}", flush=True)
     caught = Counter(line["kind"] for line in lines if line["quality"] != "pass")
     refused = Counter(line["kind"] for line in lines if line["quality"] == "refuse")
     of = Counter(line["kind"] for line in lines)
@@ -262,10 +261,12 @@ def main() -> None:
     parser.add_argument("--truth", action="store_true", help="masks are the phantom's own labels")
     parser.add_argument("--epochs", type=int, default=14, help="length of the training, where there are no weights")
     parser.add_argument("--only", nargs="*", default=PARTS, choices=PARTS)
-    parser.add_argument("--quick", action="store_true")
+    parser.add_argument("--subjects", type=int, default=60, help="studies to sort, and good ones to measure")
+    parser.add_argument("--each", type=int, default=EACH, help="studies that are spoilt in each way")
+    parser.add_argument("--quick", action="store_true", help="six subjects, one spoilt in each way, one epoch")
     parser.add_argument("--json", type=Path, default=None)
     given = parser.parse_args()
-    count, each = (6, 1) if given.quick else (60, EACH)
+    count, each = (6, 1) if given.quick else (given.subjects, given.each)
     start, out = time.perf_counter(), {}
     network = None
     if not given.truth and {"function", "gate"} & set(given.only):

@@ -137,6 +137,9 @@ def _as_scanned(view: View) -> Iterator[Found]:
             differs = abs(scanned.between - usual) / usual
             words = f"The header gives {scanned.between:.1f} mm between slices, their positions {usual:.1f} mm"
             yield "header_distance", differs, words
+    order = order_ratio(view.frames)
+    more = 100 * max(0.0, (order or 0) - 1)
+    yield "slice_order", order, f"With two slices exchanged neighbouring ones would be {more:.0f}% more alike"
     frames = view.n_frames
     yield "frames", float(frames) if view.is_cine else None, f"{frames} frames over the beat"
     if scanned.phases and view.is_cine:
@@ -171,8 +174,6 @@ def _masks(view: View, found: Segmented) -> Iterator[Found]:
         jump,
         f"The LV's area in a slice differs from its neighbours' by up to {100 * (jump or 0):.0f}%",
     )
-    order = order_ratio(ed, es, spacing)
-    yield "slice_order", order, f"With two slices exchanged the ventricles would be {order or 1:.1f} times as smooth"
     if found.is_whole and view.is_cine:
         step = slices_in_step(found.labels)
         yield "slice_step", step, f"The slice that moves least like the others correlates {step or 0:.2f} with them"
