@@ -122,6 +122,7 @@ def _from_files(found: _Guess, folder: Path) -> None:
     _add_tables(
         found, folder, [path for path in paths if path.suffix.lower() in (".csv", ".tsv", ".txt")], ids, subjects
     )
+    _say_phases(found)
     _add_splits(found, groups)
 
 
@@ -231,6 +232,19 @@ def _first_frame(
             "tables", f"Is the first frame of ED and ES in {table} 0 or 1? It could not be known: say frames_from."
         )
     return {"frames_from": 0 if 0 in numbers else None}
+
+
+def _say_phases(found: _Guess) -> None:
+    """Label maps that say ED and ES, of a cine: somebody has to say which frames those are."""
+    views = found.content.get("views", {})
+    asked = any(
+        "{phase}" in files.get("labels", "") and "{phase}" not in str(files["images"]) for files in views.values()
+    )
+    tables = found.content.get("tables", {})
+    if asked and not any("ed_frame" in table.get("columns", {}) for table in tables.values()):
+        found.say(
+            "views", "Which frames ED and ES are could not be known: map columns of a table to ed_frame, es_frame."
+        )
 
 
 def _add_splits(found: _Guess, groups: Sequence[Template]) -> None:
