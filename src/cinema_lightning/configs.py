@@ -73,7 +73,9 @@ def read_config(path: Path) -> dict[str, Any]:
     import yaml
 
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        text = path.read_text(encoding="utf-8")
+        content = yaml.safe_load(text)
+        _check_once(yaml.compose(text, Loader=yaml.SafeLoader), path)
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         mark = getattr(error, "problem_mark", None)
         where = f", line {mark.line + 1}" if mark else ""
@@ -84,6 +86,29 @@ def read_config(path: Path) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise CinemaError(f"{path} is not a configuration: its content is a {type(content).__name__}, not a mapping.")
     return content
+
+
+def _check_once(top: Any, path: Path) -> None:
+    """Refuses a key that stands twice in a mapping, of which YAML keeps the last; CinemaError."""
+    import yaml
+
+    waiting, seen = [top], set[int]()
+    while waiting:
+        node = waiting.pop()
+        if id(node) in seen or not isinstance(node, yaml.CollectionNode):
+            continue
+        seen.add(id(node))
+        if isinstance(node, yaml.SequenceNode):
+            waiting += node.value
+            continue
+        first: dict[str, int] = {}
+        for key, value in node.value:
+            line = key.start_mark.line + 1
+            if isinstance(key, yaml.ScalarNode) and key.value in first:
+                where = f"first in line {first[key.value]}"
+                raise CinemaError(f"{path}, line {line}: says '{key.value}' a second time ({where}); keep one.")
+            first[str(key.value)] = line
+            waiting.append(value)
 
 
 def read_bases(path: Path) -> list[str]:

@@ -120,7 +120,7 @@ class CinemaCLI(LightningCLI):
             parser.add_argument(
                 "--allow_changes", type=bool, default=False, help="Resume with other options than the run had."
             )
-        parser.add_argument("--probe", type=str | None, default=None, help="Column that features are tried on.")
+        parser.add_argument("--probe", type=str | None, default=None, help="Column that features are tried on (fit).")
         parser.add_argument("--name", type=str | None, default=None, help="Run name; made of the overlays otherwise.")
         if self._source is not None:
             self._source.add_options(parser)

@@ -11,8 +11,10 @@ import nibabel
 import numpy as np
 import pytest
 import SimpleITK as sitk
+import torch
 
 import cinema_lightning as cinema
+from cinema_lightning import listing
 from cinema_lightning.cli import main
 from cinema_lightning.errors import CinemaError
 from cinema_lightning.phantom.command import phantom
@@ -61,6 +63,7 @@ def test_views_by_name(two_views, scan):
         (np.zeros((20, 20, 4)), {"spacing": (1, 1, 8), "affine": np.eye(4)}, "gives both"),
         (np.zeros((20, 20, 4)), {"spacing": (1.5, 1.5)}, "give the voxel size x, y, z in mm"),
         (np.zeros((20, 20, 4)), {"spacing": (0.0015, 0.0015, 0.008)}, "which are no heart's"),
+        (np.zeros((20, 20, 4)), {"spacing": (1.5, -1.5, 8)}, "voxel sizes are above 0 mm"),
         (np.zeros((20, 20, 4)), {"affine": np.eye(3)}, "it is 4 x 4"),
         (np.full((20, 20, 4), np.nan), {"spacing": (1.5, 1.5, 8)}, "values that are not numbers"),
         (np.zeros((20, 20)), {"spacing": (1.5, 1.5, 8)}, r"a sax file is \(X, Y, Z\)"),
@@ -72,6 +75,7 @@ def test_views_by_name(two_views, scan):
         ({}, {}, "of no view; the network knows sax"),
         ([], {}, "The list of SAX scans is empty"),
         (17, {}, "is a int; give a path"),
+        (torch.zeros(20, 20, 4), {"spacing": (1.5, 1.5, 8)}, "is a Tensor; give a path"),
     ],
 )
 def test_what_cannot_be_used_gets_a_sentence(model, scan, options, sentence):
@@ -84,8 +88,14 @@ def test_frames_and_options(model, two_views, scan):
         model(scan, frames=[0, 5])
     with pytest.raises(CinemaError, match="says its voxel size itself"):
         model(nibabel.load(scan), spacing=(1, 1, 8))
-    with pytest.raises(CinemaError, match="batch_size is 0"):
-        model(scan, batch_size=0)
+    with pytest.raises(CinemaError, match="says its voxel size itself"):
+        model(scan, affine=np.eye(4))  # of a file, which it does not move
+    for frames in ("ed", 1, [0.5], None):  # not all of them, nor frame 0
+        with pytest.raises(CinemaError, match=r"give numbers from 0, such as \[0, 12\], or all"):
+            model(scan, frames=frames)
+    for size in (0, 1.5):
+        with pytest.raises(CinemaError, match=f"batch_size is {size}"):
+            model(scan, batch_size=size)
     with pytest.raises(CinemaError, match=r"knows the views sax, lax_2c; say which it is: \{'sax': scan\}"):
         two_views(np.zeros((20, 20, 4)), spacing=(1.5, 1.5, 8))
 
@@ -126,6 +136,16 @@ def test_dicom_in_a_folder_and_a_zip(model, tmp_path):
         model(tmp_path / "empty")
 
 
+def test_zips_that_are_not_opened(model, tmp_path, monkeypatch):
+    packed = tmp_path / "study.zip"
+    for member, sentence in (("../x", "leads out of the archive"), ("a/x", "no study's archive")):
+        monkeypatch.setattr(listing, "SMALL", 2**20)
+        with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as archive:
+            archive.writestr(member, bytes(2**22))
+        with pytest.raises(CinemaError, match=sentence):
+            model(packed)
+
+
 def test_masks_are_written_in_the_scans_geometry(model, scan, tmp_path):
     found = model(scan)
     found.views["sax"].save(tmp_path / "mask.nii.gz")
@@ -146,6 +166,16 @@ def test_runs_by_name(segmenter, tmp_path):
         cinema.load([])
     (run.parent / "config.yaml").write_text("trainer: {precision: 32-true}\n")
     assert cinema.load(run / "best.ckpt").precision == "32-true"
+
+
+def test_what_cannot_be_loaded_gets_a_sentence(segmenter):
+    for source, options, sentence in (
+        (None, {}, "not by a NoneType"),
+        (segmenter, {"precision": "fp8"}, "precision is 'fp8'; it is one of 32-true"),
+        (segmenter, {"device": "tpu-ish"}, "device is 'tpu-ish', which cannot be used here"),
+    ):
+        with pytest.raises(CinemaError, match=sentence):
+            cinema.load(source, **options)
 
 
 def test_networks_are_listed(segmenter, tmp_path, capsys):

@@ -47,3 +47,5 @@ def test_what_is_not_there(phantom_cohort, tmp_path):
         cinema.open(phantom_cohort, views=["lax_9c"])
     with pytest.raises(CinemaError, match="split is 'training'; it is train, val, test"):
         cinema.open(phantom_cohort, split="training")
+    with pytest.raises(CinemaError, match=r"frames is 'ED'; give numbers from 0, such as .*, or all or ed_es"):
+        cinema.open(phantom_cohort, frames="ED")

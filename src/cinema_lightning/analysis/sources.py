@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import shutil
 import zipfile
 from collections.abc import Callable, Iterator, Sequence
@@ -13,12 +12,8 @@ from typing import IO
 
 from cinema_lightning.errors import CinemaError
 from cinema_lightning.files import natural_key
-from cinema_lightning.listing import is_litter, list_paths
+from cinema_lightning.listing import archived, list_paths
 
-# An archive may hold so many files and bytes; images hardly pack better than this share of their size.
-MOST_FILES, MOST_BYTES, PACKED_AT_BEST = 200_000, 32 * 2**30, 100
-# Below this, bytes, how well an archive is packed does not matter: blank images pack to nothing.
-SMALL = 512 * 2**20
 NIFTI = (".nii", ".nii.gz")
 
 
@@ -71,7 +66,7 @@ def sources_of(study: Path) -> Iterator[list[Source]]:
         )
     else:
         with zipfile.ZipFile(study) as archive:
-            members = _members(archive, study)
+            members = archived(archive, study)
             yield _numbered([(member.filename, _in_zip(archive, member)) for member in members], study)
 
 
@@ -100,28 +95,6 @@ def _on_disk(path: Path) -> Callable[[], AbstractContextManager[IO[bytes]]]:
 
 def _in_zip(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> Callable[[], AbstractContextManager[IO[bytes]]]:
     return lambda: archive.open(member)
-
-
-def _members(archive: zipfile.ZipFile, path: Path) -> list[zipfile.ZipInfo]:
-    """The archive's files; refused as a whole where one of them is no honest one."""
-    members = [member for member in archive.infolist() if not member.is_dir() and not is_litter(member.filename)]
-    for member in members:
-        name = member.filename.replace("\\", "/")
-        if name.startswith("/") or re.match(r"[A-Za-z]:", name) or ".." in PurePosixPath(name).parts:
-            raise CinemaError(
-                f"{path} holds a file whose path leads out of the archive (.. or absolute): it was not opened; "
-                "pack the study again."
-            )
-        if member.flag_bits & 1:
-            raise CinemaError(f"{path} is locked with a password: unpack it and give the folder.")
-    whole, packed = sum(member.file_size for member in members), sum(member.compress_size for member in members)
-    bloated = whole > SMALL and whole > PACKED_AT_BEST * packed
-    if bloated or whole > MOST_BYTES or len(members) > MOST_FILES or packed > path.stat().st_size:
-        raise CinemaError(
-            f"{path} would unpack to {whole / 2**20:,.0f} MB in {len(members):,} files from "
-            f"{path.stat().st_size / 2**20:,.1f} MB: that is no study's archive, and it was not opened."
-        )
-    return members
 
 
 def nifti_files(study: Path) -> list[Path]:

@@ -27,14 +27,12 @@ from cinema_lightning.imaging.geometry import LPS_TO_RAS
 from cinema_lightning.imaging.motion import motion_centre
 from cinema_lightning.imaging.planes import Plane, belongs_to, find_short_axis, is_called_no_cine, name_long_axes
 from cinema_lightning.imaging.stack import Stack, read_slices, single, stack
-from cinema_lightning.listing import is_litter, list_paths
+from cinema_lightning.listing import archived, list_paths
 
 Files = Mapping[str, Sequence[DicomFile]]
 # What folders of one view are called.
 FOLDER = re.compile(r"(sax|2ch|3ch|4ch)(?:_.*)?", re.IGNORECASE)
 CALLED = {"sax": "sax", "2ch": "lax_2c", "3ch": "lax_3c", "4ch": "lax_4c"}
-# No file of a cine is near this; an archive that claims more is damaged or hostile.
-LARGEST_FILE = 256 * 2**20
 
 
 @dataclass
@@ -99,12 +97,9 @@ def read_dicom(path: Path, views: Sequence[str]) -> RawCase:
     if not zipfile.is_zipfile(path):
         return read_study(study_of([(PurePosixPath(path.name), DicomFile.from_path(path))], path.name), views)
     with zipfile.ZipFile(path) as archive:
-        members = [one for one in archive.infolist() if not one.is_dir() and not is_litter(one.filename)]
-        for one in members:
-            if one.flag_bits & 1 or one.file_size > LARGEST_FILE:
-                why = "is locked with a password" if one.flag_bits & 1 else f"claims {one.file_size} bytes"
-                raise CinemaError(f"{path} holds a file that {why}: unpack it and give the folder.")
-        names = ((PurePosixPath(one.filename.replace("\\", "/")), _packed(archive, one)) for one in members)
+        names = (
+            (PurePosixPath(one.filename.replace("\\", "/")), _packed(archive, one)) for one in archived(archive, path)
+        )
         return read_study(_below(names, path), views)
 
 

@@ -77,10 +77,12 @@ def metres(centimetres: Any) -> float | None:
     return value / 100 if value is not None and value > 0 else None
 
 
+_SEXES = dict.fromkeys(("m", "male", "man"), "M") | dict.fromkeys(("f", "female", "woman"), "F")
+
+
 def sex(text: Any) -> str | None:
-    """M or F from M, F, male, female, any case; None otherwise."""
-    letter = str(text).strip()[:1].upper()
-    return letter if letter in ("M", "F") else None
+    """M or F from M, F, male, female, man, woman, any case; None otherwise ("missing" is nobody's sex)."""
+    return _SEXES.get(str(text).strip().lower())
 
 
 def shuffled_split(ids: Iterable[str]) -> dict[str, str]:

@@ -14,7 +14,7 @@ from dataclasses import replace
 from pathlib import Path, PurePosixPath
 
 from cinema_lightning.datasets.base import CaseRef, Dataset, RawCase, dataset
-from cinema_lightning.datasets.dicom_study import LARGEST_FILE, StudyFiles, read_study
+from cinema_lightning.datasets.dicom_study import StudyFiles, read_study
 from cinema_lightning.datasets.outcomes import read_outcomes
 from cinema_lightning.errors import CinemaError
 from cinema_lightning.files import natural_key
@@ -34,6 +34,8 @@ VIEW_SERIES = re.compile(r"CINE_segmented_(?:LAX_([234])Ch|SAX(?:_b\d+)?)", re.I
 CINE_SERIES = re.compile(r"CINE_segmented_.*", re.IGNORECASE)
 # "Aug 30, 2015" stands in the manifest without quotes.
 DATE = re.compile(r"\b([A-Z][a-z]{2,8}\.? \d{1,2}), (\d{4})\b")
+# No file of a cine is near this; an archive that claims more is damaged or hostile.
+LARGEST_FILE = 256 * 2**20
 
 
 @dataset

@@ -25,6 +25,8 @@ from cinema_lightning.weights.published import PUBLISHED
 from cinema_lightning.weights.purpose import purpose_of
 from cinema_lightning.weights.restore import load_task
 
+PRECISIONS = ("32-true", "bf16-mixed", "16-mixed")
+
 
 def load(
     source: str | Path | Sequence[str | Path],
@@ -53,13 +55,19 @@ def load(
     """
     for registry in (TASKS, DATA, BACKBONES):
         registry.load()
+    if not isinstance(source, str | Path | list | tuple):
+        raise CinemaError(
+            f"A network is named by text, not by a {type(source).__name__}: give a run, a file or a list."
+        )
+    if precision is not None and precision not in PRECISIONS:
+        raise CinemaError(f"precision is {precision!r}; it is one of {', '.join(PRECISIONS)}.")
     named = [source] if isinstance(source, str | Path) else list(source)
     if not named:
         raise CinemaError("There is no network to load: the list of them is empty.")
     paths = [find(str(name), Path(root)) for name in named]
     members = [load_task(path)[0] for path in paths]
     task = members[0] if len(members) == 1 and tta == "none" else Ensemble(members, tta, [str(path) for path in paths])
-    where = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    where = _device(device)
     first = members[0]
     names = type(first).__name__, type(first.network).__name__
     spec = spec_of(_known(first.spec, paths[0]), *names, [str(path) for path in paths], _spacing(first.spec, paths[0]))
@@ -116,6 +124,19 @@ def _spacing(spec: dict[str, Any], path: Path) -> Spacing:
     if not known:
         warnings.warn(assumed(found, str(path), "put the config.yaml that says it beside them"), stacklevel=3)
     return found
+
+
+def _device(name: str | torch.device | None) -> torch.device:
+    """The device by its name; CinemaError where there is none."""
+    try:
+        device = torch.device(name or ("cuda" if torch.cuda.is_available() else "cpu"))
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        why = str(error).splitlines()[0].rstrip(".")
+        raise CinemaError(
+            f"device is '{name}', which cannot be used here ({why}): leave it out, or give cpu."
+        ) from None
+    return device
 
 
 def _precision(path: Path, device: torch.device) -> str:

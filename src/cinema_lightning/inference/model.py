@@ -112,8 +112,8 @@ class Model:
         geometry: Geometry,
     ) -> Scanned:
         """Opens a scan at the voxel size of this network; arguments and errors as of :meth:`__call__`."""
-        if batch_size < 1:
-            raise CinemaError(f"batch_size is {batch_size}; give a number of frames above 0.")
+        if not isinstance(batch_size, int) or batch_size < 1:
+            raise CinemaError(f"batch_size is {batch_size}; give a whole number of frames above 0.")
         voxels = Voxels(spacing, affine)
         study = open_study(scan, self.spec.views, self.spec.spacing, voxels=voxels, geometry=geometry)
         phases = Phases(ed, es)

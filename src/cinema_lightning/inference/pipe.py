@@ -50,6 +50,26 @@ class Scanned:
     batch_size: int
 
 
+def whole_numbers(frames: Any, *words: str) -> list[int]:
+    """Frames that are named one by one.
+
+    Args:
+        frames: What was given.
+        words: What else could have been.
+
+    Raises:
+        CinemaError: If it is no list of whole numbers.
+    """
+    listed = list(frames) if isinstance(frames, Sequence | np.ndarray) and not isinstance(frames, str) else [None]
+    if not all(isinstance(frame, int | np.integer) and not isinstance(frame, bool) for frame in listed):
+        raise CinemaError(f"frames is {frames!r}; give numbers from 0, such as [0, 12], or {' or '.join(words)}.")
+    return [int(frame) for frame in listed]
+
+
+def _is_all(frames: Frames) -> bool:
+    return isinstance(frames, str) and frames == "all"
+
+
 class Pipe:
     """Batches of one study's frames, as a network of a kind sees them.
 
@@ -77,7 +97,7 @@ class Pipe:
         count = dataset.count_frames(0, study.views)
         if self.spec.channels != ("image",) or self.per_study:
             return [self._one_answer(study, phases, count, wanted)]
-        frames = list(range(count)) if isinstance(wanted, str) else [int(frame) for frame in wanted]
+        frames = list(range(count)) if _is_all(wanted) else whole_numbers(wanted, "all")
         wrong = [frame for frame in frames if not 0 <= frame < count]
         if wrong or not frames:
             what = f"has no frame {wrong[0]}" if wrong else "is asked for no frame"
@@ -86,8 +106,8 @@ class Pipe:
 
     def _one_answer(self, study: Study, phases: Phases, count: int, wanted: Frames) -> int:
         """The frame that one answer for the study is named after."""
-        if not isinstance(wanted, str):
-            raise CinemaError(f"frames is {list(wanted)}, but this network gives one answer a study; leave it out.")
+        if not _is_all(wanted):
+            raise CinemaError(f"frames is {wanted!r}, but this network gives one answer a study; leave it out.")
         channels = self.spec.channels
         if channels != ("ED", "ES"):
             if count != len(channels):

@@ -45,6 +45,9 @@ STUDY = "scan"
 OPTION = "geometry"
 
 
+_SAYS_ITSELF = "{} says its voxel size itself; spacing= and affine= are for arrays."
+
+
 @dataclass(frozen=True)
 class Voxels:
     """How the voxels of an array lie; one of the two is given.
@@ -56,6 +59,11 @@ class Voxels:
 
     spacing: Sequence[float] | None = None
     affine: np.ndarray | None = None
+
+    @property
+    def given(self) -> bool:
+        """Whether anything is said."""
+        return self.spacing is not None or self.affine is not None
 
     def of(self, name: str, dims: int) -> tuple[np.ndarray, Place]:
         """The affine of an array of a view of so many dimensions, and whether it says where its voxels lie.
@@ -71,10 +79,12 @@ class Voxels:
             if affine.shape != (4, 4):
                 raise CinemaError(f"{name}: affine has the shape {affine.shape}; it is 4 x 4, voxel to RAS mm.")
             return affine, "known"
-        size = [float(s) for s in self.spacing or ()]
+        size = [float(s) for s in (() if self.spacing is None else self.spacing)]
         if len(size) not in {dims, 3}:  # a slice's distance is never guessed
             wanted = "x, y, z" if dims == 3 else "x, y"
             raise CinemaError(f"{name}: spacing is {size}; give the voxel size {wanted} in mm.")
+        if not all(s > 0 for s in size):
+            raise CinemaError(f"{name}: spacing is {size}; voxel sizes are above 0 mm (affine= says directions).")
         return np.diag([*size, *[1.0] * (4 - len(size))]), "unknown"
 
 
@@ -151,12 +161,16 @@ def open_study(
     Raises:
         CinemaError: If a scan cannot be read, is of no known view, or lacks its voxel size.
     """
+    if voxels.given and isinstance(scan, str | Path):
+        raise CinemaError(_SAYS_ITSELF.format(scan))
     if isinstance(scan, str | Path) and _is_dicom(Path(scan).expanduser()):
         dicom = _dicom(Path(scan).expanduser(), views)
         return Study({view: PlainSeries([one], view, spacing.get(view)) for view, one in dicom.items()})
     found = {view: _listed(images) for view, images in _by_view(scan, views).items()}
     if empty := [view for view, images in found.items() if not images]:
         raise CinemaError(f"The list of {get_view(empty[0]).display} scans is empty; give one or more.")
+    if voxels.given and all(isinstance(image, str | Path) for images in found.values() for image in images):
+        raise CinemaError(_SAYS_ITSELF.format(", ".join(str(image) for images in found.values() for image in images)))
     series = {}
     for view in (view for view in VIEWS if view in found):
         scans = [_scan(image, view, voxels, geometry) for image in found[view]]
@@ -247,9 +261,9 @@ def _scan(image: Any, view: str, voxels: Voxels, geometry: Geometry) -> Scan:
         return nifti.open_scan(_file(Path(image)), geometry, OPTION)
     if isinstance(image, np.ndarray):
         return _checked(ArrayScan(name, image, *voxels.of(str(name), get_view(view).dims)))
-    if voxels.spacing is not None or voxels.affine is not None:
-        raise CinemaError(f"{name} says its voxel size itself; spacing= and affine= are for arrays.")
     kind = type(image).__module__.partition(".")[0]
+    if voxels.given and kind in ("SimpleITK", "nibabel"):
+        raise CinemaError(_SAYS_ITSELF.format(name))
     if kind == "SimpleITK":
         return _checked(_from_sitk(image, name))
     if kind == "nibabel":

@@ -17,6 +17,7 @@ from cinema_lightning.data.sampler import Draw
 from cinema_lightning.data.table import SPLITS, TABLE, Split, mask_of, read_cohort, views_of
 from cinema_lightning.data.transforms import Whole
 from cinema_lightning.errors import CinemaError
+from cinema_lightning.inference.pipe import whole_numbers
 from cinema_lightning.views import VIEWS, get_view
 
 if TYPE_CHECKING:
@@ -59,9 +60,8 @@ class Store(Dataset[dict[str, Any]]):
             chosen &= cohort.table["split"].to_numpy() == split
         rows = np.flatnonzero(chosen)
         if not len(rows):
-            raise CinemaError(
-                f"{cohort.source} has no {split or ''} studies with the views {', '.join(views)}; ask for others."
-            )
+            what = f"{split} studies" if split else "studies"
+            raise CinemaError(f"{cohort.source} has no {what} with the views {', '.join(views)}; ask for others.")
         counts = cohort.numbers("n_frames")
         self._samples = [
             (int(row), frame) for row in rows for frame in self._frames(int(row), frames, phases[row], counts[row])
@@ -71,7 +71,7 @@ class Store(Dataset[dict[str, Any]]):
         if wanted == "ed_es":
             return list(dict.fromkeys(int(frame) for frame in phases if np.isfinite(frame)))
         if wanted != "all":
-            return [int(frame) for frame in wanted]
+            return whole_numbers(wanted, "all", "ed_es")
         known = np.isfinite(count)
         return list(range(int(count) if known else self._dataset.count_frames(row, views_of(int(self._masks[row])))))
 

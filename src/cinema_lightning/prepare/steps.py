@@ -230,7 +230,10 @@ def _place_around_heart(dataset: Dataset, works: dict[str, _Work], size: Size) -
     long_axes = [view for view in works if view != "sax"]
     if len(long_axes) < 2 and ("sax" not in works or not _beats(works["sax"].raw)):
         return "none"
-    point, found = _heart(works)
+    try:
+        point, found = _heart(works)
+    except CinemaError as error:  # headers that do not say where planes lie
+        raise CinemaError(f"{error}: mend the headers, or say crop: centre or crop: none") from None
     _crop_around(dataset, works, point, found, size)
     for view, work in works.items():
         if work.grid.window is None or not work.labels:

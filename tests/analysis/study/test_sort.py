@@ -9,7 +9,7 @@ import numpy as np
 import pydicom
 import pytest
 
-from cinema_lightning.analysis import sources
+from cinema_lightning import listing
 from cinema_lightning.analysis.study import read_study
 from cinema_lightning.errors import CinemaError
 from cinema_lightning.phantom.raw.dicom import frame_bytes
@@ -223,7 +223,7 @@ def test_zips_that_are_not_opened(study, tmp_path, monkeypatch):
     with pytest.raises(CinemaError, match="holds no files"):
         _read(tmp_path / "none.zip")
     bomb = tmp_path / "bomb.zip"
-    monkeypatch.setattr(sources, "SMALL", 2**20)
+    monkeypatch.setattr(listing, "SMALL", 2**20)
     with zipfile.ZipFile(bomb, "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("x", bytes(2**22))
     with pytest.raises(CinemaError, match="no study's archive"):

@@ -19,6 +19,10 @@ from cinema_lightning.prepare.command import prepare
 PLAIN = {"name": "mine", "views": {"sax": {"images": "{id}.nii.gz", "labels": "{id}_gt.nii.gz"}}, "labels": {"LV": 1}}
 
 
+def _columns(**columns):
+    return {"tables": {"p.csv": {"id": "a", "columns": columns}}}
+
+
 @pytest.mark.parametrize(
     ("change", "words"),
     [
@@ -53,6 +57,14 @@ PLAIN = {"name": "mine", "views": {"sax": {"images": "{id}.nii.gz", "labels": "{
         ({"splits": {"values": {"Tr": "training"}}}, "is one of train, val, test"),
         ({"spacing": {"sax": [1, 1]}}, "spacing.sax is [1, 1]; it has to be 3 numbers"),
         ({"spacing": {"lax_4c": [1, 1]}}, "unknown key 'lax_4c'"),
+        ({"spacing": {"sax": [1, 1, float("inf")]}}, "spacing.sax is [1, 1, inf]"),
+        ({"splits": {"train": float("nan"), "val": 0.5, "test": 0.5}}, "mix lists and shares"),
+        ({"labels": {"LV": -1}}, "labels.LV is -1; codes are 0 to 32767"),
+        ({"labels": {"LV": 70000}}, "labels.LV is 70000; codes are 0 to 32767"),  # 4464 in 16 bits
+        ({"phases": {"ED": "frame1", "ES": ["es", "Frame1"]}}, "call both ED and ES 'frame1'"),
+        ({"views": {"sax": {"images": "{id}.nii.gz", "pixel_size": [1, 1]}}}, "pixel_size is for PNG"),
+        (_columns(height={"column": "cm", "factor": 0}), "factor is 0; it has to be a number other than 0"),
+        (_columns(sex={"column": "g", "values": {"w": "woman"}}), "columns.sex.values.w is 'woman'; it is one of M, F"),
         ({"crop": "label box"}, "crop is 'label box'; it is one of auto, centre, none"),
     ],
 )
@@ -172,6 +184,7 @@ def test_cells_of_a_table(tmp_path):
         ("person;age\nP1;5\n", {}, "lacks the column 'patient'"),
         ("patient;age\nP1;old\n", {}, "row 2: 'old' is not a number, which age has to be"),
         ("patient;sex\nP1;w\n", {}, "'w' is neither M nor F"),
+        ("patient;sex\nP1;missing\n", {}, "'missing' is neither M nor F"),
         ("patient;views\nP1;x\n", {}, "a column 'views', a name that the cohort table needs"),
         ("patient;lv_edv\nP1;120\n", {}, "lv_edv, which is measured from the label maps"),
         ("patient;a;b\nP1;1;2\n", {"columns": {"b": "a"}}, "a column 'b', a name"),
@@ -246,6 +259,33 @@ def test_label_maps_by_number_that_a_table_contradicts_are_refused(place):
     table = {"people.csv": {"id": "patient", "columns": {"ed_frame": "ed", "es_frame": "es"}, "frames_from": 1}}
     path = _mend(place, views=views, frames_from=0, tables=table)
     assert prepare(str(path), place, place / "other", size="small") == 0
+
+
+def test_classes_of_a_column_that_is_not_there_are_refused(place, capsys):
+    path = _mend(place, classes={"diagnos": ["NOR", "DCM"]})
+    assert main(["prepare", str(path), "--out", str(place / "store")]) == 2
+    message = capsys.readouterr().err
+    assert "classes.diagnos is of no column that the tables give (age, diagnosis," in message
+    assert not (place / "store").exists()
+
+
+def test_studies_of_no_split_are_said(place):
+    path = _mend(place, splits={"train": ["P01"], "val": ["P02"]})
+    assert prepare(str(path), place, place / "store", size="small") == 0
+    assert (
+        "1 study is in no split, so that nobody trains or tests on it: P03"
+        in (place / "store/warnings.csv").read_text()
+    )
+
+
+def test_a_key_that_stands_twice_is_refused(place, capsys):
+    path = place / "mine.yaml"
+    path.write_text(path.read_text() + "labels: {LV: 1}\n")
+    assert main(["prepare", str(path), "--out", str(place / "store")]) == 2
+    assert "mine.yaml, line 11: says 'labels' a second time (first in line 6); keep one" in capsys.readouterr().err
+    path.write_text("name: x\nlabels: {LV: 10, LV: 20}\n")
+    assert main(["prepare", str(path), "--out", str(place / "store")]) == 2
+    assert "line 2: says 'LV' a second time" in capsys.readouterr().err
 
 
 def test_a_table_of_other_people_is_refused_and_further_rows_are_said(place, capsys):

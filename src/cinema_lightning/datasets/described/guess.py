@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from cinema_lightning.datasets.described.datalist import LISTS, content_of, read_json, usable_name
+from cinema_lightning.datasets.described.description import BY_VOLUME
 from cinema_lightning.datasets.described.look import Template, codes_of, dicom_pattern, templates
 from cinema_lightning.datasets.described.people import TAKEN
 from cinema_lightning.errors import CinemaError
@@ -30,10 +31,12 @@ class _Guess:
     Attributes:
         content: As a description has it.
         notes: Key -> comment lines above it.
+        moving: Whether images have several frames, and label maps several of them.
     """
 
     content: dict[str, Any] = field(default_factory=dict)
     notes: dict[str, list[str]] = field(default_factory=dict)
+    moving: bool = False
 
     def say(self, key: str, text: str) -> None:
         self.notes.setdefault(key, []).append(text)
@@ -122,6 +125,7 @@ def _from_files(found: _Guess, folder: Path) -> None:
     _add_tables(
         found, folder, [path for path in paths if path.suffix.lower() in (".csv", ".tsv", ".txt")], ids, subjects
     )
+    _say_phases(found)
     _add_splits(found, groups)
 
 
@@ -148,16 +152,15 @@ def _add_views(found: _Guess, groups: Sequence[Template]) -> None:
         views[view]["labels"] = group.pattern
         used.append(group)
     found.content["views"] = views
+    found.moving = any(group.frames > 1 or "{frame}" in group.pattern for group in used if not group.is_label) and any(
+        group.frames > 1 or len(group.files) > len(group.ids) for group in used if group.is_label
+    )
     if all(group.is_prepared for group in used if not group.is_label):
         found.content |= {"crop": "none", "grey_levels": "as read"}
         found.say("crop", "The images have eight bits and are small: they seem to be cropped and scaled already.")
     numbered = [group for group in used if group.is_label and "{frame}" in group.pattern]
     if numbered and not any("{frame}" in files["images"] for files in views.values()):
-        first = 0 if any(re.search(r"(?<!\d)0+(?!\d)", path.name) for group in numbered for path in group.files) else 1
-        found.content["frames_from"] = first
-        found.say(
-            "frames_from", f"Frames in the names of label maps: {'a' if first == 0 else 'no'} frame 0 is among them."
-        )
+        _say_frames(found, {number for group in numbered for number in group.numbers})
     left = [group.pattern for group in groups if group not in used]
     if left:
         found.say("views", f"Not used: {', '.join(left[:5])}{' ...' if len(left) > 5 else ''}.")
@@ -166,6 +169,20 @@ def _add_views(found: _Guess, groups: Sequence[Template]) -> None:
         codes = codes_of(maps)
         found.content["labels"] = {name: code for code, name in codes.items()}
         found.say("labels", "From the shapes in some label maps: the myocardium is a ring around the LV. Check them.")
+
+
+def _say_frames(found: _Guess, numbers: set[int]) -> None:
+    """Label maps by number of a cine: whether the first frame is 0 or 1, where the numbers tell."""
+    found.content["frames_from"] = 0 if 0 in numbers else None
+    found.say(
+        "frames_from",
+        "Frames in the names of label maps: "
+        + (
+            "a frame 0 is among them."
+            if 0 in numbers
+            else "is the first frame 0 or 1? It could not be known, as no frame 0 is among them: say frames_from."
+        ),
+    )
 
 
 def _best(groups: Sequence[Template], found: _Guess) -> dict[str, Template]:
@@ -231,6 +248,22 @@ def _first_frame(
             "tables", f"Is the first frame of ED and ES in {table} 0 or 1? It could not be known: say frames_from."
         )
     return {"frames_from": 0 if 0 in numbers else None}
+
+
+def _say_phases(found: _Guess) -> None:
+    """Which frames of a cine are ED and ES, where neither file names nor a table say it."""
+    views = found.content.get("views", {})
+    cines = [files for files in views.values() if "{phase}" not in files["images"] and "labels" in files]
+    tables = found.content.get("tables", {})
+    if not cines or any("ed_frame" in table.get("columns", {}) for table in tables.values()):
+        return
+    if any("{phase}" in files["labels"] for files in cines):
+        found.say(
+            "views", "Which frames are ED and ES could not be known: map columns of a table (ed_frame, es_frame)."
+        )
+    elif found.moving and "LV" in found.content["labels"]:
+        found.content["phases"] = BY_VOLUME
+        found.say("phases", "Nothing names ED and ES: the frames of the largest and the smallest labelled LV.")
 
 
 def _add_splits(found: _Guess, groups: Sequence[Template]) -> None:

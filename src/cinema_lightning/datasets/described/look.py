@@ -62,6 +62,12 @@ class Template:
         return next(found, "")
 
     @property
+    def numbers(self) -> set[int]:
+        """The frames that its files name."""
+        found = (_FRAME.search(_PHASE.sub("", path.name.replace("_", " "))) for path in self.files)
+        return {int(match[1] or match[2]) for match in found if match}
+
+    @property
     def is_label(self) -> bool:
         """Whether its words say label maps."""
         return _LABEL.search(re.sub(r"\{\w+\}", " ", self.pattern)) is not None

@@ -6,11 +6,13 @@
 from __future__ import annotations
 
 import difflib
+import math
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
+from cinema_lightning.columns import COLUMNS
 from cinema_lightning.configs import read_config
 from cinema_lightning.datasets.base import DATASETS, Crop
 from cinema_lightning.datasets.described.description import (
@@ -28,6 +30,8 @@ from cinema_lightning.datasets.described.patterns import PHASES, Pattern
 from cinema_lightning.errors import CinemaError
 from cinema_lightning.views import VIEWS
 
+LARGEST_CODE = 32767
+"""Label maps are written with 16 bits."""
 CROPS: tuple[Crop, ...] = ("auto", "centre", "none")
 MARK_COLUMNS = ("view", "landmark", "x", "y")
 KEYS = (
@@ -94,7 +98,7 @@ class _Parser:
 
     def numbers(self, value: Any, key: str, count: int) -> tuple[float, ...]:
         good = isinstance(value, list) and len(value) == count
-        if not good or not all(isinstance(n, int | float) and not isinstance(n, bool) and n > 0 for n in value):
+        if not good or not all(_is_number(n) and n > 0 for n in value):
             raise self.wrong(key, f"is {value!r}; it has to be {count} numbers above 0 in mm")
         return tuple(float(n) for n in value)
 
@@ -115,6 +119,9 @@ class _Parser:
         if "phases" in given and not by_volume:
             named = self.mapping(given["phases"], "phases", ("ED", "ES"))
             self.phases |= {phase: self.texts(words, f"phases.{phase}") for phase, words in named.items()}
+            both = set(map(str.lower, self.phases["ED"])) & set(map(str.lower, self.phases["ES"]))
+            if both:
+                raise self.wrong("phases", f"call both ED and ES '{min(both)}'; give each words of its own")
         views = self.views(given.get("views", {}))
         found = Description(
             source=self.source,
@@ -178,6 +185,8 @@ class _Parser:
             found = codes if isinstance(codes, list) else [codes]
             if not found or not all(isinstance(code, int) and not isinstance(code, bool) for code in found):
                 raise self.wrong(f"labels.{word}", f"is {codes!r}; give the whole number that it has in the label maps")
+            if not all(0 <= code <= LARGEST_CODE for code in found):
+                raise self.wrong(f"labels.{word}", f"is {codes!r}; codes are 0 to {LARGEST_CODE}")
             if name in out and name != "background":
                 raise self.wrong(f"labels.{word}", f"is {name}, which is there already: list its codes in one place")
             out[name] = tuple(found)
@@ -224,12 +233,16 @@ class _Parser:
         if "column" not in given:
             raise self.wrong(key, "lacks the key column, the column's name in the table")
         factor = given.get("factor")
-        if factor is not None and (not isinstance(factor, int | float) or isinstance(factor, bool)):
-            raise self.wrong(f"{key}.factor", f"is {factor!r}; it has to be a number")
-        values = self.mapping(given.get("values", {}), f"{key}.values")
-        return TableColumn(
-            self.text(given["column"], key), factor, {name: str(meaning) for name, meaning in values.items()}
-        )
+        if factor is not None and not (_is_number(factor) and factor):
+            raise self.wrong(f"{key}.factor", f"is {factor!r}; it has to be a number other than 0")
+        meanings = self.mapping(given.get("values", {}), f"{key}.values")
+        values = {name: "" if meaning is None else str(meaning) for name, meaning in meanings.items()}
+        name = key.rpartition(".")[2]
+        known = COLUMNS[name].values if name in COLUMNS else ()
+        for word, meaning in values.items():
+            if known and meaning:
+                self.one_of(meaning, f"{key}.values.{word}", known)
+        return TableColumn(self.text(given["column"], key), factor, values)
 
     def splits(self, value: Any) -> SplitRule:
         given = self.mapping(value, "splits", ("column", "values", "folds", "fold", "seed", *SPLITS))
@@ -261,7 +274,7 @@ class _Parser:
             return SplitRule(
                 lists={split: self.texts(item, f"splits.{split}") for split, item in given.items() if item}
             )
-        if not all(isinstance(item, int | float) and not isinstance(item, bool) for item in given.values()):
+        if not all(_is_number(item) for item in given.values()):
             raise self.wrong("splits", "mix lists and shares: give a list of names, or a number, for each split")
         total = sum(given.values())
         if min(given.values()) < 0 or abs(total - 1) > 1e-6:
@@ -310,5 +323,11 @@ class _Parser:
                     )
                 if files.pixel_size is None:
                     raise self.wrong(f"views.{view}", "needs pixel_size, [x, y] in mm: a PNG does not say it")
+            elif files.pixel_size is not None:
+                raise self.wrong(f"views.{view}.pixel_size", "is for PNG; leave it out, other files say the size")
         if len(files.images) > 1 and any({"phase", "frame"} & pattern.names for pattern in files.images.values()):
             raise self.wrong(f"views.{view}.images", "are sequences, which have no {phase} and no {frame}")
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)

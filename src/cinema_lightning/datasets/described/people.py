@@ -79,7 +79,9 @@ class _Cells:
                 yield tidy(number * (self.use.factor or 1) if number is not None else None)
             elif self.use.values:
                 yield self._meaning(row, cell)
-            elif self.name == "sex" and cell:
+            elif self.name == "sex" and cell.lower() in MISSING:
+                yield None
+            elif self.name == "sex":
                 if sex(cell) is None:
                     raise CinemaError(
                         f"{self.what}, row {row}: '{cell}' is neither M nor F; say what it means with values: "

@@ -14,7 +14,7 @@ from cinema_lightning.datasets.described.description import DEFAULT_SPLITS, Desc
 from cinema_lightning.datasets.described.images import read_images
 from cinema_lightning.datasets.described.marks import read_marks
 from cinema_lightning.datasets.described.people import FRAMES, People, read_people, unmatched
-from cinema_lightning.datasets.described.splits import assign
+from cinema_lightning.datasets.described.splits import assign, unassigned
 from cinema_lightning.datasets.described.studies import Entry, Study, find_studies, frame_numbers
 from cinema_lightning.errors import CinemaError
 from cinema_lightning.views import VIEWS
@@ -62,6 +62,7 @@ class DescribedDataset(Dataset):
         merged = {study.id: _merged(study, rows[study.id], tables) for study in studies}
         subjects = {study.id: str(merged[study.id].pop("subject", None) or study.subject) for study in studies}
         splits = self._splits(studies, subjects, tables)
+        self._check_classes(merged.values())
         found = [self._case(study, subjects[study.id], splits[study.id], merged[study.id], tables) for study in studies]
         if landmarks is None:
             return found
@@ -79,7 +80,8 @@ class DescribedDataset(Dataset):
     def notes(self, raw: Path) -> list[str]:
         """See :meth:`Dataset.notes`."""
         studies = self._studies(raw)
-        return [note for people in self._tables(raw) if (note := unmatched(people, _names(people, studies)))]
+        notes = [unmatched(people, _names(people, studies)) for people in self._tables(raw)]
+        return [note for note in (*notes, unassigned([case.id for case in self.cases(raw) if not case.split])) if note]
 
     def read(self, case: CaseRef) -> RawCase:
         """See :meth:`Dataset.read`."""
@@ -108,6 +110,15 @@ class DescribedDataset(Dataset):
                 "column of a table in tables."
             )
         return tables
+
+    def _check_classes(self, rows: Collection[Mapping[str, Any]]) -> None:
+        there = {name for row in rows for name in row}
+        for column in self.description.classes:
+            if column not in there:
+                raise CinemaError(
+                    f"{self.description.source}: classes.{column} is of no column that the tables give "
+                    f"({', '.join(sorted(there)) or 'they give none'}): mend its name."
+                )
 
     @property
     def _measured(self) -> Collection[str]:

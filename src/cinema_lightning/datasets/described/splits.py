@@ -9,6 +9,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from cinema_lightning.datasets.described.description import SPLITS, SplitRule
 from cinema_lightning.errors import CinemaError
 
+SHOWN = 3
+
 
 def assign(rule: SplitRule, people: Mapping[str, str], words: Mapping[str, str], source: str) -> dict[str, str]:
     """The split of each study.
@@ -91,3 +93,12 @@ def _shared(order: Sequence[str], shares: Mapping[str, float]) -> dict[str, str]
 def _folded(order: Sequence[str], folds: int, fold: int) -> dict[str, str]:
     special = {fold: "test", (fold + 1) % folds: "val"}
     return {subject: special.get(n % folds, "train") for n, subject in enumerate(order)}
+
+
+def unassigned(studies: Sequence[str]) -> str:
+    """What is to be said of studies that are in no split; empty where there are none."""
+    if not studies:
+        return ""
+    named = ", ".join(studies[:SHOWN]) + (", ..." if len(studies) > SHOWN else "")
+    count, them = ("1 study is", "it") if len(studies) == 1 else (f"{len(studies)} studies are", "them")
+    return f"{count} in no split, so that nobody trains or tests on {them}: {named}"
