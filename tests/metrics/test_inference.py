@@ -45,6 +45,26 @@ def test_a_gain_in_few_cases_is_no_finding_of_all(rng):
     assert max(one.shift_p for one in found) < 0.001, "which is Wilcoxon's, of the shift beside"
 
 
+@pytest.mark.parametrize("share", [1 / 30, 1 / 15])
+def test_methods_that_differ_in_few_cases_by_chance(rng, share):
+    """The same in most cases, else better or worse as often: few differences that all point one way look skewed."""
+    found = []
+    for _ in range(REPEATS):
+        gap = rng.choice([-0.36, 0.36], 60) * (rng.random(60) < share)
+        found.append(inf.difference(gap, np.zeros(60)))
+    assert rate([one.p < 0.05 for one in found]) < 7 + ERROR
+    assert all((one.p < 0.05) == (one.low > 0 or one.high < 0) for one in found)
+
+
+def test_four_cases_of_sixty():
+    found = inf.difference(np.r_[np.full(4, 0.36), np.zeros(56)], np.zeros(60))
+    student = stats.ttest_1samp(np.r_[np.full(4, 0.36), np.zeros(56)], 0)
+    assert found.value == pytest.approx(0.024)
+    assert found.p == pytest.approx(student.pvalue, rel=1e-6), "no surer than Student's test, which says 0.045"
+    assert found.low == pytest.approx(student.confidence_interval().low)
+    assert found.high > student.confidence_interval().high, "the mean may be much larger: rare and large gains"
+
+
 def test_skewed_differences_of_mean_0(rng):
     draws = [inf.difference(rng.gamma(2, 1, 50) - 2, np.zeros(50)) for _ in range(REPEATS)]
     assert 3 - ERROR < rate([one.p < 0.05 for one in draws]) < 7 + ERROR

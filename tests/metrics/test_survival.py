@@ -11,7 +11,8 @@ from cinema_lightning.errors import CinemaError
 from cinema_lightning.metrics import censoring as ce
 from cinema_lightning.metrics import cox
 from cinema_lightning.metrics import survival as su
-from cinema_lightning.metrics.estimates import figure
+from cinema_lightning.metrics.estimates import compare, figure
+from cinema_lightning.metrics.samples import sample_of
 
 
 def cohort(n=120, seed=0, ties=True):
@@ -212,6 +213,26 @@ def test_a_score_that_says_nothing_is_no_finding():
         found.append(cox.cox_models([table], {"clinical": ["age"], "both": ["age", "risk"]}, folds=2)[1])
     assert sum(model.hazard_ratios["risk"][3] < 0.05 for model in found) <= 6
     assert sum(model.gain.low > 0 for model in found) <= 2
+
+
+def test_a_gain_counts_what_a_subject_does_to_the_fits():
+    """Of few subjects the frozen scores' interval is too narrow; what a subject moves is that of fitting again."""
+    n, rng = 50, np.random.default_rng(0)
+    x = np.stack([rng.normal(size=n), rng.random(n) < 0.5], axis=1).astype(float)
+    death, leave = rng.exponential(np.exp(-0.6 * x[:, 0] - 0.4 * x[:, 1])), rng.exponential(2.0, n)
+    columns = {"risk": x[:, 0], "sex": x[:, 1], "time": np.minimum(death, leave), "event": death <= leave}
+    table = pd.DataFrame(columns | {"subject": np.arange(n)}).astype(float)
+    outcome, names = ("time", "event"), ["risk", "sex"]
+    fit = cox._fit(table, names, outcome)[0]
+    moved = cox._delta_beta(fit, table, names, outcome)[:12]
+    again = [(fit.params_ - cox._fit(table.drop(index=row), names, outcome)[0].params_)[names] for row in range(12)]
+    for column, exact in zip(moved.T, np.array(again).T, strict=True):
+        assert np.corrcoef(column, exact)[0, 1] > 0.97
+        assert 0.7 < column.std() / exact.std() < 1.1
+    plain, both = cox.cox_models([table], {"sex": ["sex"], "both": names})
+    frozen = compare(su.concordance, *([sample_of(m.risk, table["time"], table["event"])] for m in (both, plain)))
+    assert both.gain.value == pytest.approx(frozen.value)
+    assert both.gain.se > 1.05 * frozen.se
 
 
 def test_cox_models_that_cannot_be(tables):

@@ -14,8 +14,9 @@ import numpy as np
 
 from cinema_lightning.errors import CinemaError
 from cinema_lightning.metrics.estimates import compare, estimate
-from cinema_lightning.metrics.inference import Inference
-from cinema_lightning.metrics.samples import Sample
+from cinema_lightning.metrics.inference import UNIT, Inference, difference
+from cinema_lightning.metrics.influence import MOST_UNITS
+from cinema_lightning.metrics.samples import Sample, numbered
 from cinema_lightning.metrics.survival import check_outcomes, concordance
 
 if TYPE_CHECKING:
@@ -91,17 +92,18 @@ def cox_models(
         check_outcomes(table[time][~absent], table[event][~absent])
     people = [table[subject].astype(str).to_numpy() for table in tables]
     parts = [
-        (table[~absent], folds_of(who[~absent], table[event][~absent].to_numpy(), folds, seed))
+        (table[~absent], who[~absent], folds_of(who[~absent], table[event][~absent].to_numpy(), folds, seed))
         for table, absent, who in zip(numbers, missing, people, strict=True)
     ]
     outcome = (time, event)
     fits = {
-        name: [_cross_fit(part, fold, list(names), outcome) for part, fold in parts] for name, names in models.items()
+        name: [_cross_fit(part, who, fold, list(names), outcome) for part, who, fold in parts]
+        for name, names in models.items()
     }
     samples = {
         name: [
-            _sample(table, who, absent, risk, outcome)
-            for table, who, absent, (risk, _) in zip(numbers, people, missing, found, strict=True)
+            _sample(table, who, absent, fit.risk, outcome)
+            for table, who, absent, fit in zip(numbers, people, missing, found, strict=True)
         ]
         for name, found in fits.items()
     }
@@ -110,9 +112,9 @@ def cox_models(
     for name, names in models.items():
         ratios, dropped, problem = _ratios(parts[0][0], list(names), outcome)
         risk = np.full(len(tables[0]), np.nan)
-        risk[~missing[0]] = fits[name][0][0]
-        why = problem or next((why for _, why in fits[name] if why), "")
-        gain = None if name == first else _gain(samples[name], samples[first])
+        risk[~missing[0]] = fits[name][0].risk
+        why = problem or next((fit.problem for fit in fits[name] if fit.problem), "")
+        gain = None if name == first else _gain(*((samples[which], fits[which]) for which in (name, first)))
         figure = estimate(concordance, samples[name])
         events = int(parts[0][0][event].sum())
         out.append(
@@ -121,12 +123,35 @@ def cox_models(
     return out
 
 
-def _gain(ours: Sequence[Sample], first: Sequence[Sample]) -> Inference:
+_Fitted = tuple[Sequence[Sample], "Sequence[_CrossFit]"]
+
+
+def _gain(ours: _Fitted, first: _Fitted) -> Inference:
     """Difference of two C without a p: a covariate that says nothing makes a model worse, which is no chance finding.
 
-    Whether a covariate says something is the p of its hazard ratio.
+    Whether a covariate says something is the p of its hazard ratio. Of few subjects each is part of most of the fits,
+    too: without that the interval holds 88% at 50 subjects. With more than ``MOST_UNITS`` it makes no difference.
     """
-    return replace(compare(concordance, ours, first), p=float("nan"), shift=float("nan"), shift_p=float("nan"))
+    found = compare(concordance, ours[0], first[0])
+    samples = [*ours[0], *first[0]]
+    alike = all(np.array_equal(sample.keys, samples[0].keys) and sample.mask.all() for sample in samples)
+    if alike and found.n_subjects <= MOST_UNITS:
+        tables = [np.stack([_refitted(*each) for each in zip(*side, strict=True)]) for side in (ours, first)]
+        found = replace(difference(tables[0], tables[1], UNIT), value=found.value)
+    return replace(found, p=float("nan"), shift=float("nan"), shift_p=float("nan"))
+
+
+def _refitted(sample: Sample, fit: _CrossFit) -> np.ndarray:
+    """(N,) contributions of the persons to C where the models are fitted without the one that is left out, too."""
+    codes, people = numbered(sample.subjects)
+    risk, time, event = sample.columns
+    value = float(concordance(risk, time, event))
+    without = [
+        float(concordance(risk - moved, time, event, weights=(codes != person).astype(float)))
+        for person, moved in enumerate(fit.moved)
+    ]
+    influence = (len(people) - 1) * (value - np.array(without))
+    return value + influence - influence.mean()
 
 
 def _numbers(table: pd.DataFrame, columns: list[str]) -> pd.DataFrame:
@@ -171,19 +196,59 @@ def _scaled(table: pd.DataFrame, names: Sequence[str], by: pd.DataFrame) -> pd.D
     return out
 
 
+@dataclass(frozen=True)
+class _CrossFit:
+    """Log-hazards by the models of the other folds.
+
+    Attributes:
+        risk: (N,) of each row.
+        moved: (P, N) by how much each person, in order of their names, moves them through the fits that it is part of;
+            of no more than ``MOST_UNITS`` persons.
+        problem: Why there are none.
+    """
+
+    risk: np.ndarray
+    moved: np.ndarray
+    problem: str = ""
+
+
 def _cross_fit(
-    table: pd.DataFrame, fold: np.ndarray, names: list[str], outcome: tuple[str, str]
-) -> tuple[np.ndarray, str]:
-    """(N,) log-hazard of each row by the model of the other folds, and why there is none."""
-    risk = np.full(len(table), np.nan)
+    table: pd.DataFrame, people: np.ndarray, fold: np.ndarray, names: list[str], outcome: tuple[str, str]
+) -> _CrossFit:
+    codes, found = numbered(people)
+    risk, moved = np.full(len(table), np.nan), np.zeros((len(found) if len(found) <= MOST_UNITS else 0, len(table)))
     for number in np.unique(fold):
         here = fold == number
-        fit, used, problem = _fit(_scaled(table[~here], names, table[~here]), names, outcome)
+        training, held = (_scaled(table[rows], names, table[~here]) for rows in (~here, here))
+        fit, used, problem = _fit(training, names, outcome)
         if fit is None:
-            return np.full(len(table), np.nan), f"without fold {number + 1}, {problem}"
-        held = _scaled(table[here], names, table[~here])
+            return _CrossFit(np.full(len(table), np.nan), moved, f"without fold {number + 1}, {problem}")
         risk[here] = fit.predict_log_partial_hazard(held[used]).to_numpy()
-    return risk, ""
+        if len(moved):
+            by_row = _delta_beta(fit, training, used, outcome) @ held[used].to_numpy().T
+            of_person = np.zeros((len(moved), int(here.sum())))
+            np.add.at(of_person, codes[~here], by_row)
+            moved[:, here] = of_person
+    return _CrossFit(risk, moved)
+
+
+def _delta_beta(fit: Any, table: pd.DataFrame, used: Sequence[str], outcome: tuple[str, str]) -> np.ndarray:
+    """(N, K) what each row adds to the coefficients: score residuals times their variance.
+
+    Lifelines' own are wrong for covariates whose spread is not 1 (sex).
+    """
+    order = np.argsort(table[outcome[0]].to_numpy(), kind="stable")
+    x, (time, event) = table[used].to_numpy()[order], table[list(outcome)].to_numpy()[order].T
+    hazard = np.exp((x - x.mean(axis=0)) @ fit.params_[used].to_numpy())
+    start, end = (np.searchsorted(time, time, side=side) for side in ("left", "right"))
+    at_risk = np.cumsum(hazard[::-1])[::-1][start]
+    mean = np.cumsum((hazard[:, None] * x)[::-1], axis=0)[::-1][start] / at_risk[:, None]
+    steps = np.cumsum(event / at_risk)[end - 1]
+    weighted = np.cumsum((event / at_risk)[:, None] * mean, axis=0)[end - 1]
+    score = event[:, None] * (x - mean) - hazard[:, None] * (x * steps[:, None] - weighted)
+    out = np.empty_like(score)
+    out[order] = score @ fit.variance_matrix_.loc[used, used].to_numpy()
+    return out
 
 
 def _ratios(

@@ -33,7 +33,8 @@ class Scale:
     """How the interval of a figure is made.
 
     Attributes:
-        kind: ``mean``: Student's t with the skewness of the subjects taken into account (Hall, JRSS B 1992);
+        kind: ``mean``: Student's t, and with the skewness of the subjects taken into account (Hall, JRSS B 1992),
+            of which the wider one counts on each side;
             ``share``: Wilson's score interval at the effective number of subjects, for shares of yes and no;
             ``bounded``: t on the logit scale between ``low`` and ``high``.
         low: Smallest possible figure.
@@ -303,7 +304,7 @@ def _inference(
         if scale.kind == "share":
             total = np.concatenate([total, [1.0, -1.0]])
             error = error_of([total], rows_of, tables)
-        low, high = _hall(float(total.mean()), error, level)
+        low, high = _cautious_ends(float(total.mean()), error, level)
         return replace(found, low=low, high=high, p=_p(float(total.mean()), error))
     low, high = _ends(value, error, scale, level, subjects)
     return replace(found, low=low, high=high)
@@ -312,7 +313,7 @@ def _inference(
 def _ends(value: float, error: Error, scale: Scale, level: float, subjects: int) -> tuple[float, float]:
     nothing = (float("nan"), float("nan"))
     if scale.kind == "mean":
-        low, high = _hall(value, error, level)
+        low, high = _cautious_ends(value, error, level)
         return max(low, scale.low), min(high, scale.high)
     t = float(stats.t.ppf((1 + level) / 2, error.df))
     if scale.kind == "share":
@@ -334,12 +335,17 @@ def _wilson(share: float, error: Error, t: float, subjects: int) -> tuple[float,
     return max(0.0, centre - width), min(1.0, centre + width)
 
 
-def _hall(value: float, error: Error, level: float) -> tuple[float, float]:
-    """Ends of the interval by Hall's transformation of the studentised mean."""
+def _cautious_ends(value: float, error: Error, level: float) -> tuple[float, float]:
+    """Ends of the interval: of each side the further one of Student's and of that by Hall's transformation.
+
+    Student's alone misses the mean of skewed values. Hall's alone takes the skewness of a few cases for that of all:
+    of two methods that differ in four of sixty cases, by chance all in one direction, it is sure.
+    """
     if not error.variance > 0:
         return (value, value) if error.variance == 0 else (float("nan"), float("nan"))
     t = float(stats.t.ppf((1 + level) / 2, error.df))
-    low, high = (value - error.variance**0.5 * _untransformed(end, error.skewness) for end in (t, -t))
+    ends = [max(t, _untransformed(t, error.skewness)), min(-t, _untransformed(-t, error.skewness))]
+    low, high = (value - error.variance**0.5 * end for end in ends)
     return low, high
 
 
@@ -350,12 +356,13 @@ def _untransformed(x: float, skewness: float) -> float:
 
 
 def _p(value: float, error: Error) -> float:
-    """Two-sided p of 0, by the same transformation as the interval."""
+    """Two-sided p of 0, the larger of Student's and of that by Hall's transformation, as the interval is."""
     if not error.variance > 0:
         return float(value == 0) if error.variance == 0 else float("nan")
     t = value / error.variance**0.5
     skew = error.skewness
-    return float(2 * stats.t.sf(abs(t + skew * t**2 / 3 + skew**2 * t**3 / 27 + skew / 6), error.df))
+    transformed = t + skew * t**2 / 3 + skew**2 * t**3 / 27 + skew / 6
+    return float(2 * stats.t.sf(min(abs(t), abs(transformed)), error.df))
 
 
 def _gap(high: np.ndarray, low: np.ndarray, groups: int, level: float) -> Inference:
