@@ -11,12 +11,11 @@ import torch
 from lightning.fabric.utilities.apply_func import move_data_to_device
 
 from cinema_lightning.data.dataset import Batch, FrameDataset
-from cinema_lightning.data.finetune_transforms import Whole
 from cinema_lightning.data.labelled import LabelledData
 from cinema_lightning.data.labels import LabelledDataset
 from cinema_lightning.data.nifti import shared_phases
 from cinema_lightning.data.sampler import Draw
-from cinema_lightning.data.transforms import Fit
+from cinema_lightning.data.transforms import Fit, Whole
 from cinema_lightning.errors import CinemaError
 from cinema_lightning.inference.scans import STUDY, Study
 from cinema_lightning.inference.spec import ModelSpec

@@ -11,11 +11,11 @@ import torch
 from torch.utils.data import Dataset
 
 from cinema_lightning.data.dataset import Batch, Sample, collate
-from cinema_lightning.data.finetune_transforms import Whole
 from cinema_lightning.data.labels import LabelledDataset, LabelMaps, plain
 from cinema_lightning.data.open import named_phases
 from cinema_lightning.data.sampler import Draw
 from cinema_lightning.data.table import SPLITS, TABLE, Split, mask_of, read_cohort, views_of
+from cinema_lightning.data.transforms import Whole
 from cinema_lightning.errors import CinemaError
 from cinema_lightning.views import VIEWS, get_view
 
