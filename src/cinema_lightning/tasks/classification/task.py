@@ -117,7 +117,7 @@ class Classification(Pooled):
             raise CinemaError(
                 "Classes would be balanced twice, by data.sampling and by model.init_args.class_weights; leave one out."
             )
-        there = data.validation_classes if isinstance(data, ClassificationData) else []
+        there: list[str] = data.validation_classes if isinstance(data, ClassificationData) else []
         if len(there) == 1:
             rank_zero_warn(
                 f"All validation studies are of the class {there[0]}, so neither val/mcc nor val/auroc is defined: the "
