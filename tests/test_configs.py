@@ -20,6 +20,25 @@ def test_a_file_beside_the_user_wins_over_a_packaged_one(tmp_path, monkeypatch):
     assert configs.find_config("pretrain.yaml").resolve() == tmp_path / "pretrain.yaml"
 
 
+@pytest.mark.parametrize(
+    ("before", "task", "data"),
+    [
+        ("_segmentation.yaml", "Segmentation", "SegmentationData"),
+        ("_classification", "Classification", "ClassificationData"),
+        ("_regression.yaml", "Regression", "RegressionData"),
+        ("_landmarks.yaml", None, "LandmarkData"),
+    ],
+)
+def test_bases_of_earlier_versions_are_found_by_their_names(before, task, data, tmp_path):
+    (tmp_path / "mine.yaml").write_text(f"base: {before}\ndata: {{init_args: {{views: [lax_4c]}}}}\n")
+    arguments, _ = configs.unfold_arguments(["--config", str(tmp_path / "mine.yaml")])
+    found = yaml.safe_load(arguments[1])
+    assert found["model"].get("class_path") == task
+    assert found["data"]["class_path"] == data
+    if task is None:
+        assert found["data"]["init_args"]["root"] == "data/landmark", "the dataset is part of it"
+
+
 def test_unknown_name_says_which_are_close():
     with pytest.raises(CinemaError, match=r"did you mean pretrain\.yaml"):
         configs.find_config("pretrian.yaml")

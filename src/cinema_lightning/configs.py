@@ -16,6 +16,9 @@ from cinema_lightning.errors import CinemaError
 from cinema_lightning.paths import expanded
 from cinema_lightning.registry import up_to_date
 
+_BEFORE = {"_segmentation": "seg.yaml", "_classification": "classify.yaml", "_regression": "regress.yaml"}
+"""Packaged configurations by the names that they had in earlier versions."""
+
 
 def packaged_folder() -> Path:
     """Folder of the packaged configurations: inside the wheel, or ``configs/`` of a source checkout."""
@@ -56,6 +59,8 @@ def find_config(name: str, beside: Path | None = None) -> Path:
         for candidate in (folder / name, folder / f"{name}.yaml"):
             if candidate.is_file():
                 return candidate
+    if (stem := name.removesuffix(".yaml")) in _BEFORE:
+        return packaged_folder() / _BEFORE[stem]
     stems = [Path(known).stem for known, _ in list_configs()]
     close = difflib.get_close_matches(Path(name).stem, stems, n=3, cutoff=0.6)
     hint = "`cinema configs` lists the packaged ones."

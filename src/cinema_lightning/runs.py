@@ -20,6 +20,8 @@ from cinema_lightning.files import write_text
 from cinema_lightning.registry import up_to_date
 
 RUN_DIR_VARIABLE = "CINEMA_RUN_DIR"
+STOPPED_EXIT_CODE = 75
+"""Exit code of a run that a signal stopped after it saved (EX_TEMPFAIL): a batch script may requeue on it."""
 """Set by the first process for those that it launches, so that all ranks share one folder."""
 FREE_KEYS = (
     "data.root",

@@ -25,7 +25,7 @@ from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.utilities.model_helpers import is_overridden
 
 from cinema_lightning import launch, runs
-from cinema_lightning.callbacks.checkpoint import STOPPED_EXIT_CODE, Checkpoints, CleanStop, RunStopped, keep_apart
+from cinema_lightning.callbacks.checkpoint import Checkpoints, CleanStop, RunStopped, keep_apart
 from cinema_lightning.callbacks.early_stop import EarlyStop
 from cinema_lightning.callbacks.ema import Ema
 from cinema_lightning.callbacks.pictures import Pictures
@@ -381,7 +381,7 @@ def run(verb: str, arguments: list[str], configs: list[Path], source: DataSource
     except RunStopped as stop:
         rank_zero_info(str(stop))
         # a launched rank that ends with another code than 0 would have its siblings killed while they still save
-        return STOPPED_EXIT_CODE if launch.is_first_process() else 0
+        return runs.STOPPED_EXIT_CODE if launch.is_first_process() else 0
     except MisconfigurationException as error:
         raise CinemaError(str(error).strip().split("\n", 1)[0]) from error
     except RuntimeError as error:

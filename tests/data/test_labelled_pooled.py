@@ -341,6 +341,23 @@ def test_survival_without_events_or_with_gaps(kit, acdc, tmp_path):
     assert data.n_train == 14
 
 
+def test_an_empty_cell_is_no_class_to_balance(kit, acdc, tmp_path):
+    def some(rows):
+        for number, row in enumerate(rows):
+            row["pathology"] = [None, "NOR", "DCM"][number % 3]
+
+    data = kit.build(RegressionData, kit.table_of(acdc, tmp_path, some), sampling="balanced", batch_size=15)
+    data.setup("fit")
+    classes = data.train_sampler.classes
+    rows = data.train_sampler.rows
+    cells = data.cohort.texts("pathology")
+    assert [kind < 0 for kind in classes] == [cells[row] is None for row in rows]
+    (tmp_path / "none").mkdir()
+    empty = kit.table_of(acdc, tmp_path / "none", lambda rows: [row.update(pathology=None) for row in rows])
+    with pytest.raises(CinemaError, match=r"sampling is balanced, but regression of .* has no classes"):
+        kit.build(RegressionData, empty, sampling="balanced").setup("fit")
+
+
 def test_balanced_training_draws_rare_classes_again_with_other_keys(kit, acdc, tmp_path):
     def uneven(rows):
         for number, row in enumerate(rows):

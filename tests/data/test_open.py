@@ -6,6 +6,7 @@ from dataclasses import FrozenInstanceError, replace
 
 import numpy as np
 import pytest
+from lightning.pytorch.trainer.states import TrainerFn
 
 from cinema_lightning.data.evaluation import Left
 from cinema_lightning.data.open import Options, open_cohort
@@ -130,12 +131,15 @@ def test_a_fold_is_the_networks_own(kit, acdc, tmp_path):
         kit.build(RegressionData, acdc, fold="1/30").setup("fit")
 
 
-def test_the_held_out_subjects_of_a_fold_are_tested_on_the_same_table_only(kit, acdc, tmp_path):
+def test_the_held_out_subjects_of_a_fold_are_judged_on_the_same_table_only(kit, acdc, tmp_path):
     trained = kit.build(RegressionData, acdc, fold="2/4")
     same = kit.build(RegressionData, acdc, test_split="val")
     same.follow(trained.spec)
-    same.setup("test")
+    same.setup(TrainerFn.TESTING)
+    same.setup(TrainerFn.VALIDATING)
     other = kit.build(RegressionData, kit.table_of(acdc, tmp_path, lambda rows: rows.pop(0)), test_split="val")
     other.follow(trained.spec)
-    with pytest.raises(CinemaError, match="divides into other folds than the table of the training"):
-        other.setup("test")
+    for stage in (TrainerFn.TESTING, TrainerFn.VALIDATING):
+        with pytest.raises(CinemaError, match="divides into other folds than the table of the training"):
+            other.setup(stage)
+    other.setup("predict")

@@ -188,6 +188,13 @@ def test_a_balanced_epoch_has_as_many_of_each_class():
     assert {row for row in other if row < 130} != {draw.row for draw in drawn if draw.row < 130}
 
 
+def test_samples_of_no_class_come_once_in_a_balanced_epoch():
+    classes = [-1] * 10 + [0] * 24 + [1] * 6
+    drawn = [draw.row - 100 for batch in balanced(classes) for draw in batch]
+    assert Counter(classes[row] for row in drawn) == {-1: 10, 0: 15, 1: 15}
+    assert len({row for row in drawn if row < 10}) == 10
+
+
 def test_a_balanced_order_is_that_of_all_ranks_and_of_a_resumed_run():
     classes, masks = [0] * 20 + [1] * 4 + [0] * 5 + [1] * 11, [ALL] * 24 + [NO_2C] * 16
     whole = list(balanced(classes, masks))

@@ -6,7 +6,7 @@ import pytest
 
 from cinema_lightning.imaging.dicom_file import DicomFile, read_files
 from cinema_lightning.imaging.geometry import LPS_TO_RAS, directions_from_cosines
-from cinema_lightning.imaging.planes import Plane, is_called_no_cine, name_long_axes, name_views, vote
+from cinema_lightning.imaging.planes import Plane, Views, find_short_axis, is_called_no_cine, name_long_axes, vote
 from cinema_lightning.phantom.acquisition import Acquisition, plan
 from cinema_lightning.phantom.anatomy import Heart
 from cinema_lightning.phantom.raw.people import person
@@ -34,6 +34,16 @@ def _study(number: int, views=("lax_3c", "sax", "lax_4c", "lax_2c"), words=None)
 def _moved(plane: Plane, mm: float, **changes) -> Plane:
     """A plane moved along its normal."""
     return Plane(**(vars(plane) | {"position": plane.position + mm * plane.normal} | changes))
+
+
+def name_views(planes: list[Plane], centre=None) -> Views:
+    """The short axis and the long axes of a study."""
+    views = find_short_axis(planes)
+    stack = views.planes.get("sax", [])
+    others = [index for index in range(len(planes)) if index not in stack]
+    long_axes = name_long_axes([planes[index] for index in others], planes[stack[0]].normal if stack else None, centre)
+    named = {view: [others[index] for index in found] for view, found in long_axes.planes.items()}
+    return Views({**views.planes, **named}, [*views.notes, *long_axes.notes])
 
 
 def _named(planes: list[Plane], centre=None) -> dict[str, set[str]]:

@@ -195,5 +195,5 @@ def test_networks_are_listed(segmenter, tmp_path, capsys):
     said = capsys.readouterr().out
     mine = next(line for line in said.splitlines() if line.startswith("mine"))
     assert "SAX 2 x 2 x 10 mm" in mine
-    assert "masks of RV blood pool, myocardium, LV blood pool" in mine
+    assert "segmentation: RV blood pool, myocardium, LV blood pool" in mine
     assert "bad/0/checkpoints/best.ckpt" in said

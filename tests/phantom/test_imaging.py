@@ -6,7 +6,7 @@ import pytest
 from cinema_lightning.errors import CinemaError
 from cinema_lightning.phantom.acquisition import Acquisition, plan
 from cinema_lightning.phantom.anatomy import Heart
-from cinema_lightning.phantom.imaging import Imager, image_view
+from cinema_lightning.phantom.imaging import Imager
 from cinema_lightning.phantom.motion import scar_extent
 from cinema_lightning.phantom.subject import draw_subject
 from cinema_lightning.phantom.truth import voxel_volumes
@@ -100,9 +100,9 @@ def test_contrast_is_that_of_a_cine(imaged):
 
 def test_rescan_has_other_grid_and_noise_but_the_same_heart():
     heart = Heart(draw_subject(3, 4))
-    first = image_view(heart, COARSE, "sax")
-    again = image_view(heart, COARSE, "sax")
-    other = image_view(heart, dataclasses.replace(COARSE, seed=1), "sax")
+    first = Imager(heart, COARSE).image("sax")
+    again = Imager(heart, COARSE).image("sax")
+    other = Imager(heart, dataclasses.replace(COARSE, seed=1)).image("sax")
     assert first.images.tobytes() == again.images.tobytes()
     assert not np.allclose(first.affine, other.affine)
     assert voxel_volumes(first, 0)[2] == pytest.approx(voxel_volumes(other, 0)[2], rel=0.08)
@@ -111,11 +111,11 @@ def test_rescan_has_other_grid_and_noise_but_the_same_heart():
 def test_infarct_in_other_sequences():
     heart = Heart(next(s for s in (draw_subject(3, i) for i in range(5)) if s.pathology == "MINF"))
     lge = dataclasses.replace(COARSE, sequence="lge", n_frames=1, scar_labels=True, noise=0.0)
-    series = image_view(heart, lge, "sax")
+    series = Imager(heart, lge).image("sax")
     scar, wall = series.labels == 5, series.labels == 2
     assert scar.sum() > 50
     assert np.median(series.images[scar]) > 4 * np.median(series.images[wall])
-    plain = image_view(heart, dataclasses.replace(lge, scar_labels=False), "sax")
+    plain = Imager(heart, dataclasses.replace(lge, scar_labels=False)).image("sax")
     assert np.array_equal(plain.labels == 2, series.labels * (series.labels > 3) + 2 * wall > 0)
     s = np.array([0.5 * (heart.subject.scar.low + heart.subject.scar.high)])
     assert scar_extent(heart.subject.scar, s, np.array([heart.subject.scar.angle]))[0] > 0.9
@@ -127,7 +127,7 @@ def test_native_resolution_and_gaps():
         n_frames=1, sax_size=(128, 128), sax_spacing=(2.8, 2.8), slice_distance=12.0, slice_thickness=6.0,
         base_first=False,
     )  # fmt: skip
-    series = image_view(heart, raw, "sax")
+    series = Imager(heart, raw).image("sax")
     assert series.spacing == pytest.approx((2.8, 2.8, 12.0))
     counts = (series.labels[0] == 3).sum(axis=(0, 1))
     assert counts[-4:].sum() > counts[:4].sum()

@@ -17,7 +17,7 @@ from cinema_lightning.tasks.optim import freeze_backbone, layer_decay_groups, la
 from cinema_lightning.views import VIEWS
 from cinema_lightning.weights.files import save_published
 from cinema_lightning.weights.layout import published_slots, to_published
-from cinema_lightning.weights.transfer import init_from_pretrained, load_weights, state_source, transfer
+from cinema_lightning.weights.transfer import load_weights, state_source, transfer
 
 GOLDEN = Path(os.environ.get("CINEMA_GOLDEN", Path(__file__).parents[1] / "golden"))
 STEM = {"size": "tiny", "conv_channels": [4, 8], "conv_blocks": 1, "enc_depth": 2}
@@ -62,6 +62,12 @@ def checkpoint(network, path, **extra):
     return path
 
 
+def from_mae(network, source, name="the pretrained weights"):
+    """Starts a network from an autoencoder; gives what was loaded and what was left out."""
+    state = source.state_dict() if isinstance(source, torch.nn.Module) else source
+    return transfer(network, state_source(network, state, name))
+
+
 def same(a, b):
     return a.keys() == b.keys() and all(torch.equal(a[key], b[key]) for key in a)
 
@@ -70,7 +76,7 @@ def same(a, b):
 def test_segmentation_takes_stems_and_encoder():
     source, network = mae(), unetr()
     before = to_published(network)
-    report = init_from_pretrained(network, source)
+    report = from_mae(network, source)
     given, after = to_published(source), to_published(network)
     for key, value in after.items():
         taken = key.startswith(("enc_down_dict.", "encoder.")) and not key.endswith("pos_embed")
@@ -91,7 +97,7 @@ def test_segmentation_takes_stems_and_encoder():
 
 def test_pooled_networks_take_fusion_too_and_features_agree():
     source, network = mae().eval(), vit().eval()
-    report = init_from_pretrained(network, source)
+    report = from_mae(network, source)
     assert {key for key in to_published(network) if key.startswith("enc_fusion_dict.")} <= set(report.loaded)
     images = {**image(), "lax_4c": torch.rand(1, 1, 32, 64)}
     features = source.encode(images)
@@ -104,15 +110,15 @@ def test_sources_of_all_layouts_give_the_same(layout):
     source = mae()
     given = {"module": source, "own": source.state_dict(), "published": to_published(source)}[layout]
     wanted, network = unetr(channels=3), unetr(channels=3)
-    init_from_pretrained(wanted, source)
-    report = init_from_pretrained(network, given)
+    from_mae(wanted, source)
+    report = from_mae(network, given)
     assert same(network.state_dict(), wanted.state_dict())
     assert report.inflated == ["enc_down_dict.sax.conv_blocks.0.patch_embed.conv.weight"]
 
 
 def test_inflation_repeats_unscaled():
     source, network = mae(), vit(channels=2)
-    init_from_pretrained(network, source)
+    from_mae(network, source)
     key = "enc_down_dict.sax.conv_blocks.0.patch_embed.conv.weight"
     weight, given = to_published(network)[key], to_published(source)[key]
     assert weight.shape[1] == 2
@@ -140,20 +146,20 @@ def test_misfits_are_refused_and_change_nothing(source, network, message):
     network = unetr(**network)
     before = {key: value.clone() for key, value in network.state_dict().items()}
     with pytest.raises(CinemaError, match=message):
-        init_from_pretrained(network, mae(**source), "pretrained.ckpt")
+        from_mae(network, mae(**source), "pretrained.ckpt")
     assert same(before, network.state_dict())
 
 
 def test_cnns_cannot_start_from_an_autoencoder():
     with pytest.raises(CinemaError, match=r"another kind .* UNet cannot start"):
-        init_from_pretrained(UNet(["sax"], size="tiny"), mae())
+        from_mae(UNet(["sax"], size="tiny"), mae())
 
 
 # ---------------------------------------------------------------- files
 def test_lightning_checkpoint_of_pretraining(tmp_path):
     path = checkpoint(mae(), tmp_path / "best.ckpt")
     wanted, network = unetr(), unetr()
-    init_from_pretrained(wanted, mae())
+    from_mae(wanted, mae())
     report = load_weights(str(path), network)
     assert same(network.state_dict(), wanted.state_dict())
     assert report.source == str(path)
@@ -190,7 +196,7 @@ def test_heads_of_another_number_of_classes_are_left_out(tmp_path):
 def test_published_pretrained_file(tmp_path):
     save_published(mae(), tmp_path / "cinema.safetensors")
     wanted, network = vit(channels=2), vit(channels=2)
-    init_from_pretrained(wanted, mae())
+    from_mae(wanted, mae())
     report = load_weights(tmp_path, network)
     assert same(network.state_dict(), wanted.state_dict())
     assert report.facts == {"spacing": {view: list(VIEWS[view].spacing) for view in VIEWS}}

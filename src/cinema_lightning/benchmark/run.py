@@ -9,11 +9,12 @@ from cinema_lightning.benchmark.local import line, run_local, summary
 from cinema_lightning.benchmark.matrix import Cell, read_matrix, select
 from cinema_lightning.benchmark.plan import DEFAULT
 from cinema_lightning.benchmark.record import CellFolder
-from cinema_lightning.benchmark.runner import PROGRAM, STOPPED_EXIT_CODE, Workplace, run_cell
+from cinema_lightning.benchmark.runner import PROGRAM, Workplace, run_cell
 from cinema_lightning.benchmark.state import survey
 from cinema_lightning.benchmark.submissions import read_frozen
 from cinema_lightning.cluster import slurm
 from cinema_lightning.errors import CinemaError
+from cinema_lightning.runs import STOPPED_EXIT_CODE
 
 
 def run(

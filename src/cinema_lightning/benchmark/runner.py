@@ -21,10 +21,8 @@ from cinema_lightning.benchmark.matrix import Cell
 from cinema_lightning.benchmark.record import CellFolder, CellRecord, State, StepRecord, read_record
 from cinema_lightning.configs import find_config, read_config, unfold
 from cinema_lightning.errors import CinemaError
-from cinema_lightning.runs import software_versions
+from cinema_lightning.runs import STOPPED_EXIT_CODE, software_versions
 
-STOPPED_EXIT_CODE = 75
-"""As of ``cinema fit``: a signal ended the work after its state was saved."""
 PROGRAM = (sys.executable, "-m", "cinema_lightning")
 
 

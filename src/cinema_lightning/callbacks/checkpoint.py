@@ -29,9 +29,6 @@ from cinema_lightning.runs import checkpoint_path
 from cinema_lightning.tasks.base import Task
 from cinema_lightning.weights.files import load_checkpoint
 
-STOPPED_EXIT_CODE = 75
-"""Exit code of a run that a signal stopped after it saved (EX_TEMPFAIL): a batch script may requeue on it."""
-
 
 class AtomicCheckpointIO(TorchCheckpointIO):
     """Writes beside the target and renames; reads weights and plain values only."""

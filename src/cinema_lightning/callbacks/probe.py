@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 import torch
@@ -11,7 +10,8 @@ from lightning import Callback, LightningModule, Trainer
 
 from cinema_lightning.columns import look_up
 from cinema_lightning.data.draws import generator
-from cinema_lightning.data.open import named_phases
+from cinema_lightning.data.open import Opened, named_phases
+from cinema_lightning.data.protocol import data_of
 from cinema_lightning.errors import CinemaError
 from cinema_lightning.metrics.probe import probe_classes, probe_number
 from cinema_lightning.tasks.base import Task, run_seed
@@ -47,7 +47,7 @@ class Probe(Callback):
         """
         if not isinstance(pl_module, Pretrain):
             raise CinemaError("key 'probe': a probe looks at the features of pretraining; leave it out here.")
-        opened: Any = trainer.datamodule.opened  # type: ignore[attr-defined]
+        opened = data_of(trainer).opened
         cells = opened.cohort.texts(self.column)
         known = np.array([cell is not None for cell in cells])
         self._is_number = look_up(self.column).kind == "number" or _all_numbers(cells)
@@ -63,7 +63,7 @@ class Probe(Callback):
                     f"{opened.cohort.source}, too few for a figure; choose another column, or leave it out."
                 )
 
-    def _one_of_each(self, opened: Any, rows: np.ndarray, split: str) -> np.ndarray:
+    def _one_of_each(self, opened: Opened, rows: np.ndarray, split: str) -> np.ndarray:
         subjects = opened.cohort.table["subject"].to_numpy(dtype=str)[rows]
         rows = rows[np.unique(subjects, return_index=True)[1]]
         chosen = generator(run_seed(), "probe", split).permutation(len(rows))[:SUBJECTS]
@@ -87,7 +87,7 @@ class Probe(Callback):
         """(N, 2 width): the class token beside the mean over views of each view's mean token."""
         out = []
         with torch.no_grad(), trainer.precision_plugin.forward_context():
-            for batch in trainer.datamodule.batches_of(keys, task.device):  # type: ignore[attr-defined]
+            for batch in data_of(trainer).batches_of(keys, task.device):
                 pooled = {name: tokens.float().mean(dim=1)[0] for name, tokens in task.infer(batch).features.items()}
                 views = torch.stack([value for name, value in pooled.items() if name != "cls"]).mean(dim=0)
                 out.append(torch.cat([pooled["cls"], views]).double().cpu().numpy())

@@ -121,7 +121,8 @@ def check_held_out(data: Any, specs: Mapping[str, Spec], stage: str) -> None:
         split = wanted[-1]
         raise CinemaError(
             f"{guilty[split]} was trained on {split} studies of the first network, whose figures would be too good: "
-            "average networks of the same split, or test on a table that names its test rows."
+            "average networks of the same split, ask each fold's network alone, or test on a table that names its test "
+            "rows."
         )
     if stage == "test":
         data.test_splits = kept

@@ -68,6 +68,8 @@ class LabelledData(CineDataModule):
 
     kind: ClassVar[str]
     """Name of the kind of target in ``spec``."""
+    unbalanced: ClassVar[str] = ""
+    """Why its classes cannot be balanced; empty where they can."""
     per_study: ClassVar[bool] = False
     """A study is one sample: ED and ES are its channels, (B, 2, X, Y[, Z]), scaled to [0, 1] over both together.
 
@@ -112,17 +114,18 @@ class LabelledData(CineDataModule):
             self.test_splits = (test_split,)
 
     def setup(self, stage: str | None = None) -> None:
-        """See :meth:`CineDataModule.setup`; the validation subjects of a fold are tested only where they are the same.
+        """See :meth:`CineDataModule.setup`; the validation subjects of a fold are judged only where they are the same.
 
         Raises:
-            CinemaError: If a fold's validation subjects are to be tested, and this table gives others.
+            CinemaError: If a fold's validation subjects are to be tested or validated, and this table gives others.
         """
         super().setup(stage)
         trained = (self._followed or {}).get("split", {}).get("held_out")
-        if stage != "test" or trained is None or "val" not in self.test_splits or trained == held_out(self.opened):
+        asked = stage == "validate" or (stage == "test" and "val" in self.test_splits)
+        if trained is None or not asked or trained == held_out(self.opened):
             return
         self.test_splits = tuple(split for split in self.test_splits if split != "val")
-        if not self.test_splits:
+        if stage == "validate" or not self.test_splits:
             raise CinemaError(
                 f"{self.cohort.source} divides into other folds than the table of the training (other subjects or "
                 "classes), so that who validated there is not known here: test on the table that it was trained with."
@@ -161,12 +164,12 @@ class LabelledData(CineDataModule):
     def _order_training(self, cuts: int = 1) -> ViewGroupSampler:
         sampler = super()._order_training(cuts)
         if self.sampling == "balanced":
-            if self.opened.strata is None or self.kind == "survival":
-                why = (
-                    "has no classes" if self.kind != "survival" else "compares subjects, which have to come as they are"
-                )
+            strata = self.opened.strata
+            classes = None if strata is None or self.unbalanced else strata[sampler.rows]
+            if classes is None or classes.max() < 0:
+                why = self.unbalanced or "has no classes"
                 raise CinemaError(f"data.sampling is balanced, but {self.kind} of {self.cohort.source} {why}.")
-            sampler.classes = self.opened.strata[sampler.rows]
+            sampler.classes = classes
         return sampler
 
     @property

@@ -8,6 +8,7 @@ from typing import Any, Protocol
 import torch
 
 from cinema_lightning.data.native import Native
+from cinema_lightning.data.open import Opened
 from cinema_lightning.data.sampler import ViewGroupSampler
 
 
@@ -20,6 +21,7 @@ class TaskData(Protocol):
 
     batch_size: int  # samples per device and step
     n_train: int  # training samples
+    opened: Opened  # the cohort
     train_sampler: ViewGroupSampler | None  # order of the training batches; None where nothing trains
     test_splits: tuple[str, ...]  # that a test goes through
     facts: Any  # of the dataset

@@ -73,7 +73,8 @@ class ViewGroupSampler(DistributedSampler[list[Draw]]):
         pinned: Every epoch is the first one, with its order and its draws (``trainer.overfit_batches``).
         classes: (n,) class of each sample where a training epoch is to have as many of each (of those with the same
             views): of a frequent class some are left out, another few in each epoch, and of a rare one each comes
-            several times, with other draws each time. An epoch stays as long as it is.
+            several times, with other draws each time. Those of no class (-1) come once each. An epoch stays as long
+            as it is.
         n_dropped: Samples that no epoch can use in full: the size of the dropped tail.
 
     Raises:
@@ -207,7 +208,8 @@ class ViewGroupSampler(DistributedSampler[list[Draw]]):
         assert self.classes is not None
         out = []
         for mask in np.unique(self.masks):
-            of_mask = np.flatnonzero(self.masks == mask)
+            of_mask = np.flatnonzero((self.masks == mask) & (self.classes >= 0))
+            out.append(np.flatnonzero((self.masks == mask) & (self.classes < 0)))
             kinds = rng.permutation(np.unique(self.classes[of_mask]))
             for number, kind in enumerate(kinds):
                 members = of_mask[self.classes[of_mask] == kind]

@@ -8,7 +8,7 @@ import warnings
 
 import numpy as np
 
-from cinema_lightning.data.table import SPLITS, Cohort, Split
+from cinema_lightning.data.table import SPLITS, Cohort, Split, text_of
 from cinema_lightning.errors import CinemaError
 
 
@@ -176,8 +176,9 @@ def fraction_of_subjects(
 
 
 def strata_of(cohort: Cohort, column: str) -> np.ndarray:
-    """(n,) number of each row's cell in a column, equal cells alike."""
-    return np.unique(cohort.table[column].astype(str).to_numpy(dtype=str), return_inverse=True)[1]
+    """(n,) number of each row's cell in a column, equal cells alike; -1 where it is empty."""
+    cells = np.array([text_of(cell) or "" for cell in cohort.table[column].tolist()], dtype=str)
+    return np.searchsorted(np.unique(cells[cells != ""]), cells) - (cells == "")
 
 
 def _ranking(subjects: np.ndarray, seed: int, purpose: str) -> np.ndarray:

@@ -133,24 +133,6 @@ def _spaced(words: str) -> str:
     return re.sub(r"[_\-./]+", " ", words)
 
 
-def name_views(planes: Sequence[Plane], centre: np.ndarray | None = None) -> Views:
-    """Finds the short axis and the long axes of a study.
-
-    Args:
-        planes: One for each slice's cine.
-        centre: (3,), a point of the left ventricle, LPS mm, where one is known.
-
-    Returns:
-        The planes of each view that was found.
-    """
-    views = find_short_axis(planes)
-    stack = views.planes.get("sax", [])
-    others = [index for index in range(len(planes)) if index not in stack]
-    long_axes = name_long_axes([planes[index] for index in others], planes[stack[0]].normal if stack else None, centre)
-    named = {view: [others[index] for index in found] for view, found in long_axes.planes.items()}
-    return Views({**views.planes, **named}, [*views.notes, *long_axes.notes])
-
-
 def find_short_axis(planes: Sequence[Plane]) -> Views:
     """Finds the largest stack that lies like a short axis, or is called one.
 

@@ -142,7 +142,7 @@ def anything(seen: Seen) -> Result:
     return Result(seen.frames, tuple(seen.rows()))
 
 
-KINDS: Mapping[str, Callable[[Seen], Result]] = {
+GATHERERS: Mapping[str, Callable[[Seen], Result]] = {
     "segmentation": segmented,
     "landmarks": landmarks,
     "classification": classified,

@@ -91,16 +91,9 @@ def _needs_and_gives(spec: ModelSpec) -> tuple[str, str, str]:
         size = spec.spacing.get(view)
         views.append(get_view(view).display + (f" {in_words(size)} mm" if size else ""))
     frames = "" if spec.channels == ("image",) else f"; {' and '.join(spec.channels)}"
-    classes = ", ".join(name for code, name in spec.classes.items() if code or spec.kind != "segmentation")
-    target = f"{spec.target} ({spec.unit})" if spec.unit else spec.target
-    gives = {
-        "segmentation": f"masks of {classes}",
-        "classification": f"{target}: {classes}",
-        "regression": target,
-        "landmarks": ", ".join(spec.landmarks),
-        "survival": "risk",
-        "pretraining": "features",
-    }.get(spec.kind, spec.kind)
+    target = f" of {spec.target}" + (f" ({spec.unit})" if spec.unit else "") if spec.target else ""
+    names = ", ".join(name for name in (*spec.classes.values(), *spec.landmarks) if name != "background")
+    gives = f"{spec.kind}{target}" + (f": {names}" if names else "")
     return ", ".join(views) + frames, gives, spec.trained_on
 
 

@@ -13,7 +13,7 @@ from torch import nn
 
 from cinema_lightning.errors import CinemaError
 from cinema_lightning.imaging.nifti import Geometry
-from cinema_lightning.inference.gather import KINDS, Seen, anything
+from cinema_lightning.inference.gather import GATHERERS, Seen, anything
 from cinema_lightning.inference.pipe import Frames, Phases, Pipe, Scanned
 from cinema_lightning.inference.results import Result
 from cinema_lightning.inference.scans import Scans, Study, Voxels, open_study
@@ -98,7 +98,7 @@ class Model:
         task = _on(scanned.study, self._task)
         outputs = self._outputs(task, scanned)
         seen = Seen(task, self.spec, scanned.study, tuple(scanned.frames), outputs, probabilities)
-        return KINDS.get(self.spec.kind, anything)(seen)
+        return GATHERERS.get(self.spec.kind, anything)(seen)
 
     def scanned(
         self,

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from cinema_lightning.data.draws import generator
-from cinema_lightning.phantom.acquisition import Acquisition, Plane, plan
-from cinema_lightning.phantom.anatomy import Heart
+from cinema_lightning.phantom.acquisition import Plane, plan
 from cinema_lightning.phantom.motion import Phase
 from cinema_lightning.phantom.scene import Scene
 from cinema_lightning.phantom.slab import Slab
-from cinema_lightning.views import get_view
 
 FEW_SAMPLES, MANY_SAMPLES = 2, 3  # through the slice
 
@@ -45,6 +42,7 @@ class Imager(Scene):
     """Images one heart, view by view; arguments are those of :class:`~cinema_lightning.phantom.scene.Scene`."""
 
     def image(self, view: str) -> ViewSeries:
+<<<<<<< HEAD
         """Images one view, see :func:`image_view`."""
         return self.image_plane(view, plan(self.heart, self.acquisition, view))
 
@@ -58,6 +56,9 @@ class Imager(Scene):
         Returns:
             Images, labels and affine.
         """
+=======
+        """Images one view: images, labels and affine."""
+>>>>>>> revb
         acquisition = self.acquisition
         n, (nx, ny, nz) = len(self.phases), plane.shape
         # Slices lie together in memory while they are painted; callers see (T, X, Y, Z).
@@ -135,21 +136,3 @@ def _smooth(image: np.ndarray, tail: float) -> None:
         inner += np.float32(tail) * axes[:-2]
         inner += np.float32(tail) * axes[2:]
         axes[1:-1] = inner
-
-
-def image_view(heart: Heart, acquisition: Acquisition, view: str, times: Sequence[float] | None = None) -> ViewSeries:
-    """Images one view of a heart.
-
-    Args:
-        heart: The heart; the same heart may be imaged any number of times.
-        acquisition: The examination.
-        view: A view name.
-        times: Moments to image (fractions of the cycle); None for ``n_frames`` evenly spread ones.
-
-    Returns:
-        Images, labels and affine.
-
-    Raises:
-        CinemaError: If there is no such view.
-    """
-    return Imager(heart, acquisition, times).image(get_view(view).name)

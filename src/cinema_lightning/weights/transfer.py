@@ -141,35 +141,12 @@ def _exported(slot: Slot, tensor: Tensor) -> Tensor:
         return tensor
 
 
-def init_from_pretrained(
-    network: nn.Module, source: MaskedAutoencoder | Mapping[str, Tensor], name: str = "the pretrained weights"
-) -> LoadReport:
-    """Starts a network from a masked autoencoder.
-
-    Everything that fits is taken (stems, encoder; fusion for ConvViT), except position embeddings, mask tokens,
-    decoder and heads. Where the network has more input channels than the weights, the first convolution is repeated
-    over them, unscaled (arXiv 2506.00679).
-
-    Args:
-        network: Changed in place.
-        source: The autoencoder, or a state dict with this package's keys or the published ones.
-        name: What to call the source in messages.
-
-    Returns:
-        What was loaded and what was left out.
-
-    Raises:
-        CinemaError: If views, widths, depth or channels do not fit; the network is then unchanged.
-    """
-    state = source.state_dict() if isinstance(source, nn.Module) else source
-    return transfer(network, state_source(network, state, name))
-
-
 def transfer(network: nn.Module, source: Source, other_heads: str = "") -> LoadReport:
     """Takes what fits from any weights of the published layout.
 
     Stems and encoder must fit. Position embeddings, fusion, dense decoders and heads are taken view by view where all
-    of one fits, and never from a masked autoencoder, fusion aside.
+    of one fits, and never from a masked autoencoder, fusion aside. Where the network has more input channels than the
+    weights, the first convolution is repeated over them, unscaled (arXiv 2506.00679).
 
     Args:
         network: Changed in place.
@@ -297,10 +274,9 @@ def load_weights(
 ) -> LoadReport:
     """Starts a network from other weights.
 
-    From a masked autoencoder, ConvUNetR and ConvViT take stems and encoder (see
-    :func:`init_from_pretrained`); from one of their own kind they take all that
-    fits, and heads with another number of outputs keep their initial values. The report's ``complete`` tells whether
-    anything does: ask for it before the network is applied without training.
+    From a masked autoencoder, ConvUNetR and ConvViT take stems and encoder (ConvViT also the fusion); from one of
+    their own kind they take all that fits, and heads with another number of outputs keep their initial values. The
+    report's ``complete`` tells whether anything does: ask for it before the network is applied without training.
 
     Args:
         spec: A Lightning checkpoint of this package (``.ckpt``), or a safetensors file in the published layout: a

@@ -13,12 +13,14 @@ from torchmetrics import Metric
 from torchmetrics.classification import MulticlassAccuracy, MulticlassMatthewsCorrCoef
 from torchmetrics.utilities import dim_zero_cat
 
+from cinema_lightning.data.protocol import planned_data
 from cinema_lightning.errors import CinemaError
 from cinema_lightning.metrics.classification import auroc
 from cinema_lightning.models.backbone import PooledBackbone
 from cinema_lightning.models.convvit import ConvViT
 from cinema_lightning.tasks import TASKS
 from cinema_lightning.tasks.base import Batch
+from cinema_lightning.tasks.classification.data import ClassificationData
 from cinema_lightning.tasks.downstream import real
 from cinema_lightning.tasks.pooled import Pooled
 
@@ -107,14 +109,15 @@ class Classification(Pooled):
     def setup(self, stage: str) -> None:
         """See :meth:`Task.setup`; a validation set of one class is worth a word."""
         super().setup(stage)
-        if stage != "fit":  # data to predict has no classes
+        planned = planned_data(self._trainer)
+        if stage != "fit" or planned is None:  # data to predict has no classes
             return
-        data = getattr(self._trainer, "datamodule", None)
-        if self.class_weights is not None and getattr(data, "sampling", "") == "balanced":
+        data, sampler = planned
+        if self.class_weights is not None and sampler.classes is not None:
             raise CinemaError(
                 "Classes would be balanced twice, by data.sampling and by model.init_args.class_weights; leave one out."
             )
-        there = getattr(data, "validation_classes", [])
+        there: list[str] = data.validation_classes if isinstance(data, ClassificationData) else []
         if len(there) == 1:
             rank_zero_warn(
                 f"All validation studies are of the class {there[0]}, so neither val/mcc nor val/auroc is defined: the "

@@ -22,6 +22,7 @@ class SurvivalData(LabelledData):
     """
 
     kind = "survival"
+    unbalanced = "compares subjects, which have to come as they are"
     per_study = True
     test_splits = ("val", "test")  # Cox models and cut points are fitted on those who validate
 
