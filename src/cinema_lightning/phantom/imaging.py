@@ -42,8 +42,7 @@ class Imager(Scene):
     """Images one heart, view by view; arguments are those of :class:`~cinema_lightning.phantom.scene.Scene`."""
 
     def image(self, view: str) -> ViewSeries:
-<<<<<<< HEAD
-        """Images one view, see :func:`image_view`."""
+        """Images one view: images, labels and affine."""
         return self.image_plane(view, plan(self.heart, self.acquisition, view))
 
     def image_plane(self, view: str, plane: Plane) -> ViewSeries:
@@ -56,9 +55,6 @@ class Imager(Scene):
         Returns:
             Images, labels and affine.
         """
-=======
-        """Images one view: images, labels and affine."""
->>>>>>> revb
         acquisition = self.acquisition
         n, (nx, ny, nz) = len(self.phases), plane.shape
         # Slices lie together in memory while they are painted; callers see (T, X, Y, Z).
