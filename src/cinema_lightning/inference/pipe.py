@@ -60,7 +60,9 @@ def whole_numbers(frames: Any, *words: str) -> list[int]:
     Raises:
         CinemaError: If it is no list of whole numbers.
     """
-    listed = list(frames) if isinstance(frames, Sequence | np.ndarray) and not isinstance(frames, str) else [None]
+    listed: list[Any] = (
+        list(frames) if isinstance(frames, Sequence | np.ndarray) and not isinstance(frames, str) else [None]
+    )
     if not all(isinstance(frame, int | np.integer) and not isinstance(frame, bool) for frame in listed):
         raise CinemaError(f"frames is {frames!r}; give numbers from 0, such as [0, 12], or {' or '.join(words)}.")
     return [int(frame) for frame in listed]

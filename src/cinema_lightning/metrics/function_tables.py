@@ -46,7 +46,8 @@ def ventricular_table(cases: pd.DataFrame, facts: Mapping[str, Any]) -> pd.DataF
     predicted = table[[f"{column.name}_pred" for column in quantities("segmentation")]]
     if not predicted.notna().any(axis=None):
         return pd.DataFrame()
-    return pd.concat([table, _person(stacks, table).iloc[starts].reset_index(drop=True)], axis=1)
+    persons = _person(stacks, list(map(str, table.columns)))
+    return pd.concat([table, persons.iloc[starts].reset_index(drop=True)], axis="columns")
 
 
 _Part = Mapping[str, np.ndarray]
