@@ -20,9 +20,9 @@ from cinema_lightning.files import write_text
 from cinema_lightning.registry import up_to_date
 
 RUN_DIR_VARIABLE = "CINEMA_RUN_DIR"
+"""Set by the first process for those that it launches, so that all ranks share one folder."""
 STOPPED_EXIT_CODE = 75
 """Exit code of a run that a signal stopped after it saved (EX_TEMPFAIL): a batch script may requeue on it."""
-"""Set by the first process for those that it launches, so that all ranks share one folder."""
 FREE_KEYS = (
     "data.root",
     "data.num_workers",
@@ -284,10 +284,10 @@ def check_same_experiment(run: Path, ours: dict[str, Any], allowed: bool) -> Non
     """
     from lightning.pytorch.utilities import rank_zero_info
 
-    before, ours = saved(run), up_to_date(ours)
+    before, old = saved(run), {"ema": {"decay": 0.0}}  # of configurations of before there were averaged weights
     if before is None:
         return
-    before = {"ema": {"decay": 0.0}} | before  # runs of before there were averaged weights
+    before, ours = old | before, old | up_to_date(ours)
     changed = [
         key
         for part in ("seed_everything", "model", "data", "ema")
