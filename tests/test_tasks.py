@@ -152,6 +152,7 @@ def test_testing_again_changes_nothing_and_shards_merge_to_the_same(run, root, t
     assert "holds results of another checkpoint, other data or other options" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_tables_and_images_come_from_one_pass_through_the_network(run, root, tmp_path, monkeypatch):
     folder = run("acdc_seg.yaml")
     options = ["--config", "acdc_seg.yaml", *SMALL, "--phantom.root", str(root), "--runs", str(folder.parents[1])]

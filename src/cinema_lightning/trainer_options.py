@@ -50,11 +50,11 @@ def refuse_untrained(trainer: Trainer, fresh: bool) -> None:
         fresh: Whether it was started afresh.
 
     Raises:
-        CinemaError: If it made no step.
+        CinemaError: If it saw no batch.
     """
-    if fresh and trainer.global_step == 0:
+    if fresh and trainer.fit_loop.epoch_loop.batch_progress.total.completed == 0:
         raise CinemaError(
-            "nothing was trained: not one step was made within trainer.max_time, trainer.max_steps and "
+            "nothing was trained: not one batch was seen within trainer.max_time, trainer.max_steps and "
             "trainer.limit_train_batches."
         )
 

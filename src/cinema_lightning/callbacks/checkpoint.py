@@ -134,7 +134,9 @@ class Checkpoints(ModelCheckpoint):
         used = trainer.fit_loop.epoch_loop.batch_progress.current.ready
         self._validated = not trainer.sanity_checking and used >= trainer.num_training_batches
         if not self._validated and not self._should_skip_saving_checkpoint(trainer):
+            saved_at = self._last_global_step_saved
             self._save_topk_checkpoint(trainer, self._monitor_candidates(trainer))
+            self._last_global_step_saved = saved_at  # this was the best: of this very step last.ckpt may still be due
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Saves ``best.ckpt`` after a better validation and ``last.ckpt`` when due; ends a run that was told to stop.

@@ -59,7 +59,7 @@ def test_what_is_not_known_is_a_dash_and_missing_seeds_are_said():
 
 def test_without_an_interval_the_value_stands_alone():
     (row,) = table([figure("ours", 0.9, low=NAN, high=NAN, n_subjects=7)]).rows
-    assert (row[1].text, row[1].small) == ("0.900", "n 7; 3 seeds")
+    assert (row[1].text, row[1].small) == ("0.900", "n 7 †; 3 seeds")
 
 
 def test_every_format_says_the_same_and_nothing_breaks_out():
