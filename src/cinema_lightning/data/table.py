@@ -154,6 +154,7 @@ class Cohort:
             if not look_up(str(other)).housekeeping and self.table[other].notna().any()
         ]
         what = f"the column '{column}' is empty" if column in self.table else f"there is no column '{column}'"
+        what = what if column else "no column to learn is named"
         raise CinemaError(
             f"{self.source}: {what}; columns with values are {', '.join(known) or 'none'}. Set data.target to "
             "one of them, or prepare the data again with it."
