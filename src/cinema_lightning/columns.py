@@ -201,7 +201,7 @@ ANALYSIS = (
     Column("peak_filling_rate", unit="ml/s"),
     *(Column(f"mapse_{wall}", f"MAPSE, {wall}", "mm") for wall in ("septal", "lateral", "anterior", "inferior")),
     *(Column(f"long_axis_strain_{view}", f"long-axis strain, {view.upper()}H", "%") for view in ("2c", "4c")),
-    Column("long_axis_strain", unit="%"),
+    Column("long_axis_strain", "long-axis strain, mean", "%"),
     *_walls(),
 )
 """Columns of an analysed study, after volumes, EF and mass."""

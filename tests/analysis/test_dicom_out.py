@@ -4,6 +4,7 @@ import io
 import shutil
 import subprocess
 from contextlib import contextmanager
+from dataclasses import replace
 
 import highdicom
 import numpy as np
@@ -14,11 +15,12 @@ from pydicom.uid import ExplicitVRLittleEndian, MRImageStorage, generate_uid
 
 from cinema_lightning.analysis.archive import write_back
 from cinema_lightning.analysis.dicom_seg import cine_segmentation, segmentation
-from cinema_lightning.analysis.dicom_sr import report
+from cinema_lightning.analysis.dicom_sr import CONCEPTS, _is_reported, own_code, report
 from cinema_lightning.analysis.originals import find_originals
 from cinema_lightning.analysis.sources import Source, sources_of
 from cinema_lightning.analysis.study import read_study
 from cinema_lightning.analysis.values import Check, Interval, Measured, Reference, Result, Study, View
+from cinema_lightning.columns import ANALYSIS, quantities
 from cinema_lightning.errors import CinemaError
 from cinema_lightning.imaging.geometry import LPS_TO_RAS
 
@@ -151,6 +153,42 @@ def test_masks_of_a_beat_come_back_and_point_to_their_images(sources, view, labe
 def test_the_same_study_gives_the_same_object(sources, view, labels):
     one, two = (segmentation(labels[..., 0], view, find_originals(sources, view).of_frame(0), "ED", "1") for _ in "ab")
     assert one.SOPInstanceUID == two.SOPInstanceUID
+
+
+def test_other_masks_of_the_same_images_are_another_object(sources, view, labels, result):
+    """As after a correction: an archive would keep the first of two objects with one UID."""
+    originals = find_originals(sources, view)
+    edited = np.where(labels == 3, 2, labels)
+    for make in (
+        lambda masks, **how: segmentation(masks[..., 0], view, originals.of_frame(0), "ED", "1", **how),
+        lambda masks, **how: cine_segmentation(masks, view, originals, range(N_FRAMES), "1", **how),
+    ):
+        one, two = make(labels), make(edited, edited=True)
+        assert one.SOPInstanceUID != two.SOPInstanceUID
+        assert one.SeriesInstanceUID != two.SeriesInstanceUID
+        assert (one.SegmentSequence[0].SegmentAlgorithmType, two.SegmentSequence[0].SegmentAlgorithmType) == (
+            "AUTOMATIC",
+            "SEMIAUTOMATIC",
+        )
+    evidence = [segmentation(labels[..., 0], view, originals.of_frame(0), "ED", "1")]
+    smaller = replace(result, measured=Measured({**result.measured.numbers, "lv_edv": 149.0}))
+    assert report(result, evidence, "1").SOPInstanceUID != report(smaller, evidence, "1").SOPInstanceUID
+
+
+def test_a_structure_that_one_moment_lacks_stays_in_the_others(sources, view, labels, tmp_path):
+    some = labels.copy()
+    some[..., 0][some[..., 0] == 1] = 0  # no RV in the first frame
+    write_back(tmp_path, {"cine": cine_segmentation(some, view, find_originals(sources, view), range(N_FRAMES), "1.0")})
+    np.testing.assert_array_equal(_voxels(highdicom.seg.segread(tmp_path / "cine.dcm"), view, labels.shape), some)
+    _no_errors(tmp_path / "cine.dcm")
+
+
+def test_every_number_has_a_code_of_its_own():
+    names = [column.name for column in (*quantities("segmentation"), *ANALYSIS) if _is_reported(column.name)]
+    codes = [CONCEPTS[name].value if name in CONCEPTS else own_code(name) for name in names]
+    assert len(codes) == 30
+    assert len(set(codes)) == len(codes)
+    assert all(len(code) <= 16 for code in codes)
 
 
 @pytest.fixture(scope="module")

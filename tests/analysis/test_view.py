@@ -54,7 +54,18 @@ def test_list_filter_and_open(server):
 
 
 @pytest.mark.parametrize(
-    "path", ["../secret.csv", "%2e%2e/secret.csv", "link.csv", "aa11/sax.nii.gz", "aa11", "/etc/passwd", ".hidden.csv"]
+    "path",
+    [
+        "../secret.csv",
+        "%2e%2e/secret.csv",
+        "link.csv",
+        "aa11/sax.nii.gz",
+        "aa11",
+        "/etc/passwd",
+        ".hidden.csv",
+        "%00.csv",
+        "x" * 300,
+    ],
 )
 def test_nothing_outside_the_folder(server, path):
     assert answer(server, f"/{server.token}/{path}")[0] == 404

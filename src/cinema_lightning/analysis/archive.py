@@ -14,10 +14,7 @@ from cinema_lightning.files import replacing
 if TYPE_CHECKING:
     from pydicom.dataset import Dataset
 
-
-def archive_folder(out: Path) -> Path:
-    """Where the DICOM of an output folder lies: beside it, never in it."""
-    return out.with_name(f"{out.name}.dicom")
+OBJECTS = ("ed", "es", "cine", "report")
 
 
 def archive_objects(path: Path, result: Result, *, masks: bool = True, cine: bool = False) -> dict[str, Dataset]:
@@ -46,17 +43,19 @@ def archive_objects(path: Path, result: Result, *, masks: bool = True, cine: boo
         return {}
     with sources_of(path) as sources:
         originals = find_originals(sources, view)
-    made: dict[str, Dataset] = {}
+    edited, made = len(result.corrections) > 0, dict[str, "Dataset"]()
     if masks:
         phases = found.phases["lv"]
         for name, frame in (("ED", phases.ed), ("ES", phases.es)):
             labels = found.labels[..., frame]
-            made[name.lower()] = segmentation(labels, view, originals.of_frame(frame), name, versions())
+            images = originals.of_frame(frame)
+            made[name.lower()] = segmentation(labels, view, images, name, versions(), edited=edited)
         if result.quality != "refuse":
             evidence = [*made.values(), *originals.of_frame(phases.ed), *originals.of_frame(phases.es)]
             made["report"] = report(result, evidence, versions())
     if cine:
-        made["cine"] = cine_segmentation(found.labels, view, originals, found.looked_at, versions())
+        looked = found.looked_at
+        made["cine"] = cine_segmentation(found.labels, view, originals, looked, versions(), edited=edited)
     return made
 
 
@@ -65,7 +64,7 @@ def write_back(folder: Path, objects: Mapping[str, Dataset]) -> None:
 
     Args:
         folder: Where to; made where it is missing.
-        objects: File name without ending -> object.
+        objects: File name without ending -> object; files of an earlier result that are not among them are removed.
 
     Raises:
         CinemaError: If they cannot be written.
@@ -74,5 +73,7 @@ def write_back(folder: Path, objects: Mapping[str, Dataset]) -> None:
         for name, made in objects.items():
             with replacing(folder / f"{name}.dcm") as temporary:
                 made.save_as(temporary, enforce_file_format=True)
+        for name in set(OBJECTS) - set(objects):
+            (folder / f"{name}.dcm").unlink(missing_ok=True)
     except OSError as error:
         raise CinemaError(f"{folder} cannot be written ({error.strerror or error}): free some space.") from None

@@ -33,7 +33,7 @@ def one_study(headers: Sequence[Header], unreadable: int, choose: Choice | None)
     chosen = _chosen(headers, choose)
     images = [header for header in chosen if header.has_image]
     if not images:
-        raise CinemaError(f"its {len(chosen)} DICOM files hold no images (reports and the like).")
+        raise CinemaError(f"its {len(chosen)} DICOM files hold no images (reports and the like): export images too.")
     grey = [header for header in images if header.modality == "MR" and not header.coloured]
     if not grey and all(header.coloured for header in images):
         raise CinemaError("it holds colour pictures only (screen saves): export the original images.")

@@ -6,26 +6,26 @@ import os
 import sys
 import traceback
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-import numpy as np
 from tqdm import tqdm
 
-from cinema_lightning.analysis.archive import archive_folder, archive_objects, write_back
+from cinema_lightning.analysis.again import analysed
+from cinema_lightning.analysis.archive import archive_objects, write_back
+from cinema_lightning.analysis.calibration import beside as calibration_file
 from cinema_lightning.analysis.choose import Choice
 from cinema_lightning.analysis.corrections import Corrections, read_corrections
-from cinema_lightning.analysis.keys import keyed, read_secret, secret_folder
-from cinema_lightning.analysis.many import Done, Place, places_of
+from cinema_lightning.analysis.gate import read_limits
+from cinema_lightning.analysis.keys import archive_folder, keyed, read_secret, secret_folder
+from cinema_lightning.analysis.many import Done, Place, digest_of, places_of
 from cinema_lightning.analysis.networks import DEFAULT, Networks, load_networks
-from cinema_lightning.analysis.segment import of_labels
 from cinema_lightning.analysis.sources import writable
-from cinema_lightning.analysis.study import analyse_study, corrected_result, read_study, segment_study
-from cinema_lightning.analysis.values import Measured, Result, Segmented, Study, View
-from cinema_lightning.analysis.write import gather, read_record, uncorrected, write_result
+from cinema_lightning.analysis.study import analyse_study, corrected_result, read_study
+from cinema_lightning.analysis.values import Result, Study
+from cinema_lightning.analysis.write import gather, mend, read_record, write_result
 from cinema_lightning.errors import CinemaError
-from cinema_lightning.imaging.nifti import read_nifti
 from cinema_lightning.prepare.runner import stop_on_signals
 from cinema_lightning.runs import best_of
 from cinema_lightning.shards import Shard
@@ -74,10 +74,11 @@ class _Run:
 
 
 def _version(weights: str) -> str:
-    """A name of weights with what tells a run that was trained again."""
+    """A name of weights with what tells a run that was trained, or calibrated, again."""
     path = Path(weights).expanduser()
     file = path if path.is_file() else best_of([path.parent if path.is_dir() else Path("runs")], path.name)
-    return weights if file is None else f"{weights} {file} {file.stat().st_size} {file.stat().st_mtime_ns}"
+    files = [] if file is None else [one for one in (file, calibration_file(file)) if one.is_file()]
+    return " ".join([weights, *(f"{one} {one.stat().st_size} {one.stat().st_mtime_ns}" for one in files)])
 
 
 def analyse(
@@ -123,8 +124,10 @@ def analyse(
     Raises:
         CinemaError: If nothing can be done, or the only study fails.
     """
-    places = places_of(studies)
+    out = out.expanduser()
+    places = places_of(studies, out)
     writable(out)
+    read_limits(thresholds)  # before any work: a slip in it would fail each study
     named = read_corrections(corrections) if corrections else {}
     part = Shard.parse(shard)
     mine = places[part.index - 1 :: part.count]
@@ -146,7 +149,7 @@ def analyse(
             except _NetworkError:
                 raise
             except Exception as error:
-                reason = _reason(error)
+                reason = _reason(error, place)
                 if len(places) == 1:
                     raise CinemaError(f"the study was not analysed: {reason}") from None
                 failures[run.key(place.token)] = _failed(run, place, reason)
@@ -175,10 +178,10 @@ def _bar(mine: list[Place]) -> Any:
     return tqdm(total=len(mine), desc="studies", unit="study", file=sys.stderr, disable=None if len(mine) > 1 else True)
 
 
-def _reason(error: Exception) -> str:
-    """The sentence of an error; what nobody foresaw may quote a header, so that only its place is said."""
+def _reason(error: Exception, place: Place) -> str:
+    """The sentence of an error, without the study's path; of what nobody foresaw, and may quote a header, its place."""
     if isinstance(error, CinemaError):
-        return str(error)
+        return str(error).replace(str(place.path.resolve()), "the study").replace(str(place.path), "the study")
     if os.environ.get("CINEMA_DEBUG"):
         raise error
     frames = traceback.extract_tb(error.__traceback__)
@@ -189,9 +192,11 @@ def _reason(error: Exception) -> str:
 
 def _failed(run: _Run, place: Place, reason: str) -> str:
     """Why a study failed; it is named by the key of its path, which the private list explains."""
-    reason = reason.replace(str(place.path.resolve()), "the study").replace(str(place.path), "the study")
+    known = run.done.of(place).get("id", "")
+    if read_record(run.out / known) is not None:
+        reason += f" The result of before, {known}, stays."
     tqdm.write(f"study {place.number} failed: {reason}", file=sys.stderr)
-    run.done.note(place, run.key(place.token), "")
+    run.done.note(place, failure=run.key(place.token))
     return reason
 
 
@@ -206,23 +211,27 @@ def _summary(run: _Run, counts: Mapping[str, int], failed: int, total: int) -> s
 
 def _one(run: _Run, place: Place) -> Status:
     """Analyses one study, unless it is done."""
-    fingerprint = place.fingerprint(run.settings)
+    files = place.files()
+    fingerprint = digest_of([files, *run.settings])
     known = run.done.of(place)
+    if known.get("id"):
+        mend(run.out, known["id"])
     is_done = known.get("fingerprint") == fingerprint and read_record(run.out / known["id"]) is not None
     if run.corrections and known.get("id", "") not in run.corrections and "" not in run.corrections:
         return "kept"
     if is_done and not run.overwrite and not run.corrections:
         return "kept"
     corrections = run.corrections.get(known.get("id", ""), run.corrections.get(""))
+    if corrections and (known.get("files") or files) != files:
+        raise CinemaError("its files have changed since it was analysed: run it again without --corrections first.")
     study = read_study(place.path, run.key, run.choose, corrections.series if corrections else None)
     run.done.check(place, study.key)
     with _frames(study, run) as frames:
         result = _result(run, study, corrections, lambda _, count: frames.update(count))
-    if run.dicom or run.dicom_cine:
-        objects = archive_objects(place.path, result, masks=run.dicom, cine=run.dicom_cine)
-        write_back(archive_folder(run.out) / study.key, objects)
+    _to_archive(run, place, result)
     write_result(run.out, result, earlier=tuple(result.segmented) if corrections else ())
-    run.done.note(place, study.key, fingerprint)
+    # Corrected, it still counts as made of what the network saw, so that the same command without them keeps it.
+    run.done.note(place, id=study.key, **({} if corrections else {"files": files, "fingerprint": fingerprint}))
     return "made"
 
 
@@ -236,30 +245,14 @@ def _frames(study: Study, run: _Run) -> Any:
 def _result(run: _Run, study: Study, corrections: Corrections | None, progress: Any) -> Result:
     if corrections is None:
         return analyse_study(study, run.loaded(), fast=run.fast, thresholds=run.thresholds, progress=progress)
-    return corrected_result(_again(run, study, corrections), corrections, run.thresholds)
+    before = analysed(study, run.out / study.key, corrections, run.loaded, fast=run.fast)
+    return corrected_result(before, corrections, run.thresholds)
 
 
-def _again(run: _Run, study: Study, corrections: Corrections) -> Result:
-    """A study with the masks that the network made before; views of other series than then are segmented anew."""
-    folder = run.out / study.key
-    record = read_record(folder)
-    if record is None:
-        raise CinemaError("it has no result to correct: run it without --corrections first.")
-    kept = [
-        name for name in study.views if name not in corrections.series and "looked_at" in record["views"].get(name, {})
-    ]
-    segmented = {name: _read_back(folder, study.views[name], record["views"][name]["looked_at"]) for name in kept}
-    if corrections.series:
-        fresh = {name: view for name, view in study.views.items() if name in corrections.series}
-        segmented |= segment_study(replace(study, views=fresh), run.loaded(), fast=run.fast)
-    return Result(study, segmented, Measured({}), made_with=record["made_with"])
-
-
-def _read_back(folder: Path, view: View, looked_at: list[int]) -> Segmented:
-    """The network's own masks."""
-    path = folder / uncorrected(view.name)
-    path = path if path.is_file() else folder / f"{view.name}.nii.gz"
-    labels, _ = read_nifti(path, dims=4)
-    if labels.shape != view.frames.shape:
-        raise CinemaError(f"the {view.name} masks do not fit the images any more: run it again without --corrections.")
-    return of_labels(labels.astype(np.uint8), view, looked_at)
+def _to_archive(run: _Run, place: Place, result: Result) -> None:
+    """Writes the DICOM that is asked for; what is there already follows the result."""
+    folder = archive_folder(run.out) / result.study.key
+    masks = run.dicom or (folder / "ed.dcm").is_file()
+    cine = run.dicom_cine or (folder / "cine.dcm").is_file()
+    if masks or cine:
+        write_back(folder, archive_objects(place.path, result, masks=masks, cine=cine))

@@ -143,17 +143,21 @@ def read_masks(path: Path, view: View) -> np.ndarray:
     Raises:
         CinemaError: If they have other frames, lie elsewhere, or hold other codes than 0 to 3.
     """
-    there = read_volume(path, dims=4)
-    if there.voxels.shape[3] != view.n_frames:
-        raise CinemaError(
-            f"{path} has {there.voxels.shape[3]} frames, the {view.name} cine {view.n_frames}: keep them all."
-        )
-    target = Volume(np.broadcast_to(np.uint8(0), view.frames.shape[:3]), view.affine, view.name, there.place)
-    voxels, _ = on_grid(there, target)
+    named = f"the file of 'masks.{view.name}'"  # its path may name a person
+    try:
+        there = read_volume(path, dims=4)
+        if there.voxels.shape[3] != view.n_frames:
+            raise CinemaError(
+                f"{named} has {there.voxels.shape[3]} frames, the {view.name} cine {view.n_frames}: keep them all."
+            )
+        target = Volume(np.broadcast_to(np.uint8(0), view.frames.shape[:3]), view.affine, view.name, there.place)
+        voxels, _ = on_grid(there, target)
+    except CinemaError as error:
+        raise CinemaError(str(error).replace(str(path), named).replace(path.name, named)) from None
     codes = np.unique(voxels)
     if not np.isin(codes, (0, 1, 2, 3)).all():
         odd = next(code for code in codes.tolist() if code not in (0, 1, 2, 3))
-        raise CinemaError(f"{path} holds the code {odd:g}; the codes are 1 (RV), 2 (myocardium), 3 (LV) and 0.")
+        raise CinemaError(f"{named} holds the code {odd:g}; the codes are 1 (RV), 2 (myocardium), 3 (LV) and 0.")
     return voxels.astype(np.uint8)
 
 

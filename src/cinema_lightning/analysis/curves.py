@@ -49,6 +49,11 @@ def phases_of(curve: np.ndarray, *, cyclic: bool = True) -> Phases | None:
     return Phases(int(np.nanargmax(values)), int(np.nanargmin(values)))
 
 
+def can_search(count: int) -> bool:
+    """Whether a beat has frames enough for a search: 20."""
+    return int(SWEEP * count) >= 4
+
+
 def search(count: int, volume: Callable[[list[int]], list[float]]) -> np.ndarray:
     """Finds ED and ES by looking at few frames: a sweep over the beat, then around its largest and smallest volume.
 
@@ -63,7 +68,7 @@ def search(count: int, volume: Callable[[list[int]], list[float]]) -> np.ndarray
         CinemaError: If the beat has too few frames for a search.
     """
     budget, coarse = int(BUDGET * count), int(SWEEP * count)
-    if coarse < 4:
+    if not can_search(count):
         raise CinemaError(f"--fast needs 20 frames or more, and there are {count}: leave it out.")
     curve = np.full(count, np.nan)
 

@@ -7,7 +7,9 @@ Viewers show the first overlay of a cine only (OHIF #4789), hence ED and ES by d
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import highdicom
@@ -36,7 +38,29 @@ SEGMENTED_FROM = Code("113076", "DCM", "Segmentation")
 SOURCE_OF_PROCESSING = Code("121322", "DCM", "Source image for image processing operation")
 
 
-def segmentation(labels: np.ndarray, view: View, sources: Sequence[Dataset], name: str, version: str) -> Segmentation:
+@dataclass(frozen=True)
+class Whole:
+    """What an object says of more than its own moment.
+
+    Attributes:
+        labels: (X, Y, Z, T), all masks of the object: other masks are another object.
+        structures: Codes that it lists, though a moment may lack one.
+    """
+
+    labels: np.ndarray
+    structures: tuple[int, ...]
+
+
+def segmentation(
+    labels: np.ndarray,
+    view: View,
+    sources: Sequence[Dataset],
+    name: str,
+    version: str,
+    *,
+    edited: bool = False,
+    whole: Whole | None = None,
+) -> Segmentation:
     """One moment's masks.
 
     Args:
@@ -45,6 +69,8 @@ def segmentation(labels: np.ndarray, view: View, sources: Sequence[Dataset], nam
         sources: The images that they lie on, of one moment.
         name: ED, ES, or what else to call it.
         version: Version of this program and digests of the weights, as text.
+        edited: Whether a person corrected them.
+        whole: Of what they are a part; None where they are all.
 
     Returns:
         The object, with the patient and study of its images.
@@ -56,7 +82,8 @@ def segmentation(labels: np.ndarray, view: View, sources: Sequence[Dataset], nam
         raise CinemaError(
             "none of the study's images lie on the grid of the masks, so that no DICOM can point to them."
         )
-    present = [code for code in STRUCTURES if (labels == code).any()]
+    whole = whole or Whole(labels, tuple(code for code in STRUCTURES if (labels == code).any()))
+    present = whole.structures
     if not present:
         raise CinemaError(f"there is nothing in the masks at {name}, so that there is no DICOM of them.")
     numbered = np.zeros(labels.shape, dtype=np.uint8)
@@ -66,13 +93,16 @@ def segmentation(labels: np.ndarray, view: View, sources: Sequence[Dataset], nam
     affine = (LPS_TO_RAS @ view.affine)[:, [2, 1, 0, 3]]
     first = sources[0]
     volume = highdicom.Volume(numbered.transpose(2, 1, 0), affine, "PATIENT", first.get("FrameOfReferenceUID"))
-    entropy = [str(first.SOPInstanceUID), name, version]
+    masks = hashlib.sha256(np.ascontiguousarray(whole.labels).tobytes()).hexdigest()
+    entropy = [str(first.SOPInstanceUID), name, version, masks]
     return Segmentation(
         source_images=[first],
         further_source_images=list(sources[1:]),
         pixel_array=volume,
         segmentation_type=SegmentationTypeValues.BINARY,
-        segment_descriptions=[_described(number, code, version) for number, code in enumerate(present, start=1)],
+        segment_descriptions=[
+            _described(number, code, version, edited) for number, code in enumerate(present, start=1)
+        ],
         series_instance_uid=generate_uid(entropy_srcs=[*entropy, "series"]),
         series_number=SERIES_NUMBERS.get(name, 9003),
         sop_instance_uid=generate_uid(entropy_srcs=[*entropy, "instance"]),
@@ -83,11 +113,11 @@ def segmentation(labels: np.ndarray, view: View, sources: Sequence[Dataset], nam
         device_serial_number="0",
         content_label="SEGMENTATION",
         content_description=f"Ventricles at {name}, for research",
-        series_description=f"Ventricles, {name} (automatic, research)",
+        series_description=f"Ventricles, {name} ({'automatic, corrected' if edited else 'automatic'}, research)",
     )
 
 
-def _described(number: int, code: int, version: str) -> SegmentDescription:
+def _described(number: int, code: int, version: str, edited: bool) -> SegmentDescription:
     label, kind = STRUCTURES[code]
     family = codes.cid7162.ArtificialIntelligence
     return SegmentDescription(
@@ -95,13 +125,19 @@ def _described(number: int, code: int, version: str) -> SegmentDescription:
         segment_label=label,
         segmented_property_category=CATEGORY,
         segmented_property_type=kind,
-        algorithm_type=SegmentAlgorithmTypeValues.AUTOMATIC,
+        algorithm_type=(SegmentAlgorithmTypeValues.SEMIAUTOMATIC if edited else SegmentAlgorithmTypeValues.AUTOMATIC),
         algorithm_identification=highdicom.AlgorithmIdentificationSequence(MAKER, family, version[:64]),
     )
 
 
 def cine_segmentation(
-    labels: np.ndarray, view: View, originals: Originals, frames: Sequence[int], version: str
+    labels: np.ndarray,
+    view: View,
+    originals: Originals,
+    frames: Sequence[int],
+    version: str,
+    *,
+    edited: bool = False,
 ) -> Dataset:
     """The masks of a beat in one object, each of its frames with slice, moment and the image that it lies on.
 
@@ -111,6 +147,7 @@ def cine_segmentation(
         originals: The images.
         frames: Moments that were segmented.
         version: Of :func:`segmentation`.
+        edited: Of :func:`segmentation`.
 
     Returns:
         The merged object.
@@ -121,10 +158,12 @@ def cine_segmentation(
     kept = [frame for frame in frames if originals.of_frame(frame) and (labels[..., frame] > 0).any()]
     if not kept:
         raise CinemaError("there is nothing in the masks, so that there is no DICOM of them.")
-    # All moments need all structures under the same numbers: one voxel's worth of difference would renumber them.
-    present = [code for code in STRUCTURES if all((labels[..., frame] == code).any() for frame in kept)]
-    whole = np.where(np.isin(labels, present), labels, 0)
-    parts = [segmentation(whole[..., frame], view, originals.of_frame(frame), "cine", version) for frame in kept]
+    # All moments have all structures under the same numbers, also where one is not to be seen.
+    whole = Whole(labels[..., kept], tuple(code for code in STRUCTURES if (labels[..., kept] == code).any()))
+    parts = [
+        segmentation(labels[..., frame], view, originals.of_frame(frame), "cine", version, edited=edited, whole=whole)
+        for frame in kept
+    ]
     return _merged(parts, kept, originals, view)
 
 

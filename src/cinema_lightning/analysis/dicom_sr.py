@@ -59,7 +59,9 @@ def report(result: Result, evidence: Sequence[Dataset], version: str) -> Dataset
     groups = [group for side, site in (("lv", LEFT), ("rv", RIGHT)) if (group := _group(side, site, numbers, result))]
     if result.quality == "refuse" or not groups:
         raise CinemaError("the study has no numbers, so that there is no report of them.")
-    entropy = [str(evidence[0].SOPInstanceUID), "report", version]
+    # Other numbers of the same images are another report.
+    entropy = [str(evidence[0].SOPInstanceUID), "report", version, repr((numbers, result.references, result.intervals))]
+    how = "automatic, corrected" if result.corrections else "automatic"
     device = sr.DeviceObserverIdentifyingAttributes(
         uid=generate_uid(entropy_srcs=[MAKER, version]), name=MAKER, manufacturer_name=MAKER, model_name=version[:64]
     )
@@ -81,7 +83,7 @@ def report(result: Result, evidence: Sequence[Dataset], version: str) -> Dataset
         is_complete=False,
         is_final=False,
         is_verified=False,
-        series_description="Cardiac function (automatic, for research)",
+        series_description=f"Cardiac function ({how}, research)",
     )
 
 
@@ -108,7 +110,7 @@ def _group(side: str, site: Code, numbers: Mapping[str, float], result: Result) 
 def _measurement(name: str, value: float, site: Code, ranged: Reference | None, interval: Interval | None) -> Any:
     column = look_up(name)
     unit = _unit(column.unit)
-    concept = CONCEPTS.get(name, Code(name[:16].upper(), OWN, column.display[:64]))
+    concept = CONCEPTS.get(name) or Code(own_code(name), OWN, column.display[:64])
     options: dict[str, Any] = {}
     if ranged is not None:
         limits = [_number(kind, limit, unit) for kind, limit in ((LOW, ranged.low), (HIGH, ranged.high))]
@@ -121,6 +123,11 @@ def _measurement(name: str, value: float, site: Code, ranged: Reference | None, 
         options["upper_measurement_uncertainty"] = round(interval.high - value, 4)
     properties = sr.MeasurementProperties(**options) if options else None
     return sr.Measurement(concept, round(value, 4), unit, finding_sites=[sr.FindingSite(site)], properties=properties)
+
+
+def own_code(name: str) -> str:
+    """The code of a column that the standard has none for; a code has 16 characters at most."""
+    return name.replace("long_axis_strain", "las").replace("peak_", "").upper()[:16]
 
 
 def _number(name: Code, value: float, unit: Code) -> sr.NumContentItem:

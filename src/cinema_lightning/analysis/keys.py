@@ -28,9 +28,26 @@ def keyed(secret: bytes, identity: str) -> str:
     return hmac.new(secret, identity.encode(), hashlib.sha256).hexdigest()[:LENGTH]
 
 
+def beside(out: Path, ending: str) -> Path:
+    """A folder that lies beside an output folder, never in it, however that is written (``.``, a link).
+
+    Raises:
+        CinemaError: If nothing can lie beside it.
+    """
+    whole = out.resolve()
+    if not whole.name:
+        raise CinemaError(f"{out} is no folder for results: give another --out.")
+    return whole.with_name(f"{whole.name}.{ending}")
+
+
 def secret_folder(out: Path) -> Path:
-    """Where the secret of an output folder lies: beside it, never in it."""
-    return out.with_name(f"{out.name}.private")
+    """Where the secret of an output folder lies."""
+    return beside(out, "private")
+
+
+def archive_folder(out: Path) -> Path:
+    """Where the DICOM of an output folder lies."""
+    return beside(out, "dicom")
 
 
 def read_secret(out: Path) -> bytes:

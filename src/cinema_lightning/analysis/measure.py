@@ -42,7 +42,7 @@ def measure(
         numbers |= _volumes(found) | _times(view, notes) | _rates(view, found, notes)
         segments = _segments(view, found, notes)
     for name, points in (landmarks or {}).items():
-        numbers |= _long_axis(study.views[name], points, _ed_es(study.views[name], segmented))
+        numbers |= _long_axis(study.views[name], points, _ed_es(study.views[name], study, segmented))
     strains = [numbers[f"long_axis_strain_{view}"] for view in ("2c", "4c") if f"long_axis_strain_{view}" in numbers]
     if strains and None not in strains:
         numbers["long_axis_strain"] = float(np.mean([strain for strain in strains if strain is not None]))
@@ -131,10 +131,12 @@ def counted(found: Segmented, frame: int) -> np.ndarray:
     return np.where(keep, labels, 0)
 
 
-def _ed_es(view: View, segmented: Mapping[str, Segmented]) -> Phases | None:
-    """Phases of the view itself, else those of SAX at the same share of the beat."""
+def _ed_es(view: View, study: Study, segmented: Mapping[str, Segmented]) -> Phases | None:
+    """Phases that the view's files name, else of its own curve, else those of SAX at the same share of the beat."""
+    if view.phases is not None:
+        return Phases(*view.phases)
     for name in (view.name, "sax"):
-        if name in segmented and "lv" in segmented[name].phases:
+        if name in segmented and "lv" in segmented[name].phases and study.views[name].is_cine:
             phases, frames = segmented[name].phases["lv"], segmented[name].labels.shape[3]
             ed, es = (round(frame * view.n_frames / frames) % view.n_frames for frame in (phases.ed, phases.es))
             return Phases(ed, es)

@@ -7,8 +7,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
+import numpy as np
+
 from cinema_lightning.analysis.headers import KNOWN
-from cinema_lightning.analysis.values import Result, Segmented, Series, View
+from cinema_lightning.analysis.values import Landmarks, Result, Segmented, Series, View
 from cinema_lightning.columns import look_up
 
 NOTICE = "For research, not for diagnosis."
@@ -40,9 +42,27 @@ def as_record(result: Result) -> dict[str, Any]:
         "series": [asdict(line) for line in study.series],
         "notes": list(result.measured.notes),
         "warnings": [*study.warnings, *(problem for problem in study.problems.values())],
+        "landmarks": {name: points_of(found) for name, found in result.landmarks.items()},
         "corrections": list(result.corrections),
         "made_with": dict(result.made_with),
         "notice": NOTICE,
+    }
+
+
+def points_of(found: Landmarks) -> dict[str, list[list[float] | None]]:
+    """Landmarks as JSON holds them: name -> RAS mm in each frame, None where not found."""
+    return {
+        name: [[round(x, 3) for x in point] if np.isfinite(point).all() else None for point in points.tolist()]
+        for name, points in found.points.items()
+    }
+
+
+def landmarks_of(record: Mapping[str, Any]) -> dict[str, Landmarks]:
+    """The landmarks of a record, by view."""
+    nowhere = [math.nan] * 3
+    return {
+        view: Landmarks({name: np.array([point or nowhere for point in points]) for name, points in own.items()})
+        for view, own in record.get("landmarks", {}).items()
     }
 
 

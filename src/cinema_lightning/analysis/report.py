@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import base64
 import io
+import itertools
+from collections.abc import Sequence
 from importlib.resources import files
 from typing import TYPE_CHECKING, Any
 
 from cinema_lightning.analysis.bullseye import draw_bullseye
 from cinema_lightning.analysis.pictures import cine_bytes
 from cinema_lightning.analysis.record import NOTICE
-from cinema_lightning.analysis.values import Result, View
+from cinema_lightning.analysis.values import Result, Series, View
 from cinema_lightning.columns import ANALYSIS, look_up, quantities
 from cinema_lightning.views import get_view
 
@@ -58,11 +60,32 @@ def _content(result: Result) -> dict[str, Any]:
         "interval_notes": list(dict.fromkeys(one.note for one in result.intervals if one.note)),
         "charts": [] if refused else _charts(result),
         "checks": result.checks,
-        "series": study.series,
-        "warnings": [*study.warnings, *(said for view in study.views.values() for said in view.warnings)],
+        "series": series_lines(study.series),
+        "warnings": _warnings(result),
         "notes": result.measured.notes,
         "made_with": sorted(result.made_with.items()),
     }
+
+
+def series_lines(series: Sequence[Series]) -> list[dict[str, Any]]:
+    """Lines of the page, one for neighbouring series of which the same is said, such as those of one slice each.
+
+    Args:
+        series: Of the study, in their order.
+    """
+    said = [(line.taken_for, line.why, line.slices, line.phases) for line in series]
+    lines = []
+    for facts, group in itertools.groupby(zip(series, said, strict=True), key=lambda pair: pair[1]):
+        numbers = [line.number for line, _ in group]
+        named = f"{numbers[0]}" if len(numbers) == 1 else f"{numbers[0]} to {numbers[-1]}"
+        lines.append({"numbers": named, **dict(zip(("taken_for", "why", "slices", "phases"), facts, strict=True))})
+    return lines
+
+
+def _warnings(result: Result) -> list[str]:
+    """What was left out, filled or could not be found: in the study, in each view, and in its masks."""
+    views, masks = result.study.views.values(), result.segmented.values()
+    return [*result.study.warnings, *(said for one in (*views, *masks) for said in one.warnings)]
 
 
 def _who(result: Result) -> str:

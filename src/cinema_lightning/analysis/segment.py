@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, Protocol
 
 import numpy as np
 
-from cinema_lightning.analysis.curves import phases_of, search
+from cinema_lightning.analysis.curves import can_search, phases_of, search
 from cinema_lightning.analysis.heart import Part, moved, part_around, touches
 from cinema_lightning.analysis.values import LV, MYOCARDIUM, RV, Landmarks, Phases, Segmented, Ventricle, View
 from cinema_lightning.columns import spread_of
@@ -48,7 +49,7 @@ def segment(
         view: The view.
         network: The network.
         heart: (3,) RAS mm, where the heart is: the network sees as much around it as in training. None shows it all.
-        fast: Look at 40% of the frames only, around ED and ES.
+        fast: Look at 40% of the frames only, around ED and ES, where there are 20 or more.
         progress: Told after every few frames.
 
     Returns:
@@ -75,13 +76,17 @@ def segment(
             progress(view.name, len(frames))
         return curves_of(labels[..., frames], view)["lv"].tolist()
 
-    if fast and view.is_cine:
+    if fast and view.is_cine and can_search(count):
         looked = np.flatnonzero(np.isfinite(search(count, look))).tolist()
     else:
         looked = list(range(count))
         for start in range(0, count, CHUNK):
             look(looked[start : start + CHUNK])
-    return of_labels(labels, view, looked, spread or None)
+    found = of_labels(labels, view, looked, spread or None)
+    if fast and view.is_cine and found.is_whole:
+        said = f"all {count} frames of {view.name} were segmented: a search for ED and ES needs 20"
+        return replace(found, warnings=(*found.warnings, said))
+    return found
 
 
 def _largest(mask: np.ndarray) -> np.ndarray:
@@ -186,7 +191,8 @@ def _phases(volumes: Mapping[str, np.ndarray], view: View, searched: bool) -> tu
     if view.phases is not None:
         return {side: Phases(*view.phases) for side in sides if np.nansum(volumes[side]) > 0}, []
     found = {side: phases_of(volumes[side], cyclic=cyclic) for side in sides}
-    warnings = [f"no {side.upper()} was found in {view.name}" for side, phases in found.items() if phases is None]
+    expected = [side for side in sides if side == "lv" or view.name in ("sax", "lax_4c")]  # others do not show the RV
+    warnings = [f"no {side.upper()} was found in {view.name}" for side in expected if found[side] is None]
     if searched and found["rv"] is not None:
         warnings.append("ED and ES of the RV are the best of the frames that were looked at for the LV")
     return {side: phases for side, phases in found.items() if phases is not None}, warnings

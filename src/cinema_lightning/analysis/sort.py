@@ -103,9 +103,8 @@ def read_dicom(
     series = _listed(groups, beating, others, found)
     if not found.used() and not found.problem:
         raise CinemaError(nothing(series))
-    first = headers[0]
     return Study(
-        key=name("|".join((first.identity[0] or first.identity[1], first.study))),
+        key=name(_identity(headers)),
         views=_as_views(found),
         series=series,
         person=person,
@@ -114,6 +113,13 @@ def read_dicom(
         problems={"sax": found.problem} if found.problem else {},
         pictures=_pictures(beating),
     )
+
+
+def _identity(headers: Sequence[Header]) -> str:
+    """What tells the study from all others; some files, such as a DICOMDIR, say nothing of it."""
+    patients = {header.identity[0] for header in headers} - {""} or {header.identity[1] for header in headers}
+    studies = {header.study for header in headers} - {""} or {header.series for header in headers}
+    return f"{min(patients - {''}, default='')}|{min(studies)}"
 
 
 def _groups(headers: Sequence[Header]) -> list[_Group]:
@@ -146,10 +152,16 @@ def _images(groups: Sequence[_Group]) -> tuple[list[DicomImage], list[str]]:
     """Frames of all series that may be cines, under the numbers of series and file."""
     images: list[DicomImage] = []
     said: list[str] = []
+    left_out: list[str] = []
     for group in groups:
         if group.reason:
             continue
-        files = [DicomFile(f"file {header.source.number:05d}", header.source.read) for header in group.headers]
+        # Text may be burnt into single pictures of a series; what it says is not known.
+        plain = [header for header in group.headers if not header.coloured]
+        if len(plain) < len(group.headers):
+            count = len(group.headers) - len(plain)
+            left_out.append(f"series {group.number}: {count} pictures in colour or with burnt-in text were left out")
+        files = [DicomFile(f"file {header.source.number:05d}", header.source.read) for header in plain]
         try:
             found = read_folder(files, f"series {group.number}", [])
         except CinemaError:
@@ -161,7 +173,7 @@ def _images(groups: Sequence[_Group]) -> tuple[list[DicomImage], list[str]]:
         images += [replace(image, description=group.headers[0].words) for image in found if not image.velocity]
     if said and not images:
         raise CinemaError(f"none of its cines can be read: {said[0]}; copy the study again.")
-    return images, said
+    return images, [*said, *left_out]
 
 
 def _beating(cines: Sequence[Cine]) -> tuple[list[Cine], dict[str, str]]:
@@ -312,7 +324,7 @@ def nothing(series: Sequence[Series]) -> str:
     """
     kinds = "; ".join(f"series {line.number}: {line.why}" for line in series[:4])
     more = f"; and {len(series) - 4} more" if len(series) > 4 else ""
-    return f"it holds no cine of a view of the heart ({kinds}{more})."
+    return f"it holds no cine of a view of the heart ({kinds}{more}): export its cine series too."
 
 
 def _as_views(found: _Found) -> dict[str, View]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import shutil
 import zipfile
 from collections.abc import Callable, Iterator, Sequence
@@ -72,9 +74,11 @@ def sources_of(study: Path) -> Iterator[list[Source]]:
 
 def _files(folder: Path) -> list[Path]:
     try:
+        if not os.access(folder, os.R_OK | os.X_OK):  # listing it would find nothing, without an error
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
         return [path for path in list_paths(folder, "**/*") if path.is_file()]
     except OSError as error:
-        raise CinemaError(f"{folder} cannot be read ({error.strerror or error}).") from None
+        raise CinemaError(f"{folder} cannot be read ({error.strerror or error}): mend its permissions.") from None
 
 
 def _numbered(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -20,7 +20,7 @@ from cinema_lightning.analysis.reference import references
 from cinema_lightning.analysis.segment import Progress, landmarks, segment
 from cinema_lightning.analysis.sort import read_dicom
 from cinema_lightning.analysis.sources import nifti_files, sources_of
-from cinema_lightning.analysis.values import Check, Measured, Result, Segmented, Study
+from cinema_lightning.analysis.values import Check, Landmarks, Measured, Result, Segmented, Study
 from cinema_lightning.errors import CinemaError
 from cinema_lightning.runs import software_versions
 
@@ -83,16 +83,24 @@ def read_study(
         return read_dicom(sources, name, choose, series or {})
 
 
-def segment_study(
-    study: Study, networks: Networks, *, fast: bool = False, progress: Progress | None = None
-) -> dict[str, Segmented]:
-    """Segments each view for which there is a network."""
+def found_by(
+    networks: Networks,
+    study: Study,
+    *,
+    only: Collection[str] | None = None,
+    fast: bool = False,
+    progress: Progress | None = None,
+) -> tuple[dict[str, Segmented], dict[str, Landmarks]]:
+    """Masks and landmarks of each view for which there is a network, or of some views only."""
     heart = heart_of(study.views)
-    return {
+    views = {name: view for name, view in study.views.items() if only is None or name in only}
+    segmented = {
         name: segment(view, networks.masks[name], heart=heart, fast=fast, progress=progress)
-        for name, view in study.views.items()
+        for name, view in views.items()
         if name in networks.masks
     }
+    points = {name: landmarks(view, networks.points[name]) for name, view in views.items() if name in networks.points}
+    return segmented, points
 
 
 def analyse_study(
@@ -115,11 +123,8 @@ def analyse_study(
     Returns:
         The result.
     """
-    segmented = segment_study(study, networks, fast=fast, progress=progress)
-    points = {
-        name: landmarks(view, networks.points[name]) for name, view in study.views.items() if name in networks.points
-    }
-    found = Result(study, segmented, Measured({}), landmarks=points, made_with=_made_with(networks))
+    segmented, points = found_by(networks, study, fast=fast, progress=progress)
+    found = Result(study, segmented, Measured({}), landmarks=points, made_with=made_with(networks.digests))
     return judged(found, thresholds, networks.calibration)
 
 
@@ -175,7 +180,8 @@ def corrected_result(result: Result, corrections: Corrections, thresholds: Path 
     return judged(replace(result, segmented=segmented, corrections=tuple(said)), thresholds)
 
 
-def _made_with(networks: Networks) -> dict[str, str]:
+def made_with(digests: Mapping[str, str]) -> dict[str, str]:
+    """Versions of the software, and digests of the weights."""
     versions = software_versions()
     kept = ("cinema-lightning", "torch", "numpy", "monai", "python")
-    return {**{name: versions[name] for name in kept if name in versions}, **networks.digests}
+    return {**{name: versions[name] for name in kept if name in versions}, **digests}

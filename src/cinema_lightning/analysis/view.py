@@ -102,12 +102,21 @@ class _Pages(BaseHTTPRequestHandler):
         if not rest:
             chosen = parse_qs(parts.query).get("quality", [""])[0]
             return self._answer(HTTPStatus.OK, "text/html; charset=utf-8", listing(self.folder, chosen).encode())
-        path = (self.folder / rest).resolve()
-        hidden = any(part.startswith(".") for part in Path(rest).parts)
-        if hidden or not path.is_relative_to(self.folder) or not path.is_file() or path.suffix not in KINDS:
+        path = self._file(rest)
+        if path is None:
             return self._answer(HTTPStatus.NOT_FOUND, "text/plain", b"There is no such file.")
         kind = mimetypes.guess_type(path.name)[0] or "application/octet-stream"
         return self._answer(HTTPStatus.OK, kind, path.read_bytes())
+
+    def _file(self, rest: str) -> Path | None:
+        """A file of the folder that may be shown; None of any other name, also of one that no file can have."""
+        try:
+            path = (self.folder / rest).resolve()
+            hidden = any(part.startswith(".") for part in Path(rest).parts)
+            shown = path.is_relative_to(self.folder) and path.is_file() and path.suffix in KINDS and not hidden
+        except (OSError, ValueError):
+            return None
+        return path if shown else None
 
     def do_HEAD(self) -> None:
         """As :meth:`do_GET`, without content."""

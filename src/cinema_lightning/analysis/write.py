@@ -42,6 +42,7 @@ def write_result(out: Path, result: Result, earlier: Sequence[str] = ()) -> Path
     Raises:
         CinemaError: If it cannot be written; an earlier one stays as it was.
     """
+    mend(out, result.study.key)
     final = out / result.study.key
     made = out / f".{result.study.key}-{uuid.uuid4().hex[:8]}"
     try:
@@ -62,6 +63,20 @@ def write_result(out: Path, result: Result, earlier: Sequence[str] = ()) -> Path
     return final
 
 
+def mend(out: Path, key: str) -> None:
+    """Clears what a run that was killed left of a study; a folder that was whole, but had no place yet, gets it.
+
+    Args:
+        out: The output folder.
+        key: The study's key.
+    """
+    final = out / key
+    for left in sorted(out.glob(f".{key}-*")):  # a new one before the earlier one that it replaces
+        if not final.exists() and read_record(left) is not None:
+            left.rename(final)
+        shutil.rmtree(left, ignore_errors=True)
+
+
 def swap(made: Path, final: Path) -> None:
     """Puts a finished folder in the place of an earlier one."""
     old = made.with_name(f"{made.name}.old")
@@ -78,7 +93,8 @@ def _write(folder: Path, result: Result) -> None:
     for name, found in result.segmented.items():
         view = result.study.views[name]
         write_masks(folder / f"{name}.nii.gz", found.labels, view.affine)
-        write_csv(folder / f"{name}_volumes.csv", volume_rows(view, found))
+        if result.quality != "refuse":  # its volumes are no better than its numbers
+            write_csv(folder / f"{name}_volumes.csv", volume_rows(view, found))
         if "lv" in found.phases:
             for phase in ("ed", "es"):
                 write_png(folder / f"{name}_{phase}.png", overlay(view, found, getattr(found.phases["lv"], phase)))

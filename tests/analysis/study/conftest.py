@@ -25,14 +25,17 @@ GREY = np.array([60, 700, 250, 1000])
 """Grey level of background, RV, myocardium and LV."""
 
 
+def beat_at(phase: float) -> float:
+    """How full the heart is at a share of the beat: about 1 at ED (0.9), 0 at ES (0.3)."""
+    if 0.9 > phase > 0.3:
+        return 0.5 * (1 - np.cos(np.pi * (phase - 0.3) / 0.6))
+    return 0.5 * (1 + np.cos(2 * np.pi * (phase - 0.9)))
+
+
 def labels_at(points: np.ndarray, phase: float) -> np.ndarray:
-    """Codes of points (..., 3), LPS mm, at a share of the beat; ED is at 0.9, ES at 0.3."""
+    """Codes of points (..., 3), LPS mm, at a share of the beat."""
     u, v, z = ((points - CENTRE) @ axis for axis in (LEFT, UP, LONG_AXIS))
-    beat = (
-        0.5 * (1 + np.cos(2 * np.pi * (phase - 0.9)))
-        if not 0.9 > phase > 0.3
-        else 0.5 * (1 - np.cos(np.pi * (phase - 0.3) / 0.6))
-    )
+    beat = beat_at(phase)
     # The base comes down in systole, and the ventricles close towards it.
     top = 45 - 14 * (1 - beat)
     closing = np.sqrt(np.clip((top - z) / 20, 0, 1))
@@ -158,6 +161,27 @@ class Thresholds:
         return SimpleNamespace(views={view: SimpleNamespace(labels=codes, classes=classes)}, rows=())
 
 
+class Hinges:
+    """A network for landmarks: hinges 20 mm to either side that move by 14 and 10 mm, above an apex that rests."""
+
+    def __init__(self, view: str) -> None:
+        self.row = _long_axis(TURNS[view])[0]
+
+    def __call__(self, scan: Any, *, affine: np.ndarray, probabilities: bool = False) -> Any:
+        ((view, images),) = scan.items()
+        beats = np.array([beat_at(frame / images.shape[3]) for frame in range(images.shape[3])])
+
+        def point(aside: float, height: np.ndarray) -> np.ndarray:
+            return (CENTRE + aside * self.row + height[:, None] * LONG_AXIS) * [-1, -1, 1]  # LPS to RAS
+
+        points = {
+            "hinge_1": point(20, 45 - 14 * (1 - beats)),
+            "hinge_2": point(-20, 45 - 10 * (1 - beats)),
+            "apex": point(0, np.full(len(beats), -50.0)),
+        }
+        return SimpleNamespace(millimetres={view: points})
+
+
 @pytest.fixture
 def study():
     """Makes studies."""
@@ -165,10 +189,29 @@ def study():
 
 
 @pytest.fixture
-def network(monkeypatch):
-    """A network in the place of those that --weights name."""
+def use(monkeypatch):
+    """Puts networks in the place of those that --weights name."""
+
+    def take(networks: Networks) -> None:
+        for module in ("command", "study"):
+            monkeypatch.setattr(f"cinema_lightning.analysis.{module}.load_networks", lambda _: networks)
+
+    return take
+
+
+@pytest.fixture
+def network(use):
+    """One network, for the short axis."""
     one = Thresholds()
-    networks = Networks({"sax": one}, {}, {"weights_1": "thresholds sha256:00"})
-    for module in ("command", "study"):
-        monkeypatch.setattr(f"cinema_lightning.analysis.{module}.load_networks", lambda _: networks)
+    use(Networks({"sax": one}, {}, {"weights_1": "thresholds sha256:00"}))
     return one
+
+
+@pytest.fixture
+def networks(use):
+    """Networks for the masks of the short axis and the 2CH, and for landmarks of 2CH and 4CH."""
+    one = Thresholds()
+    points = {"lax_2c": Hinges("2CH"), "lax_4c": Hinges("4CH")}
+    made = Networks({"sax": one, "lax_2c": one}, points, {"weights_1": "thresholds sha256:00"})
+    use(made)
+    return made

@@ -1,11 +1,16 @@
 """No text of a header reaches a byte that is written, but for what is on the list."""
 
+import base64
 import gzip
+import io
 import json
+import re
 import shutil
+import zipfile
 from pathlib import Path
 
 import pydicom
+from PIL import Image
 from pydicom.datadict import DicomDictionary
 
 from cinema_lightning.analysis.keys import keyed, read_secret, secret_folder
@@ -44,48 +49,73 @@ def _bytes(root: Path):
         if path.is_file():
             data = path.read_bytes()
             yield path, gzip.decompress(data) if path.suffix == ".gz" else data
+            pictures = [data] if path.suffix in (".png", ".gif") else []
+            if path.suffix == ".html":
+                pictures = [base64.b64decode(one) for one in re.findall(rb"data:image/\w+;base64,([\w+/=]+)", data)]
+                assert pictures
+            for picture in pictures:
+                yield path, picture
+                with Image.open(io.BytesIO(picture)) as image:  # text that a PNG may hold packed
+                    yield path, repr(image.info).encode()
+
+
+def _nobody(out: Path, *streams: str) -> int:
+    """Finds no person in anything written or said; the number of pieces that were searched."""
+    found = [*_bytes(out), *((out, stream.encode()) for stream in streams)]
+    for path, data in found:
+        for text in (SENTINEL.encode(), b"19010203", b"1.2.826.0.1"):
+            assert text not in data, path
+    return len(found)
 
 
 def test_sentinels_are_nowhere(study, network, tmp_path, capsys, caplog):
-    folder = study().write(tmp_path / "in" / "one")
+    """In headers, private ones too, and in names of folders, archives and lists; however a study ends."""
+    root, out = tmp_path / f"{SENTINEL} DOE", tmp_path / "out"
+    folder = study().write(root / f"{SENTINEL}^one")
     for number, path in enumerate(sorted(folder.iterdir())):
         _planted(path, number, all_of_them=number % 50 == 0)
-    # The same in what fails: two persons, files cut short, a value that is none, nothing but a localiser.
-    persons = shutil.copytree(folder, tmp_path / "in" / "persons")
+    # The same in what fails: two persons, files cut short, a value that is none, an archive of a text.
+    persons = shutil.copytree(folder, root / f"persons {SENTINEL}")
     other = pydicom.dcmread(next(persons.glob("009x*")))
     other.PatientName, other.StudyInstanceUID = f"{SENTINEL}^OTHER", "1.2.3"
     other.save_as(next(persons.glob("009x*")))
-    cut = shutil.copytree(folder, tmp_path / "in" / "cut")
+    cut = shutil.copytree(folder, root / "cut")
     for path in cut.iterdir():
         path.write_bytes(path.read_bytes()[:-3000])
-    odd = shutil.copytree(folder, tmp_path / "in" / "odd")
+    odd = shutil.copytree(folder, root / "odd")
     for path in odd.iterdir():
         data = path.read_bytes()
         path.write_bytes(data.replace(b"60\\", b"SENTINEL")[: len(data)])
-    places = [tmp_path / "in" / name for name in ("one", "persons", "cut", "odd")]
-    assert main(["analyse", *map(str, places), "--out", str(tmp_path / "out")]) == 1
+    archive = root / f"{SENTINEL}.zip"
+    with zipfile.ZipFile(archive, "w") as packed:
+        packed.writestr(f"{SENTINEL}/{SENTINEL}.txt", SENTINEL)
+    places = [str(place) for place in (folder, persons, cut, odd, archive)]
+    assert main(["analyse", *places, "--out", str(out)]) == 1
     said = capsys.readouterr()
-    for stream in (said.out, said.err, caplog.text):
-        assert SENTINEL not in stream
-        assert "19010203" not in stream
-    found = list(_bytes(tmp_path / "out"))
-    assert len(found) > 40
-    for path, data in found:
-        assert SENTINEL.encode() not in data, path
-        assert b"19010203" not in data, path
-        assert b"1.2.826.0.1" not in data, path
-    record = json.loads(next((tmp_path / "out").glob("*/result.json")).read_text())
+    assert _nobody(out, said.out, said.err, caplog.text) > 60
+    record = json.loads(next(out.glob("*/result.json")).read_text())
     assert record["person"] == {"sex": "F", "age": "50", "aged": False, "height": 1.7, "weight": 70.0}
+    # Corrected, by a file whose name tells, and resumed.
+    where = root / f"{SENTINEL}.yaml"
+    shutil.copy(out / record["id"] / "sax.nii.gz", root / f"{SENTINEL}.nii.gz")
+    where.write_text(f"masks: {{sax: {SENTINEL}.nii.gz}}\nes: 5\nseries: {{sax: [1, 2, 3, 4, 5, 6, 7, 8, 9]}}")
+    for more, code in (["--corrections", str(where)], 0), ([], 0):
+        assert main(["analyse", places[0], "--out", str(out), *more]) == code
+        said = capsys.readouterr()
+        assert _nobody(out, said.out, said.err, caplog.text) > 60
+    assert json.loads((out / record["id"] / "result.json").read_text())["corrections"]
 
 
 def test_the_error_of_a_single_study_names_nobody(study, network, tmp_path, capsys):
-    folder = study(slices=2).write(tmp_path / "s", ("SAX",))
+    folder = study(slices=2).write(tmp_path / f"{SENTINEL}^DOE", ("SAX",))
     for number, path in enumerate(folder.iterdir()):
         _planted(path, number, all_of_them=False)
-    assert main(["analyse", str(folder), "--out", str(tmp_path / "out")]) == 2
-    error = capsys.readouterr().err
-    assert "no cine of a view" in error
-    assert SENTINEL not in error
+    (tmp_path / SENTINEL).mkdir()
+    for place, sentence in ((folder, "no cine of a view"), (tmp_path / SENTINEL, "the study holds no files")):
+        assert main(["analyse", str(place), "--out", str(tmp_path / "out")]) == 2
+        error = capsys.readouterr().err
+        assert sentence in error
+        assert SENTINEL not in error
 
 
 def test_old_people_are_90_and_more(study, network, tmp_path):
