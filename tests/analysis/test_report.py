@@ -5,7 +5,7 @@ import re
 import numpy as np
 import pytest
 
-from cinema_lightning.analysis.report import page
+from cinema_lightning.analysis.report import page, series_lines
 from cinema_lightning.analysis.study import judged
 from cinema_lightning.analysis.values import AsScanned, Interval, Measured, Person, Result, Scanner, Series, Study, View
 from cinema_lightning.phantom.acquisition import Acquisition
@@ -54,6 +54,13 @@ def test_a_refused_study_shows_reasons_and_pictures_but_no_numbers(heart, segmen
     assert "<h2>Numbers" not in text
     assert "data:image/png" not in text
     assert not re.search(r"\d ml<", text)
+    assert not re.search(r"\d (ml|g)\b|LVEF is", text)  # nor in sentences of checks that had nothing to say
+
+
+def test_neighbouring_series_are_one_line_where_the_same_is_said():
+    series = [Series(n, "sax", "1 slice lies like SAX", slices=1, phases=25) for n in (1, 2, 3)]
+    lines = series_lines([*series, Series(4, "none", "it is a map"), Series(5, "sax", "1 slice lies like SAX")])
+    assert [(line["numbers"], line["taken_for"]) for line in lines] == [("1 to 3", "sax"), ("4", "none"), ("5", "sax")]
 
 
 def test_an_interval_that_is_not_valid_is_not_shown(heart, segmented):

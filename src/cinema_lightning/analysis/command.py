@@ -21,7 +21,7 @@ from cinema_lightning.analysis.gate import read_limits
 from cinema_lightning.analysis.keys import archive_folder, keyed, read_secret, secret_folder
 from cinema_lightning.analysis.many import Done, Place, digest_of, places_of
 from cinema_lightning.analysis.networks import DEFAULT, Networks, load_networks
-from cinema_lightning.analysis.sources import writable
+from cinema_lightning.analysis.sources import unquoted, writable
 from cinema_lightning.analysis.study import analyse_study, corrected_result, read_study
 from cinema_lightning.analysis.values import Result, Study
 from cinema_lightning.analysis.write import gather, mend, read_record, write_result
@@ -255,4 +255,5 @@ def _to_archive(run: _Run, place: Place, result: Result) -> None:
     masks = run.dicom or (folder / "ed.dcm").is_file()
     cine = run.dicom_cine or (folder / "cine.dcm").is_file()
     if masks or cine:
-        write_back(folder, archive_objects(place.path, result, masks=masks, cine=cine))
+        with unquoted():
+            write_back(folder, archive_objects(place.path, result, masks=masks, cine=cine))

@@ -7,7 +7,6 @@ reaches no value that is written.
 from __future__ import annotations
 
 import re
-import warnings as python_warnings
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
@@ -15,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from cinema_lightning.analysis.sources import Source
+from cinema_lightning.analysis.sources import Source, unquoted
 from cinema_lightning.analysis.values import Person, Scanner
 from cinema_lightning.columns import look_up
 
@@ -108,8 +107,7 @@ def read_headers(sources: Sequence[Source]) -> tuple[list[Header], int]:
 def _read(source: Source) -> Header | None:
     import pydicom
 
-    with python_warnings.catch_warnings():
-        python_warnings.simplefilter("ignore")  # pydicom's remarks quote the values of headers
+    with unquoted():
         try:
             with source.open() as file:
                 start = file.read(132)

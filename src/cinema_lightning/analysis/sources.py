@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import errno
+import logging
 import os
 import shutil
+import warnings
 import zipfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
@@ -37,6 +39,24 @@ class Source:
         """All of its bytes."""
         with self.open() as file:
             return file.read()
+
+
+@contextmanager
+def unquoted() -> Iterator[None]:
+    """Keeps the remarks of DICOM libraries, which quote names and dates of headers, out of streams and logs."""
+    import pydicom
+
+    loggers = [logging.getLogger(name) for name in ("pydicom", "highdicom")]
+    before = [logger.disabled for logger in loggers]
+    with warnings.catch_warnings(), pydicom.config.disable_value_validation():
+        warnings.simplefilter("ignore")
+        for logger in loggers:
+            logger.disabled = True
+        try:
+            yield
+        finally:
+            for logger, was in zip(loggers, before, strict=True):
+                logger.disabled = was
 
 
 def is_nifti(path: Path) -> bool:

@@ -19,10 +19,13 @@ from cinema_lightning.analysis.nifti import read_nifti_study
 from cinema_lightning.analysis.reference import references
 from cinema_lightning.analysis.segment import Progress, landmarks, segment
 from cinema_lightning.analysis.sort import read_dicom
-from cinema_lightning.analysis.sources import nifti_files, sources_of
+from cinema_lightning.analysis.sources import nifti_files, sources_of, unquoted
 from cinema_lightning.analysis.values import Check, Landmarks, Measured, Result, Segmented, Study
 from cinema_lightning.errors import CinemaError
 from cinema_lightning.runs import software_versions
+
+OF_NUMBERS = ("lv_edv", "lv_ef", "stroke_volumes", "mass_change")
+"""Checks whose sentences say the study's numbers; a refused study has them only where they are why."""
 
 
 def analyse(
@@ -79,7 +82,7 @@ def read_study(
         if series:
             raise CinemaError("the correction 'series' is for DICOM; name other NIfTI files after their view instead.")
         return read_nifti_study(images, name)
-    with sources_of(path) as sources:
+    with sources_of(path) as sources, unquoted():
         return read_dicom(sources, name, choose, series or {})
 
 
@@ -146,7 +149,8 @@ def judged(result: Result, thresholds: Path | None = None, calibration: Calibrat
     ]
     checks = (*problems, *gate.check(study, result.segmented, measured, gate.read_limits(thresholds)))
     if any(check.verdict == "refuse" for check in checks):
-        return replace(result, measured=gate.without_numbers(measured), checks=checks, references=())
+        told = tuple(check for check in checks if check.verdict == "refuse" or check.name not in OF_NUMBERS)
+        return replace(result, measured=gate.without_numbers(measured), checks=told, references=())
     ranges, said = references(measured, study.person)
     measured = replace(measured, notes=(*measured.notes, *([said] if said else [])))
     whole = replace(result, measured=measured, checks=checks, references=ranges)

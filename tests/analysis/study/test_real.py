@@ -1,6 +1,7 @@
 """Experts' contours of real studies, as masks, give the volumes that come with them."""
 
 import json
+import re
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ from cinema_lightning.analysis.segment import of_labels
 from cinema_lightning.analysis.sources import sources_of
 from cinema_lightning.analysis.study import read_study
 from cinema_lightning.analysis.values import LV, MYOCARDIUM, View
+from cinema_lightning.cli import main
 
 
 def masks(truth: dict, images: dict[str, tuple[int, int]], view: View) -> np.ndarray:
@@ -46,3 +48,23 @@ def test_volumes_of_expert_contours(real, name):
     assert numbers["lv_edv"] == pytest.approx(truth["lv_edv_ml"], rel=0.02)
     assert numbers["lv_esv"] == pytest.approx(truth["lv_esv_ml"], rel=0.02)
     assert numbers["lv_ef"] == pytest.approx(truth["lv_ef_percent"], rel=0.02)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["siemens_study", "ge_301"])
+def test_real_studies_through_the_command(real, network, tmp_path, capsys, caplog, recwarn, name):
+    """Whatever a network finds in them: 17.7 mm between slices are refused, and nobody is named."""
+    out, path = tmp_path / "out", real / "dicom" / f"{name}.zip"
+    assert main(["analyse", str(path), "--out", str(out), "--dicom"]) == 0
+    record = json.loads(next(out.glob("*/result.json")).read_text())
+    if name == "siemens_study":
+        assert record["quality"] == "refuse"
+        assert any("17.7 mm" in reason for reason in record["reasons"])
+        assert record["views"].keys() == {"sax", "lax_2c", "lax_3c", "lax_4c"}
+        assert all(number is None for number in record["numbers"].values())
+        assert (out / record["id"] / "sax.gif").is_file()
+    said = capsys.readouterr()
+    written = [path.read_bytes() for path in out.rglob("*") if path.is_file()]
+    remarks = [str(warning.message).encode() for warning in recwarn]
+    for text in (*written, *remarks, *(stream.encode() for stream in (said.out, said.err, caplog.text))):
+        assert not re.search(rb"SENTINEL|19010203|20120000|2\.25\.\d{20}", text)
