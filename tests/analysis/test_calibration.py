@@ -103,7 +103,33 @@ def test_other_weights_are_refused(tested, capsys):
     assert main(["calibrate", str(folder)]) == 2
     assert "--checkpoint" in capsys.readouterr().err
     assert main(["calibrate", str(folder), "--checkpoint", str(weights)]) == 2
-    assert "not the one" in capsys.readouterr().err
+    assert "the file of now is another one" in capsys.readouterr().err
+
+
+def _noted(folder, **facts) -> None:
+    path = folder / "test.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | facts))
+
+
+def test_an_ensemble_is_calibrated_as_a_whole(tested, capsys):
+    """Its errors say nothing of one of its networks alone."""
+    folder, weights = tested
+    other = weights.with_name("other.pt")
+    other.write_bytes(b"other weights")
+    _noted(folder, other_checkpoints=[f"best.ckpt:{hashlib.sha256(b'other weights').hexdigest()[:16]}"])
+    for given in ([], ["--checkpoint", str(weights)]):
+        assert main(["calibrate", str(folder), *given]) == 2
+        assert "made by 2 files together; name all with --checkpoint" in capsys.readouterr().err
+    assert main(["calibrate", str(folder), "--checkpoint", str(weights), "--checkpoint", str(other)]) == 0
+    assert calibration_beside([weights]) is None
+    assert len(calibration_beside([other, weights]).digests) == 2
+
+
+def test_turned_images_are_not_what_an_analysis_looks_at(tested, capsys):
+    folder, _ = tested
+    _noted(folder, tta="flips")
+    assert main(["calibrate", str(folder)]) == 2
+    assert "test again without tta" in capsys.readouterr().err
 
 
 def test_calibration_of_weights_that_changed_is_not_used(tested):

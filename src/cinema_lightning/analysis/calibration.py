@@ -114,18 +114,23 @@ def calibration_of(folder: Path, checkpoints: Sequence[Path], by: By) -> tuple[C
 
 
 def _weights(folder: Path, facts: Mapping[str, Any], given: Sequence[Path]) -> list[Path]:
-    """The files that were tested; their digests have to be those that the test noted."""
-    wanted = set(DIGEST.findall(f"{facts.get('checkpoint')}:{facts.get('checkpoint_digest')}"))
+    """The files that were tested, all of an ensemble; their digests have to be those that the test noted."""
+    if facts.get("tta", "none") != "none":
+        raise CinemaError(
+            f"{folder} is a test on turned images too (tta: {facts['tta']}), which an analysis does not look at: test "
+            "again without tta."
+        )
+    noted = [str(facts.get("checkpoint_digest")), *map(str, facts.get("other_checkpoints", ()))]
+    wanted = {text.rpartition(":")[2] for text in noted if DIGEST.fullmatch(text.rpartition(":")[2])}
     run = folder.resolve().parent.parent
-    files = list(given) or [path for path in sorted(run.glob("checkpoints/*.ckpt")) if _digest(path) in wanted][:1]
+    own = {_digest(path): path for path in sorted(run.glob("checkpoints/*.ckpt"), reverse=True)} if not given else {}
+    files = list(given) or [path for digest, path in own.items() if digest in wanted]
     for path in files:
         if not path.is_file():
             raise CinemaError(f"There is no {path}: give the weights that were tested with --checkpoint.")
-    if not files or (wanted and not {_digest(path) for path in files} <= wanted):
-        which = f"the {files[0]} of now is not the one" if files else f"{run}/checkpoints has none of those"
-        raise CinemaError(
-            f"{folder} was not made by the weights given: {which} that was tested; name it with --checkpoint."
-        )
+    if not files or (wanted and {_digest(path) for path in files} != wanted):
+        which = f"it was made by {len(wanted)} files together" if len(wanted) > 1 else "the file of now is another one"
+        raise CinemaError(f"{folder} was not made by the weights given or found: {which}; name all with --checkpoint.")
     return files
 
 

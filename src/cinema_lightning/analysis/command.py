@@ -222,6 +222,8 @@ def _one(run: _Run, place: Place) -> Status:
     if is_done and not run.overwrite and not run.corrections:
         return "kept"
     corrections = run.corrections.get(known.get("id", ""), run.corrections.get(""))
+    if not corrections and not run.overwrite:
+        _keep_corrected(run.out / known.get("id", ""))
     if corrections and (known.get("files") or files) != files:
         raise CinemaError("its files have changed since it was analysed: run it again without --corrections first.")
     study = read_study(place.path, run.key, run.choose, corrections.series if corrections else None)
@@ -233,6 +235,16 @@ def _one(run: _Run, place: Place) -> Status:
     # Corrected, it still counts as made of what the network saw, so that the same command without them keeps it.
     run.done.note(place, id=study.key, **({} if corrections else {"files": files, "fingerprint": fingerprint}))
     return "made"
+
+
+def _keep_corrected(folder: Path) -> None:
+    """Refuses to put what a network says in the place of what a person corrected."""
+    record = read_record(folder)
+    if record and record["corrections"]:
+        raise CinemaError(
+            f"it was corrected as {folder.name}, which other files, weights or options would undo: give its "
+            "--corrections with them, or --overwrite."
+        )
 
 
 def _frames(study: Study, run: _Run) -> Any:

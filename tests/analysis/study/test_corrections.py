@@ -62,6 +62,11 @@ def test_corrections_stay_and_dicom_follows_them(study, network, tmp_path, capsy
     assert _run(*with_weights) == 0  # the same command as at first keeps it
     assert (network.seen, _row(out, key)["lv_ed_frame"], _row(out, key)["corrected"]) == (seen, "10", "True")
 
+    assert _run(*places, "--out", out) == 1  # other weights would undo it
+    assert f"corrected as {key}" in (out / "failures.csv").read_text()
+    assert _row(out, key)["lv_ed_frame"] == "10"
+    seen = network.seen
+
     file.write_text(f"{key}: {{basal: 3}}")  # too few slices are left: no numbers, so no report of them
     assert _run(*places, "--out", out, "--corrections", file) == 0
     assert _row(out, key)["quality"] == "refuse"
