@@ -14,7 +14,7 @@ from cinema_lightning.analysis.record import landmarks_of
 from cinema_lightning.analysis.segment import of_labels
 from cinema_lightning.analysis.study import found_by, made_with
 from cinema_lightning.analysis.values import Measured, Result, Segmented, Study, View
-from cinema_lightning.analysis.write import read_record, uncorrected
+from cinema_lightning.analysis.write import UNCORRECTED, read_record, uncorrected
 from cinema_lightning.errors import CinemaError
 from cinema_lightning.imaging.nifti import read_nifti
 
@@ -37,7 +37,7 @@ def analysed(
     Raises:
         CinemaError: If there is no result, it does not fit the images, or other networks than then are given.
     """
-    record = read_record(folder)
+    record = read_record(folder, UNCORRECTED) or read_record(folder)
     if record is None:
         raise CinemaError("it has no result to correct: run it without --corrections first.")
     kept = [name for name in study.views if name not in corrections.series]
@@ -68,4 +68,4 @@ def _read_back(folder: Path, view: View, looked_at: list[int]) -> Segmented:
     labels, _ = read_nifti(path, dims=4)
     if labels.shape != view.frames.shape:
         raise CinemaError(f"the {view.name} masks do not fit the images any more: run it again without --corrections.")
-    return of_labels(labels.astype(np.uint8), view, [frame for frame in looked_at if frame < view.n_frames])
+    return of_labels(labels.astype(np.uint8), view, looked_at)

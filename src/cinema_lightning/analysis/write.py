@@ -21,6 +21,8 @@ from cinema_lightning.errors import CinemaError
 from cinema_lightning.files import lock, replacing
 
 RESULT = "result.json"
+UNCORRECTED = "result_network.json"
+"""What the network's own result said, beside that of a corrected study."""
 
 
 def uncorrected(view: str) -> str:
@@ -34,7 +36,7 @@ def write_result(out: Path, result: Result, earlier: Sequence[str] = ()) -> Path
     Args:
         out: The output folder.
         result: The study.
-        earlier: Views whose masks were corrected: the network's are kept.
+        earlier: Views of a corrected study: the network's own masks and its result are kept.
 
     Returns:
         Its folder, ``<out>/<key>``; an earlier one is replaced.
@@ -48,11 +50,11 @@ def write_result(out: Path, result: Result, earlier: Sequence[str] = ()) -> Path
     try:
         made.mkdir(parents=True)
         _write(made, result)
-        for view in earlier:
-            own = final / uncorrected(view)
-            source = own if own.is_file() else final / f"{view}.nii.gz"
+        before = {f"{view}.nii.gz": uncorrected(view) for view in earlier} | ({RESULT: UNCORRECTED} if earlier else {})
+        for name, kept in before.items():
+            source = final / kept if (final / kept).is_file() else final / name
             if source.is_file():
-                shutil.copyfile(source, made / uncorrected(view))
+                shutil.copyfile(source, made / kept)
         swap(made, final)
     except OSError as error:
         raise CinemaError(
@@ -129,10 +131,10 @@ def write_json(path: Path, value: Any) -> None:
         temporary.write_text(json.dumps(value, indent=1, allow_nan=False) + "\n", encoding="utf-8")
 
 
-def read_record(folder: Path) -> dict[str, Any] | None:
-    """The record of a study that is done; None where it is not, or cannot be read."""
+def read_record(folder: Path, name: str = RESULT) -> dict[str, Any] | None:
+    """The record of a study that is done, or :data:`UNCORRECTED`; None where there is none, or it cannot be read."""
     try:
-        record = json.loads((folder / RESULT).read_text(encoding="utf-8"))
+        record = json.loads((folder / name).read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return None
     return record if isinstance(record, dict) and "id" in record else None

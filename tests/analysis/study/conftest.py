@@ -165,7 +165,7 @@ class Hinges:
     """A network for landmarks: hinges 20 mm to either side that move by 14 and 10 mm, above an apex that rests."""
 
     def __init__(self, view: str) -> None:
-        self.row = _long_axis(TURNS[view])[0]
+        self.row, self.way = _long_axis(TURNS[view])[0], 14
 
     def __call__(self, scan: Any, *, affine: np.ndarray, probabilities: bool = False) -> Any:
         ((view, images),) = scan.items()
@@ -175,7 +175,7 @@ class Hinges:
             return (CENTRE + aside * self.row + height[:, None] * LONG_AXIS) * [-1, -1, 1]  # LPS to RAS
 
         points = {
-            "hinge_1": point(20, 45 - 14 * (1 - beats)),
+            "hinge_1": point(20, 45 - self.way * (1 - beats)),
             "hinge_2": point(-20, 45 - 10 * (1 - beats)),
             "apex": point(0, np.full(len(beats), -50.0)),
         }

@@ -99,6 +99,8 @@ def test_landmarks_and_other_series(study, networks, use, tmp_path, capsys):
     assert _run(folder, "--out", out, "--corrections", file) == 0
     assert float(_row(out)["mapse_lateral"]) == pytest.approx(14 * _excursion(10, 4), abs=0.01)
     assert networks.masks["sax"].seen == seen
+    two_chamber = {wall: _row(out)[f"mapse_{wall}"] for wall in ("anterior", "inferior")}
+    networks.points["lax_2c"].way = 20
 
     # The right 2CH (series 13) in the place of the left one, and the stack by its series: both are segmented anew.
     file.write_text("series: {lax_2c: 13, sax: [1, 2, 3, 4, 5, 6, 7, 8]}")
@@ -115,6 +117,16 @@ def test_landmarks_and_other_series(study, networks, use, tmp_path, capsys):
     assert record["views"]["sax"]["size"][2] == 8
     assert re.search("lax_2c of series 13.*SHA-256", record["corrections"][0])
     assert _row(out)["weights"] == before["weights"]
+    assert max(float(_row(out)[f"mapse_{wall}"]) for wall in two_chamber) == pytest.approx(
+        20 * from_the_formula, abs=0.01
+    )
+    # And back: masks and landmarks are those of the series that the geometry finds.
+    again = tmp_path / "again.yaml"
+    again.write_text("ed: 10")
+    assert _run(folder, "--out", out, "--corrections", again) == 0
+    assert {wall: _row(out)[f"mapse_{wall}"] for wall in two_chamber} == two_chamber
+    assert _record(out, before["id"])["views"]["sax"]["size"][2] == 9
+    assert networks.masks["sax"].seen == seen + 24
 
     use(Networks(networks.masks, networks.points, {"weights_1": "another sha256:11"}))
     assert _run(folder, "--out", out, "--corrections", file) == 2

@@ -9,6 +9,8 @@ import shutil
 import zipfile
 from pathlib import Path
 
+import nibabel
+import numpy as np
 import pydicom
 from PIL import Image
 from pydicom.datadict import DicomDictionary
@@ -48,7 +50,9 @@ def _bytes(root: Path):
         yield path, path.name.encode()
         if path.is_file():
             data = path.read_bytes()
-            yield path, gzip.decompress(data) if path.suffix == ".gz" else data
+            yield path, data  # of what is packed also the names that the packing keeps
+            if path.suffix == ".gz":
+                yield path, gzip.decompress(data)
             pictures = [data] if path.suffix in (".png", ".gif") else []
             if path.suffix == ".html":
                 pictures = [base64.b64decode(one) for one in re.findall(rb"data:image/\w+;base64,([\w+/=]+)", data)]
@@ -116,6 +120,28 @@ def test_the_error_of_a_single_study_names_nobody(study, network, tmp_path, caps
         error = capsys.readouterr().err
         assert sentence in error
         assert SENTINEL not in error
+
+
+def test_nifti_names_nobody(network, tmp_path, capsys, caplog):
+    x, y = np.indices((32, 32)) - 16
+    frames = np.where(np.hypot(x, y) < 6, 1000, 60)[..., None, None] * np.ones((1, 1, 7, 4))
+    frames[14:18, 14:18, :, 2] = 60
+    image = nibabel.Nifti1Image(frames.astype(np.int16), np.diag([2.0, 2.0, 9.0, 1.0]))
+    for name in ("descrip", "aux_file", "db_name", "intent_name"):
+        image.header[name] = SENTINEL.encode()
+    image.header.extensions.append(nibabel.nifti1.Nifti1Extension("comment", SENTINEL.encode()))
+    place, out = tmp_path / f"{SENTINEL}^DOE" / f"{SENTINEL}.nii.gz", tmp_path / "out"
+    place.parent.mkdir()
+    nibabel.save(image, place)
+    assert main(["analyse", str(place), "--out", str(out)]) == 0
+    said = capsys.readouterr()
+    assert _nobody(out, said.out, said.err, caplog.text) > 10
+    assert nibabel.load(next(out.glob("*/sax.nii.gz"))).header["descrip"].tobytes().strip(b"\0") == b""
+    nibabel.save(image.slicer[..., :1], place)
+    assert main(["analyse", str(place), "--out", str(out)]) == 2
+    error = capsys.readouterr().err
+    assert "the SAX file holds one frame" in error
+    assert SENTINEL not in error
 
 
 def test_old_people_are_90_and_more(study, network, tmp_path):
