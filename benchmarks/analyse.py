@@ -33,8 +33,9 @@ from cinema_lightning.errors import CinemaError
 from cinema_lightning.files import replacing
 
 PARTS = ("sorting", "function", "gate")
-SEED, EACH = 40, 5
-QUANTITIES = ("lv_edv", "lv_esv", "lv_ef", "rv_edv", "rv_esv", "rv_ef")
+SEED, EACH = 42, 5
+"""Limits of the gate were chosen on subjects of seed 41; those of 42 had no say in them."""
+QUANTITIES = ("lv_edv", "lv_esv", "lv_ef", "lv_mass", "rv_edv", "rv_esv", "rv_ef")
 CALIBRATION, SPLITS = 39, 20
 WORST_DICE, HEADERS = 0.7, (6.0, 8.0, 12.0)
 
@@ -259,7 +260,7 @@ def main() -> None:
     parser.add_argument("--folder", type=Path, default=Path("benchmarks/results/analyse"))
     parser.add_argument("--weights", type=str, default=None)
     parser.add_argument("--truth", action="store_true", help="masks are the phantom's own labels")
-    parser.add_argument("--epochs", type=int, default=14, help="length of the training, where there are no weights")
+    parser.add_argument("--epochs", type=int, default=6, help="length of the training, where there are no weights")
     parser.add_argument("--only", nargs="*", default=PARTS, choices=PARTS)
     parser.add_argument("--subjects", type=int, default=60, help="studies to sort, and good ones to measure")
     parser.add_argument("--each", type=int, default=EACH, help="studies that are spoilt in each way")

@@ -93,6 +93,42 @@ def test_a_beat_may_begin_in_systole(hearts, segmented):
         assert judged(segmented, turned, affine)[0]["cycle"] == "pass", first
 
 
+def discs(radii):
+    """(X, Y, Z, T) a cylinder of wall and blood, and RV beside it; radius of the blood in pixels, (Z, T)."""
+    x, y = np.indices((48, 48)) - 24
+    out = np.zeros((48, 48, *radii.shape), np.uint8)
+    for z, t in np.ndindex(radii.shape):
+        out[np.hypot(x + 19, y) < radii[z, t] / 3, z, t] = 1
+        out[np.hypot(x, y) < np.hypot(radii[z, t], 9), z, t] = 2
+        out[np.hypot(x, y) < radii[z, t], z, t] = 3
+    return out
+
+
+@pytest.mark.parametrize("frames", [16, 30])
+def test_a_fast_heart_in_few_frames_is_smooth(segmented, frames):
+    beat = np.interp(np.arange(frames) / frames, [0, 0.05, 0.25, 0.6, 1], [14, 14, 6, 13, 14])
+    labels = discs(np.tile(beat, (9, 1)))
+    assert judged(segmented, labels, np.diag([1.5, 1.5, 10, 1]))[0]["frame_dice"] == "pass"
+    labels[..., frames // 2] = np.roll(labels[..., frames // 2], 20, axis=0)
+    assert judged(segmented, labels, np.diag([1.5, 1.5, 10, 1]))[0]["frame_dice"] != "pass"
+
+
+def test_a_slice_that_hardly_moves_is_in_step_with_nothing(segmented):
+    beat = 10 + 4 * np.cos(2 * np.pi * np.arange(20) / 20)
+    radii = np.tile(beat, (9, 1))
+    radii[4] = 14 + 0.4 * np.sin(2 * np.pi * np.arange(20) / 20)  # an infarct
+    assert judged(segmented, discs(radii), np.diag([1.5, 1.5, 10, 1]))[0]["slice_step"] == "pass"
+    radii[4] = np.roll(beat, 10)
+    assert judged(segmented, discs(radii), np.diag([1.5, 1.5, 10, 1]))[0]["slice_step"] == "refuse"
+
+
+def test_ventricles_may_be_a_frame_apart_more_than_they_are(segmented):
+    labels = discs(np.tile(10 + 4 * np.cos(2 * np.pi * np.arange(16) / 16), (9, 1)))
+    for apart, verdict in ((2, "pass"), (4, "warn")):
+        late = np.where(np.roll(labels == 1, apart, axis=-1), 1, np.where(labels == 1, 0, labels))
+        assert judged(segmented, late, np.diag([1.5, 1.5, 10, 1]))[0]["ventricles_apart"] == verdict
+
+
 def test_any_two_slices_that_are_exchanged_are_seen_in_the_pictures():
     # A heart like a cylinder: by the masks alone some of its slices can stand for each other.
     grid = Acquisition(views=("sax",), n_frames=2, sax_size=(72, 72), sax_spacing=(2.8, 2.8), seed=40)

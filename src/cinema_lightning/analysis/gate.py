@@ -199,7 +199,9 @@ def _curve(found: Segmented, measured: Measured) -> Iterator[Found]:
         return
     phases = found.phases["lv"]
     dice = frame_dice(found.labels)
-    yield "frame_dice", dice, f"The smallest Dice of the LV in neighbouring frames is {dice:.2f}"
+    # Few frames lie farther apart, and are judged as if they were 30.
+    alike = 1 - (1 - dice) * min(1.0, len(curve) / FRAMES)
+    yield "frame_dice", alike, f"The smallest Dice of the LV in neighbouring frames is {dice:.2f}"
     off = np.abs(curve - (np.roll(curve, 1) + np.roll(curve, -1)) / 2)[1:-1].max() / stroke
     # Of n frames of a smooth curve this is of the order of 1 / n^2: few frames are judged as if they were 30.
     bend = off * min(1.0, (len(curve) / FRAMES) ** 2)
@@ -216,7 +218,9 @@ def _curve(found: Segmented, measured: Measured) -> Iterator[Found]:
     yield "es_after_ed", apart, f"ED and ES lie {100 * apart:.0f}% of the beat apart"
     if "rv" in found.phases:
         between = _round(found.phases["rv"].es, phases.es, len(curve))
-        yield "ventricles_apart", between, f"LV and RV reach ES {100 * between:.0f}% of the beat apart"
+        # Each is a whole frame, and may be half a frame off.
+        least = max(0.0, between - 1 / len(curve))
+        yield "ventricles_apart", least, f"LV and RV reach ES {100 * between:.0f}% of the beat apart"
 
 
 def _round(one: int, other: int, n: int) -> float:

@@ -11,6 +11,9 @@ from scipy.spatial.distance import pdist, squareform
 from cinema_lightning.analysis.segments import is_base_last
 from cinema_lightning.analysis.values import LV, MYOCARDIUM, RV
 
+MOVING = 0.5
+"""Share of the usual motion (SD of the area over time) from which on a slice is said to move."""
+
 
 def areas(labels: np.ndarray, code: int = LV) -> np.ndarray:
     """(Z, ...) pixels of a structure in each slice."""
@@ -110,6 +113,9 @@ def _length(apart: np.ndarray, order: np.ndarray) -> float:
 def slices_in_step(labels: np.ndarray) -> float | None:
     """Smallest correlation over time of a slice's LV area with that of all others, the outer slices aside.
 
+    A slice that hardly moves, behind an infarct or with a cavity of few pixels, is in step with nothing and is not
+    judged: one that was gated otherwise, or is of another heart, moves as much as the others.
+
     Args:
         labels: (X, Y, Z, T).
 
@@ -120,9 +126,9 @@ def slices_in_step(labels: np.ndarray) -> float | None:
     places = np.flatnonzero((area > 0).all(axis=1))[1:-1]
     if len(places) < 3:
         return None
-    rest = area[places].sum(axis=0)
+    rest, moves = area[places].sum(axis=0), area[places].std(axis=1)
     out = []
-    for z in places:
+    for z in places[moves >= MOVING * np.median(moves)]:
         one, others = area[z], rest - area[z]
         if one.std() > 0 and others.std() > 0:
             out.append(float(np.corrcoef(one, others)[0, 1]))
