@@ -12,7 +12,6 @@ from __future__ import annotations
 import argparse
 import csv
 import json
-import os
 import statistics
 import tempfile
 from contextlib import suppress
@@ -70,7 +69,7 @@ def make_store(root: Path, size: str, subjects: int, copies: int) -> None:
     for row in rows:
         for copy in range(copies):
             name = f"{row['id']}_{copy}"
-            os.symlink(root / row["id"], root / name)
+            (root / name).symlink_to(root / row["id"])
             out.append(row | {"id": name, "subject": name, "split": "val" if copy == 0 else "train"})
     write_cohort(root, out)
 

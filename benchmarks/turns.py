@@ -1,4 +1,4 @@
-"""A run and its network alone, in turns: callbacks for ``--trainer.callbacks``; this file measures nothing by itself."""
+"""A run and its network alone, in turns: callbacks for ``--trainer.callbacks``; measures nothing by itself."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ FILLING_S = 2.0
 class Turns(Callback):
     """Times some batches of the loop, then the network alone on the same batches, and again.
 
-    What workers had read before a turn began is not counted: they rest while the network is timed alone, and the loop is
-    timed from where they have to keep up with it.
+    What workers had read before a turn began is not counted: they rest while the network is timed alone, and the loop
+    is timed from where they have to keep up with it.
 
     Args:
         batches: Batches of a turn.
