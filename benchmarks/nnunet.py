@@ -65,10 +65,10 @@ def core_seconds(command: list[str], **more: str) -> tuple[float, str]:
 def theirs(python: Path, raw: Path, work: Path, image: Path, steps: int, threads: int) -> dict[str, object]:
     """nnU-Net's core seconds."""
     places = {f"nnUNet_{name}": str(work / name) for name in ("preprocessed", "results")}
-    more = {"nnUNet_raw": str(raw), "nnUNet_n_proc_DA": "0", "OMP_NUM_THREADS": str(threads), **places}
+    more = {"nnUNet_raw": str(raw), "nnUNet_n_proc_DA": "1", "OMP_NUM_THREADS": str(threads), **places}
     plan = str(python.with_name("nnUNetv2_plan_and_preprocess"))
     prepare, _ = core_seconds([plan, "-d", str(NUMBER), "-c", "3d_fullres", "-np", "1", "-npfp", "1"], **more)
-    side = [str(python), str(SIDE)]
+    side, more = [str(python), str(SIDE)], more | {"nnUNet_n_proc_DA": "0"}  # batches are made where they are timed
     tail = [DATASET, str(steps), str(threads)]
     _, found = core_seconds([*side, "steps", *tail], **more)
     _, case = core_seconds([*side, "predict", *tail, str(image)], **more)
@@ -135,10 +135,8 @@ def main() -> int:
     torch.set_num_threads(args.threads)
     with tempfile.TemporaryDirectory() as folder:
         work = Path(folder)
-        if cinema(
-            ["phantom", "--dataset", "acdc", "--size", args.size, "--subjects", str(args.subjects)]
-            + ["--out", str(work / "scans")]
-        ):
+        scans = ["--size", args.size, "--subjects", str(args.subjects), "--out", str(work / "scans")]
+        if cinema(["phantom", "--dataset", "acdc", *scans]):
             return 1
         raw = work / "raw"
         image = export(work / "scans", raw / DATASET)

@@ -15,11 +15,13 @@ from pathlib import Path
 
 import torch
 
+FOLDER = "nnUNetTrainer__nnUNetPlans__3d_fullres"
+
 
 def trainer(dataset: str):
     from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 
-    folder = Path(os.environ["nnUNet_preprocessed"]) / dataset
+    folder = Path(os.environ["nnUNet_preprocessed"]) / dataset  # noqa: SIM112  (its own spelling)
     plans = json.loads((folder / "nnUNetPlans.json").read_text()) | {"continue_training": False}
     described = json.loads((folder / "dataset.json").read_text())
     out = nnUNetTrainer(plans, "3d_fullres", "all", described, torch.device("cpu"))
@@ -51,7 +53,7 @@ def predict(dataset: str, image: str) -> dict[str, object]:
     from nnunetv2.imageio.simpleitk_reader_writer import SimpleITKIO
     from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
 
-    folder = Path(os.environ["nnUNet_results"]) / dataset / "nnUNetTrainer__nnUNetPlans__3d_fullres"
+    folder = Path(os.environ["nnUNet_results"]) / dataset / FOLDER  # noqa: SIM112
     found: dict[str, object] = {}
     for name, mirrored in (("predict", False), ("predict_mirrored", True)):
         predictor = nnUNetPredictor(
