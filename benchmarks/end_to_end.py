@@ -128,13 +128,14 @@ def main() -> None:
         stores = {size: Path(folder) / size for size in {CASES[name].size for name in args.only}}
         for size, store in stores.items():
             make_store(store, size, *((3, 60) if size == "full" else (8, 40)))
+        print(f"{'run':38} {'workers':>7} {'samples/s':>10} {'network alone':>14} {'ratio':>7}  (target {TARGET})")
         for name in args.only:
-            store = stores[CASES[name].size]
-            rows[name] = {str(workers): measure(name, store, workers, args.turns) for workers in args.workers}
-    print(f"{'run':38} {'workers':>7} {'samples/s':>10} {'network alone':>14} {'ratio':>7}  (target {TARGET})")
-    for name, found in rows.items():
-        for workers, row in found.items():
-            print(f"{name:38} {workers:>7} " + " ".join(f"{value:10.2f}" for value in row.values()))
+            rows[name] = {}
+            for workers in args.workers:
+                row = measure(name, stores[CASES[name].size], workers, args.turns)
+                rows[name][str(workers)] = row
+                numbers = f"{row['samples_per_second']:10.2f} {row['of_the_network']:14.2f} {row['ratio']:7.2f}"
+                print(f"{name:38} {workers:>7} {numbers}", flush=True)
     if args.json:
         report = {"threads": args.threads, "turns": args.turns, "target": TARGET, "rows": rows}
         args.json.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
