@@ -4,7 +4,8 @@
 
 A few phantom studies stand in the store many times over, so that an epoch is long. In one process the loop of
 ``cinema fit`` or ``cinema predict`` and its network alone take turns on the same batches, see turns.py; the ratio is of
-the medians. Validation is left out: its share of a run is logged (``speed/validation_share``).
+the medians, of time and of this process's core seconds, which a busy machine does not stretch. Validation is left out:
+its share of a run is logged (``speed/validation_share``).
 """
 
 from __future__ import annotations
@@ -109,9 +110,15 @@ def measure(name: str, store: Path, workers: int, n_turns: int) -> dict[str, flo
             cinema([case.verb, *options(case, store, Path(runs), workers, size), *more])
     if len(turns.FOUND) < n_turns:
         raise SystemExit(f"{name}: the run ended before all turns were taken.")
-    loop, alone = (statistics.median(values) for values in zip(*turns.FOUND, strict=True))
+    middle = {key: statistics.median(getattr(turn, key) for turn in turns.FOUND) for key in vars(turns.FOUND[0])}
     samples = case.batch * case.batches
-    return {"samples_per_second": samples / loop, "of_the_network": samples / alone, "ratio": alone / loop}
+    return {
+        "samples_per_second": samples / middle["loop"],
+        "of_the_network": samples / middle["alone"],
+        "ratio": middle["alone"] / middle["loop"],
+        "core_ratio": middle["alone_core"] / middle["loop_core"],
+        "waited": middle["waited"] / middle["loop"],
+    }
 
 
 def main() -> None:
@@ -128,13 +135,15 @@ def main() -> None:
         stores = {size: Path(folder) / size for size in {CASES[name].size for name in args.only}}
         for size, store in stores.items():
             make_store(store, size, *((3, 60) if size == "full" else (8, 40)))
-        print(f"{'run':38} {'workers':>7} {'samples/s':>10} {'network alone':>14} {'ratio':>7}  (target {TARGET})")
+        print(f"Target of the ratio: {TARGET}")
+        print(f"{'run':38} workers  samples/s  network alone   ratio  of cores  waited", flush=True)
         for name in args.only:
             rows[name] = {}
             for workers in args.workers:
                 row = measure(name, stores[CASES[name].size], workers, args.turns)
                 rows[name][str(workers)] = row
                 numbers = f"{row['samples_per_second']:10.2f} {row['of_the_network']:14.2f} {row['ratio']:7.2f}"
+                numbers += f" {row['core_ratio']:9.2f} {row['waited']:7.2f}"
                 print(f"{name:38} {workers:>7} {numbers}", flush=True)
     if args.json:
         report = {"threads": args.threads, "turns": args.turns, "target": TARGET, "rows": rows}

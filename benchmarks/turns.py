@@ -4,16 +4,53 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 from unittest import mock
 
 import torch
 from lightning import Callback, LightningModule, Trainer
 
-FOUND: list[tuple[float, float]] = []
-"""Seconds of a run's batches, and of the network alone on the same batches, of each turn."""
+
+@dataclass(frozen=True)
+class Turn:
+    """Seconds of some batches.
+
+    Attributes:
+        loop: Of the run.
+        alone: Of the network alone on the same batches.
+        loop_core: Core seconds of this process in the run; what workers do is not among them.
+        alone_core: Core seconds of the network alone.
+        waited: Seconds of the run in which it waited for data.
+    """
+
+    loop: float
+    alone: float
+    loop_core: float
+    alone_core: float
+    waited: float
+
+
+FOUND: list[Turn] = []
+"""What was measured, turn by turn."""
 WARM_UP = 3
 FILLING_S = 2.0
+
+
+class Clock:
+    """Time, core seconds of this process, and what was waited, from now on.
+
+    Args:
+        waited: Seconds waited so far.
+    """
+
+    def __init__(self, waited: float) -> None:
+        self._from = time.perf_counter(), time.process_time(), waited
+
+    def passed(self, waited: float) -> tuple[float, ...]:
+        """How much of each has passed."""
+        now = time.perf_counter(), time.process_time(), waited
+        return tuple(b - a for a, b in zip(self._from, now, strict=True))
 
 
 class Turns(Callback):
@@ -31,29 +68,30 @@ class Turns(Callback):
         self.batches = batches
         self.turns = turns
         self._skip = 0
-        self._since = 0.0
+        self._since = Clock(0.0)
         self._kept: list[Any] = []
         FOUND.clear()
 
     def _begin(self, loader: Any, more: int = 0) -> None:
         self._skip = loader.num_workers * (loader.prefetch_factor or 0) + more
         self._kept = []
-        self._since = time.perf_counter()
+        self._since = Clock(loader.waited)
 
     def _after(self, trainer: Trainer, loader: Any, batch: Any, alone: Callable[[Any], object]) -> None:
         if self._skip:
             self._skip -= 1
-            self._since = time.perf_counter()
+            self._since = Clock(loader.waited)
             return
         self._kept.append(batch)
         if len(self._kept) < self.batches:
             return
-        loop = time.perf_counter() - self._since
+        loop = self._since.passed(loader.waited)
         time.sleep(FILLING_S if loader.num_workers else 0)  # until the workers have nothing to do
-        start = time.perf_counter()
+        start = Clock(0.0)
         for one in self._kept:
             alone(one)
-        FOUND.append((loop, time.perf_counter() - start))
+        passed = start.passed(0.0)
+        FOUND.append(Turn(loop[0], passed[0], loop[1], passed[1], loop[2]))
         if len(FOUND) == self.turns:
             raise Done
         self._begin(loader)
