@@ -12,7 +12,7 @@ help:
 	@echo "make test       set up, then the tests (under 10 minutes on 2 cores)"
 	@echo "make test-slow  what takes longer: kills, several processes, command lines end to end"
 	@echo "make lint       ruff and mypy"
-	@echo "make bench      the speed benchmarks of benchmarks/README.md"
+	@echo "make bench      the speed benchmarks of benchmarks/README.md, under 20 minutes"
 	@echo "make docs       the documentation as a site, into site/; a dead link fails"
 	@echo "make gpu        tests and benchmarks that need a CUDA device, one JSON, under 10 minutes"
 
@@ -41,7 +41,7 @@ format: $(READY)
 	$(BIN)/ruff format src tests benchmarks
 
 bench: $(READY)
-	mkdir -p benchmarks/results; for script in benchmarks/[a-z]*.py; do case $$script in */reference_*|*/common.py|*/simulation.py|*/gpu.py|*/learning.py|*/analyse*.py|*/slurm_*) ;; *) $(BIN)/python $$script --json benchmarks/results/$$(basename $$script .py).json ;; esac || exit 1; done
+	$(BIN)/python benchmarks/bench.py
 
 gpu: $(READY)
 	$(BIN)/python benchmarks/gpu.py --json benchmarks/results/gpu.json

@@ -14,15 +14,20 @@ import torch
 WARM_UPS = 2
 
 
-def take_turns(runs: Mapping[str, Callable[[], object]], turns: int) -> dict[str, list[float]]:
+def take_turns(
+    runs: Mapping[str, Callable[[], object]],
+    turns: int,
+    warm_ups: int = WARM_UPS,
+    clock: Callable[[], float] = time.perf_counter,
+) -> dict[str, list[float]]:
     """Seconds of each run; they take turns (A B A B ...), because a busy machine's speed swings."""
     seconds: dict[str, list[float]] = {name: [] for name in runs}
-    for turn in range(WARM_UPS + turns):
+    for turn in range(warm_ups + turns):
         for name, run in runs.items():
-            start = time.perf_counter()
+            start = clock()
             run()
-            if turn >= WARM_UPS:
-                seconds[name].append(time.perf_counter() - start)
+            if turn >= warm_ups:
+                seconds[name].append(clock() - start)
     return seconds
 
 

@@ -84,14 +84,16 @@ KINDS = {
 }
 
 
-def stepper(name: str, size: str, device: torch.device) -> Callable[[], float]:
+def stepper(
+    name: str, size: str, device: torch.device, input_size: dict[str, tuple[int, ...]] | None = None, batch: int = 1
+) -> Callable[[], float]:
     """Returns a function that takes one step and gives the loss."""
     torch.manual_seed(0)
     kind = KINDS[name]
-    model = kind.build([kind.view], channels=kind.channels, size=size).to(device)
+    model = kind.build([kind.view], input_size=input_size, channels=kind.channels, size=size).to(device)
     optimiser = torch.optim.AdamW(model.parameters(), lr=1e-5, weight_decay=0.05, fused=True)
     generator = torch.Generator().manual_seed(0)
-    image = torch.rand(1, kind.channels, *model.input_size[kind.view], generator=generator).to(device)
+    image = torch.rand(batch, kind.channels, *model.input_size[kind.view], generator=generator).to(device)
 
     def step() -> float:
         output = model({kind.view: image})

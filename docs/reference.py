@@ -20,7 +20,12 @@ from cinema_lightning.configs import find_config, list_configs
 from cinema_lightning.registry import BACKBONES, DATA, TASKS
 
 ROOT = Path(__file__).parents[1]
-ELSEWHERE = {"README.md": "index.md", "CONTRIBUTING.md": "contributing.md", "benchmarks/README.md": "benchmarks.md"}
+ELSEWHERE = {
+    "README.md": "index.md",
+    "CONTRIBUTING.md": "contributing.md",
+    "benchmarks/README.md": "benchmarks.md",
+    "benchmarks/details.md": "benchmarks_details.md",
+}
 """Pages that live beside the code -> their place in the site."""
 FILES = {
     "The store": "data.store",

@@ -1,12 +1,14 @@
-"""Waiting for data is told from waiting for a device."""
+"""Waiting for data is told from waiting for a device; how much of a training is validation."""
 
 import time
 from types import SimpleNamespace
 
+import lightning
 import pytest
 import torch
 from torch.utils.data import Dataset
 
+from cinema_lightning.callbacks import throughput
 from cinema_lightning.callbacks.throughput import Throughput
 from cinema_lightning.data.loader import BatchLoader
 
@@ -41,3 +43,45 @@ def test_only_the_loader_is_waited_for(reading, transfer, low, high):
     shares = logged["speed/data_wait_share"]
     assert len(shares) == 2
     assert all(low <= share <= high for share in shares)
+
+
+class Validated(lightning.LightningModule):
+    """Sleeps in training and validation batches."""
+
+    def __init__(self, training: float, validating: float) -> None:
+        super().__init__()
+        self.weight = torch.nn.Parameter(torch.zeros(1))
+        self.seconds = training, validating
+        self.shares: list[float] = []
+
+    def training_step(self, batch, _):
+        time.sleep(self.seconds[0])
+        return self.weight.sum()
+
+    def validation_step(self, batch, _):
+        time.sleep(self.seconds[1])
+
+    def on_train_epoch_end(self) -> None:
+        if "speed/validation_share" in self.trainer.callback_metrics:
+            self.shares.append(self.trainer.callback_metrics["speed/validation_share"].item())
+
+    def configure_optimizers(self):
+        return torch.optim.SGD(self.parameters())
+
+
+@pytest.mark.parametrize(
+    ("training", "validating", "low", "high"), [(0.0, 0.2, 0.5, 1.0), (0.2, 0.0, 0.0, 0.1)], ids=["much", "little"]
+)
+def test_share_of_validation_is_logged_and_said_where_it_is_large(
+    training, validating, low, high, tmp_path, monkeypatch
+):
+    said: list[str] = []
+    monkeypatch.setattr(throughput, "TOO_SHORT_S", 0.0)
+    monkeypatch.setattr(throughput, "rank_zero_info", said.append)
+    task, loader = Validated(training, validating), torch.utils.data.DataLoader([{"id": ["a"]}] * 2, batch_size=None)
+    quiet = {"logger": False, "enable_progress_bar": False, "enable_checkpointing": False, "accelerator": "cpu"}
+    trainer = lightning.Trainer(max_epochs=3, callbacks=[Throughput()], default_root_dir=tmp_path, **quiet)
+    trainer.fit(task, loader, loader)
+    assert len(task.shares) == 2, "of the first epoch none is known when it starts"
+    assert all(low <= share <= high for share in task.shares)
+    assert [("check_val_every_n_epoch than 1" in sentence) for sentence in said] == ([True] if low else [])

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 from lightning import Callback, LightningModule, Trainer
+from PIL import Image
 from torch import Tensor
 
 from cinema_lightning.files import replacing
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
+DPI = 90
 MARKS = {"truth": ("o", SKY), "prediction": ("x", ORANGE)}
 
 
@@ -54,6 +56,16 @@ def draw_panels(view: str, panels: dict[str, Tensor | Marked], names: list[str],
         axes[row][0].set_ylabel(name, fontsize=8)
     figure.suptitle(get_view(view).display)
     return figure
+
+
+def rendered(figure: Figure) -> np.ndarray:
+    """A figure as pixels, (rows, columns, 3) uint8; drawn once, whoever wants it."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+
+    figure.set_dpi(DPI)
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()
+    return np.asarray(canvas.buffer_rgba())[..., :3].copy()
 
 
 def _draw(axis: Axes, title: str, content: Tensor | Marked, row: int, depth: int, image: Any) -> None:
@@ -149,12 +161,12 @@ class Pictures(Callback):
         for view, images in panels.items():
             sizes = batch[f"{view}_size"]
             depths = sizes[:, 2].tolist() if sizes.shape[1] == 3 else [1] * len(sizes)
-            figure = draw_panels(view, images, batch["id"], depths)
+            picture = rendered(draw_panels(view, images, batch["id"], depths))
             with replacing(folder / f"epoch_{trainer.current_epoch:04d}_{view}.png") as temporary:
-                figure.savefig(temporary, dpi=90)
+                Image.fromarray(picture).save(temporary, format="PNG")
             experiment = getattr(trainer.logger, "experiment", None)
-            if experiment is not None and hasattr(experiment, "add_figure"):
-                experiment.add_figure(f"panels/{view}", figure, trainer.global_step, close=False)
+            if experiment is not None and hasattr(experiment, "add_image"):
+                experiment.add_image(f"panels/{view}", picture, trainer.global_step, dataformats="HWC")
 
     def state_dict(self) -> dict[str, Any]:
         """When the last picture was drawn, so that a resumed run draws the same ones."""
