@@ -31,6 +31,8 @@ class ConvUNetR(DenseBackbone):
         drop_path: Rate of stochastic depth in the transformer blocks.
         dropout: Rate of dropout in the decoder's skips.
         checkpointing: Compute activations again in the backward pass instead of keeping them.
+        checkpoint_decoder: Do so in the decoder alone, whose maps are most of the memory; its norms and GELUs are
+            computed twice, its convolutions are not.
         dec_channels: Channels of the decoder's levels, fine to coarse, by default the size's (32, 64, 128, 256, 512
             for base).
         **encoder: Options of the encoder, see :class:`~cinema_lightning.models.encoder.EncoderOptions`; ``patch_size``
@@ -50,6 +52,7 @@ class ConvUNetR(DenseBackbone):
         drop_path: float = 0.1,
         dropout: float = 0.1,
         checkpointing: bool = False,
+        checkpoint_decoder: bool = False,
         dec_channels: Sequence[int] | None = None,
         **encoder: Any,
     ) -> None:
@@ -70,7 +73,7 @@ class ConvUNetR(DenseBackbone):
                     g.kernels[-1],
                     _first_level(g, decoder_widths),
                     dropout,
-                    checkpointing,
+                    checkpointing or checkpoint_decoder,
                 )
                 for view, g in geometries.items()
             }
