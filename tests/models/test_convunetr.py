@@ -11,6 +11,7 @@ from safetensors.torch import load_file
 from torch.nn import functional as F
 
 from cinema_lightning.errors import CinemaError
+from cinema_lightning.losses.segmentation import segmentation_loss
 from cinema_lightning.models.convunetr import ConvUNetR
 from cinema_lightning.models.dense_decoder import ImageBlock, PatchUpConv, ResidualBlock, convolve, map_conv
 from cinema_lightning.models.lora import add_lora
@@ -329,3 +330,19 @@ def test_shortcuts_without_gradients_change_nothing(lora):
         torch.testing.assert_close(logits[view], wanted[view].detach(), rtol=1e-4, atol=1e-5)
         assert torch.equal(logits[view], again[view])
     assert all(torch.equal(value, before[key]) for key, value in network.state_dict().items())
+
+
+def test_the_frozen_training_step_computes_the_same(monkeypatch):
+    monkeypatch.syspath_prepend(Path(__file__).parents[2] / "benchmarks")
+    reference = importlib.import_module("reference_finetune")
+    network = tiny(drop_path=0.1, dropout=0.1)
+    image, labels = torch.rand(1, 1, 32, 32, 3), torch.randint(4, (1, 32, 32, 3))
+    found = []
+    for frozen in (True, False):
+        torch.manual_seed(5)
+        logits = reference.forward(network, image) if frozen else network({"sax": image})["sax"]
+        loss = reference.loss(logits, labels) if frozen else segmentation_loss(logits, labels)
+        parameters = {name: value for name, value in network.named_parameters() if "image.norm1.weight" not in name}
+        found.append((loss, *torch.autograd.grad(loss, list(parameters.values()))))
+    for ours, theirs in zip(*found, strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-3, atol=1e-5)
