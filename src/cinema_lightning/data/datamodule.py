@@ -19,7 +19,7 @@ from cinema_lightning.data.augment.base import Effect, check_order
 from cinema_lightning.data.dataset import FrameDataset, Prepared, Step
 from cinema_lightning.data.evaluation import Left, single_batches
 from cinema_lightning.data.loader import at_least, open_loader
-from cinema_lightning.data.native import Native, native_of
+from cinema_lightning.data.native import Native
 from cinema_lightning.data.nifti import NiftiReader
 from cinema_lightning.data.open import Opened, Options, Samples, Spec, open_cohort, trained_at
 from cinema_lightning.data.resume import Layout, between_epochs, go_on, kept_layout, layout_of, position
@@ -200,9 +200,8 @@ class CineDataModule(L.LightningDataModule):
         self._opened = self.open(self._followed, predict=self._predicting)
 
     def native(self, study: str, view: str) -> Native:
-        """How the image of a study came: its own grid, and its dataset's codes."""
-        series = self.cohort.reader.open(study, view)
-        return native_of(series.info, series.shape)
+        """See :meth:`cinema_lightning.data.open.Opened.native`."""
+        return self.opened.native(study, view)
 
     def batches_of(self, keys: Sequence[tuple[str, int]], device: torch.device) -> Iterator[Any]:
         """Batches of one sample each, see :func:`cinema_lightning.data.evaluation.single_batches`."""

@@ -53,6 +53,7 @@ import numpy as np
 import torch
 from torch.utils.data import Dataset, get_worker_info
 
+from cinema_lightning.columns import frames_column
 from cinema_lightning.data.draws import generator
 from cinema_lightning.data.sampler import REPEATS, Draw
 from cinema_lightning.data.table import Reader, SeriesLike
@@ -133,16 +134,30 @@ class FrameDataset(Dataset[Any]):
             views: Views to look at.
 
         Returns:
-            The number; reads headers only.
+            The number, which the table says where it was made to; else the files' headers are read.
 
         Raises:
             CinemaError: If a file is missing or damaged.
         """
         name = str(self.ids[index])
         try:
-            return max(self.reader.open(name, view).n_frames for view in views)
+            return max(self._said(index, view) or self.reader.open(name, view).n_frames for view in views)
         except CinemaError as error:
             raise self._located(error, index) from None
+
+    def _said(self, index: int, view: str) -> int:
+        """Frames of a series as the table counts them; 0 where it does not."""
+        counts = self.reader.frames.get(view)
+        return 0 if counts is None else int(counts[index])
+
+    def _checked(self, index: int, view: str, series: SeriesLike) -> SeriesLike:
+        said = self._said(index, view)
+        if said not in (0, series.n_frames):
+            raise CinemaError(
+                f"{series.path} has {series.n_frames} frames, but {self.source} says {said} "
+                f"({frames_column(view)}): mend that cell, or prepare the study again"
+            )
+        return series
 
     def _located(self, error: CinemaError, index: int) -> CinemaError:
         return CinemaError(f"{error} (row {index + 1} of {self.source}, id '{self.ids[index]}')")
@@ -152,7 +167,8 @@ class FrameDataset(Dataset[Any]):
         key = (draw.row, draw.views)
         if self._last is None or self._last[:2] != key:
             self._last = None
-            self._last = (*key, {view: self.reader.open(name, view) for view in draw.views})
+            opened = {view: self.reader.open(name, view) for view in draw.views}
+            self._last = (*key, {view: self._checked(draw.row, view, one) for view, one in opened.items()})
         return self._last[2]
 
     def _image(self, series: SeriesLike, frames: Sequence[int]) -> np.ndarray:

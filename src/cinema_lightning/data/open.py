@@ -13,6 +13,7 @@ from typing import Any, Literal
 import numpy as np
 
 from cinema_lightning.data.labels import Extra
+from cinema_lightning.data.native import Native, native_of
 from cinema_lightning.data.spacing import Option, Spacing, check_option, plain_spacing, spacing_here, wanted_spacing
 from cinema_lightning.data.splits import fold_rows, limit_subjects, parse_fold, split_rows, strata_of
 from cinema_lightning.data.table import Cohort, Split, mask_of, read_cohort
@@ -25,6 +26,9 @@ Spec = Mapping[str, Any]
 """Facts that a network is built from, plain types only; what a checkpoint keeps of the data."""
 Samples = tuple[np.ndarray, np.ndarray | None]
 """Rows of the cohort and frames; None draws a frame at each visit."""
+
+NATIVES_KEPT = 256
+"""Series of which is remembered how their images came: more than the studies of one batch have."""
 
 
 @dataclass(frozen=True)
@@ -233,6 +237,25 @@ class Opened:
         if not len(rows[split]):
             raise CinemaError(f"{self.cohort.source} has no {split} studies; see its split column.")
         return rows[split]
+
+    def native(self, study: str, view: str) -> Native:
+        """How the image of a study came: its own grid, and its dataset's codes; its header is read once for all frames.
+
+        Raises:
+            CinemaError: If the series cannot be opened.
+        """
+        found = self._natives.get((study, view))
+        if found is None:
+            series = self.cohort.reader.open(study, view)
+            found = native_of(series.info, series.shape)
+            if len(self._natives) >= NATIVES_KEPT:
+                self._natives.clear()
+            self._natives[study, view] = found
+        return found
+
+    @cached_property
+    def _natives(self) -> dict[tuple[str, str], Native]:
+        return {}
 
     @cached_property
     def _places(self) -> dict[str, int]:
