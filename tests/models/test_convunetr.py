@@ -169,6 +169,26 @@ def test_any_depth_and_missing_views():
     assert not torch.equal(both["sax"], one["sax"])  # the views see each other in the transformer
 
 
+@pytest.mark.parametrize(("scale", "levels", "depth"), [((2, 2, 1), 5, 3), ((2, 2, 2), 4, 16)])
+def test_a_shallow_stack_takes_the_first_entries_of_the_table(scale, levels, depth):
+    """It gives what a network built for so many slices gives, with the first entries of the table."""
+    first = (4, 4, 1) if levels == 5 else (2, 2, 2)
+    options = {"size": "tiny", "dec_channels": [4] * levels, "patch_size": first, "scale": scale}
+    torch.manual_seed(0)
+    deep = ConvUNetR(["sax"], {"sax": [32, 32, 32]}, **options).eval()
+    shallow = ConvUNetR(["sax"], {"sax": [32, 32, depth]}, **options).eval()
+    weights, (grid, kept) = deep.state_dict(), (net.encoder.geometries["sax"].grid for net in (deep, shallow))
+    key = next(key for key in weights if key.endswith("position.table"))
+    weights[key] = weights[key].unflatten(1, grid)[:, :, :, : kept[2]].flatten(1, 3)
+    shallow.load_state_dict(weights)
+    image = torch.rand(1, 1, 32, 32, depth - 1)  # one slice less than whole patches, where a patch has several
+    with torch.no_grad():
+        found = deep({"sax": image})["sax"]
+        wanted = shallow({"sax": F.pad(image, (0, 1))} if scale[2] > 1 else {"sax": image})["sax"]
+    assert found.shape == (1, 4, 32, 32, depth - 1)
+    torch.testing.assert_close(found, wanted[..., : depth - 1])
+
+
 @pytest.mark.parametrize("checkpointing", [False, True])
 def test_training_reaches_every_parameter(checkpointing):
     network = tiny(["sax", "lax_4c"], checkpointing=checkpointing, drop_path=0.0)

@@ -63,6 +63,9 @@ Panels = dict[str, dict[str, Tensor | Marked]]
 """View -> title -> what to see: images in [0, 1], label maps (whole numbers, drawn over the panel ``image``), marks."""
 
 
+GRAPHS = 128
+"""Graphs that a network may be compiled to, far above the sets of views times depths that a cohort has."""
+
 Output = Any
 """What a network gives for a batch: a value, whose type is the kind's own (:meth:`Task.infer`)."""
 
@@ -221,7 +224,8 @@ class Task(Paced):
         if on_cpu and not any(shutil.which(name) for name in (os.environ.get("CXX", "g++"), "g++", "clang++")):
             rank_zero_warn("torch.compile needs a C++ compiler on a CPU and found none: the network runs uncompiled.")
             return
-        # shapes change with the set of views only: one graph for each, rather than one with symbolic sizes
+        # shapes change with the set of views and the depth: one graph for each, rather than one with symbolic sizes
+        torch._dynamo.config.recompile_limit = max(torch._dynamo.config.recompile_limit, GRAPHS)
         self.network.compile(dynamic=False)
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:

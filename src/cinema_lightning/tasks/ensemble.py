@@ -32,6 +32,7 @@ SAME = (
     "landmarks",
     "views",
     "input_size",
+    "depth",
     "spacing",
     "channels",
     "channel_names",
@@ -188,7 +189,7 @@ def check_agreement(members: Sequence[Task], names: Sequence[str]) -> None:
     """
     first = members[0]
     for task, name in zip(members[1:], names[1:], strict=True):
-        ours, theirs = first.spec | {"task": type(first).__name__}, task.spec | {"task": type(task).__name__}
+        ours, theirs = ({"depth": "padded"} | one.spec | {"task": type(one).__name__} for one in (first, task))
         differing = next((key for key in ("task", *SAME) if ours.get(key) != theirs.get(key)), None)
         if differing is not None:
             raise CinemaError(
