@@ -191,11 +191,15 @@ class Downstream(Task):
         return {}
 
     def test_step(self, batch: Batch, batch_idx: int) -> dict[str, Rows]:
-        """Cases of one batch, with the studies' fields and the output that they are made from."""
-        data, output = data_of(self.trainer), self.infer(batch)
-        rows = self.cases(batch, output)
+        """Cases of one batch and the output that they are made from; the output alone where rows are left."""
+        output = self.infer(batch)
+        return {"rows": Rows(() if self.rows_left else self.test_rows(batch, output), output)}
+
+    def test_rows(self, batch: Batch, output: Output) -> list[dict[str, Any]]:
+        """Cases of one batch, with the studies' fields."""
+        data = data_of(self.trainer)
         fields = {study: data.fields(study) for study in dict.fromkeys(batch["id"])}
-        return {"rows": Rows((_with_fields(row, fields[row["id"]]) for row in rows), output)}
+        return [_with_fields(row, fields[row["id"]]) for row in self.cases(batch, output)]
 
     def phase(self, study: str, frame: int) -> str:
         """ED or ES where the table calls a frame so, else empty."""

@@ -85,6 +85,7 @@ class Ensemble(Task):
             _check_square(self.spec)
         self.prediction_stem = self.alone.prediction_stem
         self.prediction_grid = self.alone.prediction_grid
+        self.rows_beside = self.alone.rows_beside
 
     def save_hyperparameters(self, *args: Any, **kwargs: Any) -> None:
         """Nothing: an ensemble is made of checkpoints, and none is made of it."""
@@ -154,6 +155,10 @@ class Ensemble(Task):
     def test_step(self, batch: Batch, batch_idx: int) -> dict[str, Any]:
         """See :meth:`Downstream.test_step`."""
         return Downstream.test_step(self, batch, batch_idx)  # type: ignore[arg-type]
+
+    def test_rows(self, batch: Batch, output: Together) -> Rows:
+        """See :meth:`Downstream.test_rows`."""
+        return Downstream.test_rows(self, batch, output)  # type: ignore[arg-type]
 
     def facts(self) -> dict[str, Any]:
         """See :meth:`Downstream.facts`; and who was asked."""

@@ -103,6 +103,7 @@ class Pretrain(Task):
     """
 
     prediction_stem = "features"
+    rows_beside = False
 
     def __init__(
         self,
