@@ -114,10 +114,16 @@ def _own(name: str, **options: Any) -> Column:
     return Column(name, housekeeping=True, **options)
 
 
+def frames_column(view: str) -> str:
+    """Column of the number of frames of a view's series; ``n_frames`` counts those that all views have."""
+    return f"n_frames_{view}"
+
+
 COHORT = (
     *(_own(name, kind="text") for name in ("id", "subject", "split")),
     _own("views", kind="class"),
     *(_own(name) for name in ("n_frames", "n_slices")),
+    *(_own(frames_column(view), described=False) for view in VIEWS),
     *(_own(name, described=False) for name in ("ed_frame", "es_frame")),
     *(_own(f"n_slices_{what}", described=False) for what in ("read", "left_out", "filled")),
     _own("crop_centre", kind="text"),

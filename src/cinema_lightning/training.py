@@ -180,6 +180,7 @@ class CinemaCLI(LightningCLI):
         if self._verb == "fit":
             if self.checkpoint and resumed:
                 runs.keep_weights(resumed, config)
+                runs.keep_depth(resumed, config)
                 runs.check_same_experiment(resumed, self._plain_config(), bool(config.allow_changes))
             self._trial = bool(config.trainer.fast_dev_run)
             self.run_dir = (None if self._trial else resumed) or self._new_run(root, name)

@@ -7,8 +7,12 @@ The sizes follow the published system (arXiv 2506.00679): short axis resampled t
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 from cinema_lightning.errors import CinemaError
+
+Depth = Literal["own", "padded"]
+"""Whether a stack goes through a network with the slices that it has, or padded to the network's input."""
 
 
 @dataclass(frozen=True)

@@ -87,6 +87,7 @@ def test_facts():
         "input_size": {"lax_4c": [256, 256], "sax": [96, 96, 8]},
         "spacing": {"lax_4c": [1.0, 1.0], "sax": [1.0, 1.0, 10.0]},
         "channels": 1,
+        "depth": "own",
     }
 
 
@@ -164,7 +165,7 @@ def test_fit_with_a_trainer(root):
         views = [view for view in VIEWS if view in batch]
         assert len({len(batch[view]) for view in views}) == 1
         for view in views:
-            assert batch[view].shape[1:] == (1, *SIZES[view])
+            assert batch[view].shape[1:] == (1, *(SIZES | {"sax": (16, 16, 5)})[view])  # five slices of up to six
             assert batch[view].dtype == torch.float32
             assert 0 <= batch[view].min() <= batch[view].max() <= 1
     first, second = model.val_batches[: len(model.val_batches) // 2], model.val_batches[len(model.val_batches) // 2 :]

@@ -13,7 +13,7 @@ from cinema_lightning.data.dataset import FrameDataset, Prepared, collate
 from cinema_lightning.data.loader import BatchLoader
 from cinema_lightning.data.sampler import Draw
 from cinema_lightning.data.store import series_path, write_series
-from cinema_lightning.data.table import StoreReader
+from cinema_lightning.data.table import StoreReader, read_cohort, write_cohort
 from cinema_lightning.errors import CinemaError
 from cinema_lightning.views import VIEWS
 
@@ -185,3 +185,37 @@ def test_what_was_read_from_can_be_sent_to_a_spawned_worker(dataset):
 
 def _named(batch):
     return batch | {"added": batch["id"][0]}
+
+
+def counted(root, **cells):
+    counts = {f"n_frames_{view}": N_FRAMES for view in VIEWS}
+    rows = [{"id": f"s{i}", "views": " ".join(VIEWS)} | counts for i in range(4)]
+    rows[1] |= cells
+    write_cohort(root, rows)
+    cohort = read_cohort(root)
+    return FrameDataset(cohort.ids, cohort.reader, 0, str(cohort.source))
+
+
+def test_frames_that_the_table_counts_are_counted_without_opening_a_file(dataset, tmp_path, monkeypatch):
+    opened = []
+    real = StoreReader.open
+    monkeypatch.setattr(StoreReader, "open", lambda self, study, view: opened.append(view) or real(self, study, view))
+    told = counted(tmp_path, n_frames_sax=None)
+    assert told.count_frames(0, tuple(VIEWS)) == N_FRAMES
+    assert opened == []
+    assert told.count_frames(1, ("sax", "lax_4c")) == N_FRAMES
+    assert opened == ["sax"]
+
+
+@pytest.mark.parametrize("said", [N_FRAMES - 1, N_FRAMES + 1])
+def test_a_table_that_counts_other_frames_than_the_file_has_is_refused(dataset, tmp_path, said):
+    told = counted(tmp_path, n_frames_lax_2c=said)
+    assert told.sample(draw(0))["id"] == "s0"
+    with pytest.raises(CinemaError, match=rf"lax_2c.b2nd has {N_FRAMES} frames, but .*cohort.csv says {said} .*row 2"):
+        told.sample(draw(1))
+
+
+@pytest.mark.parametrize("said", [0, -3, 2.5])
+def test_a_count_of_frames_that_is_none_is_refused(dataset, tmp_path, said):
+    with pytest.raises(CinemaError, match=rf"row 's1' has {said:g} in column n_frames_sax, which is no number"):
+        counted(tmp_path, n_frames_sax=said)

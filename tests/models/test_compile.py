@@ -1,4 +1,4 @@
-"""torch.compile makes one graph of a network for each set of views, and the graph computes the same."""
+"""torch.compile makes one graph of a network for each set of views and depth, and the graph computes the same."""
 
 from __future__ import annotations
 
@@ -16,9 +16,14 @@ from cinema_lightning.models.patches import select
 SIZES = {"sax": [32, 32, 4], "lax_2c": [64, 64]}
 
 
-def images(views):
+BATCHES = ((("sax", "lax_2c"), 4), (("sax",), 4), (("sax",), 3))
+"""Views, and slices of the stack."""
+
+
+def images(views, depth):
     generator = torch.Generator().manual_seed(0)
-    return {view: torch.rand(2, 1, *SIZES[view], generator=generator) for view in views}
+    sizes = SIZES | {"sax": [*SIZES["sax"][:2], depth]}
+    return {view: torch.rand(2, 1, *sizes[view], generator=generator) for view in views}
 
 
 @pytest.fixture(autouse=True)
@@ -39,22 +44,22 @@ def fresh():
         ),
     ],
 )
-def test_the_autoencoder_is_one_graph_for_each_set_of_views(options, given):
+def test_the_autoencoder_is_one_graph_for_each_set_of_views_and_depth(options, given):
     torch.manual_seed(0)
     network = MaskedAutoencoder(list(SIZES), SIZES, size="tiny", **options).train()
     counter = CompileCounter()
     compiled = torch.compile(network, backend=counter, dynamic=False)
-    for number, views in enumerate((["sax", "lax_2c"], ["sax"]), start=1):
-        masks = {}
-        for view in views:
-            n = network.n_patches(view)
-            masks[view] = torch.rand(2, n).argsort(1) >= network.n_visible(view)
+    for number, (views, depth) in enumerate(BATCHES, start=1):
+        masks, given_images = {}, images(views, depth)
+        for view, image in given_images.items():
+            n = network.n_patches(view, image.shape[2:])
+            masks[view] = torch.rand(2, n).argsort(1) >= network.n_visible(view, image.shape[2:])
             if given == "selections":
                 masks[view] = select(view, masks[view], 2, n)
         for _ in range(2):
-            output = compiled(images(views), masks)
+            output = compiled(given_images, masks)
         assert counter.frame_count == number
-        torch.testing.assert_close(output.loss, network(images(views), masks).loss)
+        torch.testing.assert_close(output.loss, network(given_images, masks).loss)
         output.loss.backward()
 
 
@@ -63,7 +68,7 @@ def test_a_compiled_autoencoder_refuses_masks_of_another_ratio():
     compiled = torch.compile(network, backend="eager", dynamic=False)
     mask = torch.rand(2, network.n_patches("sax")).argsort(1) >= network.n_visible("sax") + 1
     with pytest.raises(RuntimeError, match="mask of view 'sax' must hide"):
-        compiled(images(["sax"]), {"sax": mask})
+        compiled(images(["sax"], 4), {"sax": mask})
 
 
 @pytest.mark.slow
@@ -71,7 +76,7 @@ def test_a_compiled_autoencoder_refuses_masks_of_another_ratio():
     ("network", "lora"),
     [(ConvViT, True), *((cls, False) for cls in (ConvViT, ConvUNetR, UNet, DynUNet, SegResNet, ResNet50))],
 )
-def test_every_backbone_is_one_graph_for_each_set_of_views(network, lora):
+def test_every_backbone_is_one_graph_for_each_set_of_views_and_depth(network, lora):
     """All but SwinUNETR, which is broken into several within monai."""
     torch.manual_seed(0)
     built = network(list(SIZES), SIZES | {"sax": [64, 64, 4]}, size="tiny").train()
@@ -79,6 +84,7 @@ def test_every_backbone_is_one_graph_for_each_set_of_views(network, lora):
         add_lora(built, rank=2)
     counter = CompileCounter()
     compiled = torch.compile(built, backend=counter, dynamic=False)
-    for number, views in enumerate((["sax", "lax_2c"], ["sax"]), start=1):
-        compiled({view: torch.rand(2, 1, *built.input_size[view]) for view in views})
+    for number, (views, depth) in enumerate(BATCHES, start=1):
+        sizes = built.input_size | {"sax": (64, 64, depth)}
+        compiled({view: torch.rand(2, 1, *sizes[view]) for view in views})
         assert counter.frame_count == number

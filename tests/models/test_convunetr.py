@@ -11,8 +11,9 @@ from safetensors.torch import load_file
 from torch.nn import functional as F
 
 from cinema_lightning.errors import CinemaError
+from cinema_lightning.losses.segmentation import segmentation_loss
 from cinema_lightning.models.convunetr import ConvUNetR
-from cinema_lightning.models.dense_decoder import ImageBlock, PatchUpConv, convolve, map_conv
+from cinema_lightning.models.dense_decoder import ImageBlock, PatchUpConv, ResidualBlock, convolve, map_conv
 from cinema_lightning.models.lora import add_lora
 from cinema_lightning.models.tiling import predict_tiled, tile_starts
 from cinema_lightning.weights.files import load_published
@@ -116,16 +117,36 @@ def test_convolutions_keep_maps_channels_last(dims):
     assert out.is_contiguous()
 
 
+@pytest.mark.parametrize("dropout", [0.0, 0.5])
 @pytest.mark.parametrize("size", [(9, 7), (12, 8, 7), (5, 6, 2), (4, 3, 1)])
-def test_image_branch_is_the_same_worked_out_on_few_voxels(size):
+def test_image_branch_is_the_same_worked_out_on_few_voxels(size, dropout):
     torch.manual_seed(0)
-    block = ImageBlock(1, 4, len(size)).eval()
-    torch.nn.init.normal_(block.norm1.bias)
-    torch.nn.init.normal_(block.norm2.bias)
-    image = torch.rand(2, *size, 1)
-    full = block(image)
+    block = ImageBlock(1, 4, len(size), dropout).train(dropout > 0)
+    for parameter in block.parameters():
+        torch.nn.init.normal_(parameter)
+    image = torch.rand(1, *size, 1)
+    found = []
+    # the gain of a norm over one channel has no effect; the plain way gives it rounding for a gradient
+    parameters = [value for name, value in block.named_parameters() if name != "norm1.weight"]
+    for forward in (ResidualBlock.forward, ImageBlock.forward):
+        torch.manual_seed(1)
+        out = forward(block, image)
+        found.append([out.detach(), *torch.autograd.grad(out.square().sum(), parameters)])
+    for plain, few in zip(*found, strict=True):
+        torch.testing.assert_close(few, plain, rtol=1e-4, atol=1e-3)
     with torch.no_grad():
-        torch.testing.assert_close(block(image), full.detach())
+        torch.manual_seed(1)
+        torch.testing.assert_close(block(image), found[0][0])
+
+
+def test_image_branch_of_a_batch():
+    block = ImageBlock(1, 4, 3).eval()
+    images = torch.rand(3, 12, 8, 7, 1)
+    wanted = torch.cat([ResidualBlock.forward(block, image[None]) for image in images])
+    torch.testing.assert_close(block(images), wanted)
+    block.dropout.p = 0.5
+    first, second = block.train()(images[:1].expand(2, -1, -1, -1, -1))
+    assert not torch.equal(first, second)  # each sample has a dropout of its own
 
 
 def test_image_branch_with_dropout_is_random_in_training():
@@ -148,12 +169,62 @@ def test_any_depth_and_missing_views():
     assert not torch.equal(both["sax"], one["sax"])  # the views see each other in the transformer
 
 
+@pytest.mark.parametrize(("scale", "levels", "depth"), [((2, 2, 1), 5, 3), ((2, 2, 2), 4, 16)])
+def test_a_shallow_stack_takes_the_first_entries_of_the_table(scale, levels, depth):
+    """It gives what a network built for so many slices gives, with the first entries of the table."""
+    first = (4, 4, 1) if levels == 5 else (2, 2, 2)
+    options = {"size": "tiny", "dec_channels": [4] * levels, "patch_size": first, "scale": scale}
+    torch.manual_seed(0)
+    deep = ConvUNetR(["sax"], {"sax": [32, 32, 32]}, **options).eval()
+    shallow = ConvUNetR(["sax"], {"sax": [32, 32, depth]}, **options).eval()
+    weights, (grid, kept) = deep.state_dict(), (net.encoder.geometries["sax"].grid for net in (deep, shallow))
+    key = next(key for key in weights if key.endswith("position.table"))
+    weights[key] = weights[key].unflatten(1, grid)[:, :, :, : kept[2]].flatten(1, 3)
+    shallow.load_state_dict(weights)
+    image = torch.rand(1, 1, 32, 32, depth - 1)  # one slice less than whole patches, where a patch has several
+    with torch.no_grad():
+        found = deep({"sax": image})["sax"]
+        wanted = shallow({"sax": F.pad(image, (0, 1))} if scale[2] > 1 else {"sax": image})["sax"]
+    assert found.shape == (1, 4, 32, 32, depth - 1)
+    torch.testing.assert_close(found, wanted[..., : depth - 1])
+
+
 @pytest.mark.parametrize("checkpointing", [False, True])
 def test_training_reaches_every_parameter(checkpointing):
     network = tiny(["sax", "lax_4c"], checkpointing=checkpointing, drop_path=0.0)
     images = {"sax": torch.rand(1, 1, 32, 32, 2), "lax_4c": torch.rand(1, 1, 64, 32)}
     sum(logits.square().mean() for logits in network(images).values()).backward()
     assert [name for name, p in network.named_parameters() if p.grad is None] == []
+
+
+def training_step(network, images):
+    """Gradients of one step, bytes kept for the backward pass beside the weights, and how often a convolution ran."""
+    weights = {p.data_ptr() for p in network.parameters()}
+    kept, runs = {}, []
+    convolutions = [part for name, part in network.decoders.named_modules() if name.endswith(("conv1", "conv2"))]
+    hooks = [part.register_forward_hook(lambda part, *_: runs.append(part)) for part in convolutions]
+
+    def pack(tensor):
+        if tensor.data_ptr() not in weights:
+            kept[tensor.data_ptr()] = tensor.nbytes
+        return tensor
+
+    torch.manual_seed(3)
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+        loss = network(images)["sax"].square().mean()
+    loss.backward()
+    for hook in hooks:
+        hook.remove()
+    return [p.grad for p in network.parameters()], sum(kept.values()), len(runs) / len(convolutions)
+
+
+def test_a_checkpointed_decoder_keeps_little_and_computes_no_convolution_twice():
+    images = {"sax": torch.rand(1, 1, 32, 32, 3)}
+    plain, kept, runs = training_step(tiny(dropout=0.3), images)
+    same, less, again = training_step(tiny(dropout=0.3, checkpoint_decoder=True), images)
+    assert all(torch.equal(a, b) for a, b in zip(plain, same, strict=True))
+    assert less < 0.7 * kept
+    assert runs == again == 1
 
 
 @pytest.mark.parametrize("grad", [True, False])
@@ -279,3 +350,19 @@ def test_shortcuts_without_gradients_change_nothing(lora):
         torch.testing.assert_close(logits[view], wanted[view].detach(), rtol=1e-4, atol=1e-5)
         assert torch.equal(logits[view], again[view])
     assert all(torch.equal(value, before[key]) for key, value in network.state_dict().items())
+
+
+def test_the_frozen_training_step_computes_the_same(monkeypatch):
+    monkeypatch.syspath_prepend(Path(__file__).parents[2] / "benchmarks")
+    reference = importlib.import_module("reference_finetune")
+    network = tiny(drop_path=0.1, dropout=0.1)
+    image, labels = torch.rand(1, 1, 32, 32, 3), torch.randint(4, (1, 32, 32, 3))
+    found = []
+    for frozen in (True, False):
+        torch.manual_seed(5)
+        logits = reference.forward(network, image) if frozen else network({"sax": image})["sax"]
+        loss = reference.loss(logits, labels) if frozen else segmentation_loss(logits, labels)
+        parameters = {name: value for name, value in network.named_parameters() if "image.norm1.weight" not in name}
+        found.append((loss, *torch.autograd.grad(loss, list(parameters.values()))))
+    for ours, theirs in zip(*found, strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-3, atol=1e-5)

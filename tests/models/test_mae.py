@@ -155,6 +155,32 @@ def test_any_subset_of_views():
         assert not any(f".{other}." in name for name in grads for other in {"sax", "lax_4c"} - set(views))
 
 
+@pytest.mark.parametrize("sparse", [True, False], ids=["visible_only", "dense"])
+@pytest.mark.parametrize("decoder", ["cross", "self"])
+@pytest.mark.parametrize("patch", [[4, 4, 1], [4, 4, 2]])
+def test_a_stack_at_its_own_depth_gives_what_it_gives_where_all_padding_is_masked(patch, decoder, sparse):
+    """Masked padding reaches nothing visible, so only the positions of the slices could differ."""
+    sizes = {"sax": [32, 32, 8], "lax_4c": [32, 32]}
+    model = tiny(input_size=sizes, patch_size=patch, sparse_stem=sparse, decoder=decoder).eval()
+    own, own_masks = batch(model, {"sax": [32, 32, 5]})
+    grid = model.encoder.geometries["sax"].grid
+    depth = -(-5 // patch[2])
+    assert model.n_patches("sax", (32, 32, 5)) == grid[0] * grid[1] * depth == own_masks["sax"].shape[1]
+    padded = {**own, "sax": torch.nn.functional.pad(own["sax"], (0, 3))}
+    mask = torch.ones(2, *grid, dtype=torch.bool)
+    mask[..., :depth] = own_masks["sax"].unflatten(1, (*grid[:2], depth))
+    masks = {**own_masks, "sax": mask.flatten(1)}
+    for view, tokens in model.encode(padded, masks).items():
+        torch.testing.assert_close(model.encode(own, own_masks)[view], tokens)
+    found, wanted = model(own, own_masks).predictions["sax"], model(padded, masks).predictions["sax"]
+    if decoder == "cross":  # queries do not see each other, so those of the padding change nothing either
+        real = torch.stack([torch.arange(grid[2]) < depth] * grid[0] * grid[1]).flatten()
+        for one, them, hidden in zip(found, wanted, masks["sax"], strict=True):
+            torch.testing.assert_close(one, them[real[hidden]])
+    filled = model.reconstruct("sax", own["sax"], own_masks["sax"], found)
+    assert filled.shape == model.hide("sax", own["sax"], own_masks["sax"]).shape == own["sax"].shape
+
+
 def test_order_of_views_does_not_matter():
     model = tiny()
     images, masks = batch(model)

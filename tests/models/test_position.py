@@ -42,6 +42,15 @@ def test_own_grid_is_returned_as_it_is():
     assert list(position.state_dict()) == ["table"]
 
 
+def test_fewer_slices_take_the_first_entries_and_more_are_interpolated():
+    position = PositionTable((4, 4, 6), 12)
+    table = position.table.unflatten(1, (4, 4, 6))
+    assert torch.equal(position((4, 4, 3)), table[:, :, :, :3].flatten(1, 3))
+    wider = interpolate_table(position.table, (4, 4, 6), (5, 3, 6)).unflatten(1, (5, 3, 6))
+    torch.testing.assert_close(position((5, 3, 2)), wider[:, :, :, :2].flatten(1, 3))
+    assert torch.equal(position((4, 4, 9)), interpolate_table(position.table, (4, 4, 6), (4, 4, 9)))
+
+
 @pytest.mark.parametrize("grid", [(4, 4), (4, 4, 2)])
 def test_interpolation_keeps_constants_and_axis_order(grid):
     constant = torch.full((1, torch.Size(grid).numel(), 3), 2.5)

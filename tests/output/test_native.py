@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+
 import nibabel as nib
 import numpy as np
 import pandas as pd
@@ -11,7 +13,7 @@ from torch.nn import functional as F
 
 from cinema_lightning.cli import main
 from cinema_lightning.data.store import series_path, write_series
-from cinema_lightning.data.table import write_cohort
+from cinema_lightning.data.table import StoreReader, write_cohort
 from cinema_lightning.imaging.geometry import Window
 from cinema_lightning.imaging.grid import Grid
 from cinema_lightning.models import BACKBONES
@@ -204,3 +206,21 @@ def test_landmarks_are_places_in_the_scan(tmp_path, threshold):
     assert main([*command, "--trainer.accelerator", "cpu", "--output.folder", str(tmp_path / "out")]) == 0
     row = pd.read_csv(tmp_path / "out" / "predictions.csv").iloc[0]
     assert (row["lax_2c_apex_x"], row["lax_2c_apex_y"]) == pytest.approx((25.5, 12.0), abs=0.25)
+
+
+def test_headers_are_not_read_frame_by_frame(tmp_path, threshold, monkeypatch):
+    root, affine = tmp_path / "store", np.diag([3.0, 3.0, 10.0, 1.0])
+    frames = np.arange(4 * 32 * 32 * 2, dtype=np.uint8).reshape(4, 32, 32, 2)
+    names = [f"s{i:02d}" for i in range(9)]
+    for name in names:
+        write_series(series_path(root, name, "sax"), frames, affine=affine)
+    counts = {"n_frames": 4, "n_frames_sax": 4, "ed_frame": 0, "es_frame": 1}
+    write_cohort(root, [{"id": name, "views": "sax", **counts} for name in names])
+    ckpt = checkpoint(tmp_path / "best.ckpt", root)
+    opened: list[str] = []
+    real = StoreReader.open
+    monkeypatch.setattr(StoreReader, "open", lambda self, study, view: opened.append(study) or real(self, study, view))
+    rows = predict(root, ckpt, tmp_path / "out", "--data.predict_frames", "all", "--data.val_batch_size", "3")
+    assert len(rows) == 9 * 4
+    # one reads the frames and one says how the scan came; five are looked at beforehand for their voxel size
+    assert sorted(Counter(opened).values())[:4] == [2] * 4

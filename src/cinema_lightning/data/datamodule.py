@@ -17,9 +17,9 @@ from torch.utils.data import DataLoader
 from cinema_lightning.data import formerly
 from cinema_lightning.data.augment.base import Effect, check_order
 from cinema_lightning.data.dataset import FrameDataset, Prepared, Step
-from cinema_lightning.data.evaluation import Left, single_batches
+from cinema_lightning.data.evaluation import Left, order_samples, single_batches
 from cinema_lightning.data.loader import at_least, open_loader
-from cinema_lightning.data.native import Native, native_of
+from cinema_lightning.data.native import Native
 from cinema_lightning.data.nifti import NiftiReader
 from cinema_lightning.data.open import Opened, Options, Samples, Spec, open_cohort, trained_at
 from cinema_lightning.data.resume import Layout, between_epochs, go_on, kept_layout, layout_of, position
@@ -28,7 +28,7 @@ from cinema_lightning.data.spacing import Option, check_spacing
 from cinema_lightning.data.table import Cohort, Split
 from cinema_lightning.data.transforms import PLAN, Fit
 from cinema_lightning.imaging.nifti import Geometry
-from cinema_lightning.views import VIEWS
+from cinema_lightning.views import VIEWS, Depth
 
 
 class CineDataModule(L.LightningDataModule):
@@ -44,6 +44,8 @@ class CineDataModule(L.LightningDataModule):
         views: Views to use. A study is used with those of them that it has.
         input_size: Size of the network's input in voxels by view name, e.g. {sax: [192, 192, 16]}; views that are not
             named keep the published size.
+        depth: Whether a short-axis stack goes through the network with the slices that it has (own), or padded with
+            zeros to the input size (padded), as published. What was trained before there was a choice is padded.
         spacing: Voxel size in mm that plain NIfTI files are brought to: that at which the network was trained, and in
             training the dataset's or the published one (auto); each scan's own (own); or by view, e.g.
             {sax: [1, 1, 10]}. A store is used as it is, and refused where the network was trained at another size;
@@ -79,6 +81,7 @@ class CineDataModule(L.LightningDataModule):
         root: str,
         views: list[str] = list(VIEWS),  # noqa: B006  (shown by --help; never changed)
         input_size: dict[str, list[int]] | None = None,
+        depth: Depth = "own",
         spacing: Option = "auto",
         geometry: Geometry = "refuse",
         batch_size: int = 16,
@@ -100,6 +103,7 @@ class CineDataModule(L.LightningDataModule):
             root=root,
             views=views,
             input_size=input_size or {},
+            depth=depth,
             spacing=spacing,
             geometry=geometry,
             val_fraction=val_fraction,
@@ -200,9 +204,8 @@ class CineDataModule(L.LightningDataModule):
         self._opened = self.open(self._followed, predict=self._predicting)
 
     def native(self, study: str, view: str) -> Native:
-        """How the image of a study came: its own grid, and its dataset's codes."""
-        series = self.cohort.reader.open(study, view)
-        return native_of(series.info, series.shape)
+        """See :meth:`cinema_lightning.data.open.Opened.native`."""
+        return self.opened.native(study, view)
 
     def batches_of(self, keys: Sequence[tuple[str, int]], device: torch.device) -> Iterator[Any]:
         """Batches of one sample each, see :func:`cinema_lightning.data.evaluation.single_batches`."""
@@ -244,11 +247,12 @@ class CineDataModule(L.LightningDataModule):
     def train_transform(self) -> Fit:
         """The device-side transform of training batches, where they are augmented."""
         listed = [] if isinstance(self.augment, bool) else self.augment
-        return Fit(self.input_size, self.run_seed, self.published_augmentation() if self.augment is True else listed)
+        effects = self.published_augmentation() if self.augment is True else listed
+        return Fit(self.input_size, self.run_seed, effects, depth=self.options.depth)
 
     def eval_transform(self) -> Fit:
         """The device-side transform of all other batches."""
-        return Fit(self.input_size, self.run_seed)
+        return Fit(self.input_size, self.run_seed, depth=self.options.depth)
 
     def setup(self, stage: str | None = None) -> None:
         """Opens the cohort, says what is left out, and orders the training batches.
@@ -367,19 +371,10 @@ class CineDataModule(L.LightningDataModule):
         return [self._transform(training).prepare, *steps()]
 
     def _sampler(self, samples: Samples, batch_size: int, *, shuffle: bool, cuts: int = 1) -> ViewGroupSampler:
-        rows, frames = samples
-        world_size, rank = (self.trainer.world_size, self.trainer.global_rank) if self.trainer is not None else (1, 0)
-        return ViewGroupSampler(
-            rows,
-            self.opened.masks[rows],
-            batch_size=batch_size,
-            seed=self.run_seed,
-            shuffle=shuffle,
-            frames=frames,
-            world_size=world_size,
-            rank=rank,
-            cuts=cuts,
-        )
+        options = {"batch_size": batch_size, "shuffle": shuffle, "cuts": cuts}
+        if self.trainer is not None:
+            options |= {"world_size": self.trainer.world_size, "rank": self.trainer.global_rank}
+        return order_samples(self.opened, samples, **options)
 
     def _eval_loader(self, samples: Samples, dataset: FrameDataset | None = None) -> DataLoader[Any] | list[Any]:
         if not len(samples[0]):

@@ -4,7 +4,8 @@ The batch, stated here once, is a plain dict. For each view V that its samples h
 same views):
 
 ======================  ==================================================================================
-``V``                   uint8 (B, C, X, Y[, Z]), padded with zeros AT THE END to the largest of the batch
+``V``                   uint8 (B, C, X, Y[, Z]), padded with zeros AT THE END to the largest of the batch, a stack
+                        to the depth that the batch was planned with
 ``V_size``              int64 (B, dims), true sizes
 ``V_spacing``           float32 (B, 3), voxel size x, y, z in mm
 ``V_affine``            float32 (B, 4, 4), voxel (x, y, z) to RAS mm
@@ -18,8 +19,8 @@ A transform's plan and, in pretraining, which patches are hidden (:mod:`cinema_l
 the workers too (:class:`Prepared`), so that nothing has to be decided where the device would wait for it.
 
 After the device-side transform (:mod:`cinema_lightning.data.transforms`) ``V`` is float32 in [0, 1] of exactly the
-input size, ``V_size`` is the true size inside it, and ``V_affine`` and ``V_spacing`` are those of its new grid; all
-else is unchanged.
+input size (where stacks keep their own depth, of as many slices as the batch has, if that is less), ``V_size`` is the
+true size inside it, and ``V_affine`` and ``V_spacing`` are those of its new grid; all else is unchanged.
 
 Batches with labels (:mod:`cinema_lightning.data.labels`) hold besides, by kind of target:
 
@@ -53,6 +54,7 @@ import numpy as np
 import torch
 from torch.utils.data import Dataset, get_worker_info
 
+from cinema_lightning.columns import frames_column
 from cinema_lightning.data.draws import generator
 from cinema_lightning.data.sampler import REPEATS, Draw
 from cinema_lightning.data.table import Reader, SeriesLike
@@ -103,7 +105,7 @@ class FrameDataset(Dataset[Any]):
             CinemaError: If a file is missing, damaged or unsuitable; names row, id and file.
         """
         try:
-            return collate([self.sample(draw) for draw in draws])
+            return collate([self.sample(draw) for draw in draws], draws[0].depth)
         except CinemaError as error:
             if get_worker_info() is None:
                 raise
@@ -118,6 +120,7 @@ class FrameDataset(Dataset[Any]):
             sample: Sample = {"id": name, "frame": frame, "weight": draw.weight, "epoch": draw.epoch}
             for view in draw.views:
                 sample[view] = self._image(series[view], frames[view])
+                _check_slices(series[view], draw.slices)
                 sample[f"{view}_spacing"] = np.asarray(series[view].info.spacing, dtype=np.float32)
                 sample[f"{view}_affine"] = series[view].info.affine.astype(np.float32)
             self._add(sample, draw, frames)
@@ -133,16 +136,30 @@ class FrameDataset(Dataset[Any]):
             views: Views to look at.
 
         Returns:
-            The number; reads headers only.
+            The number, which the table says where it was made to; else the files' headers are read.
 
         Raises:
             CinemaError: If a file is missing or damaged.
         """
         name = str(self.ids[index])
         try:
-            return max(self.reader.open(name, view).n_frames for view in views)
+            return max(self._said(index, view) or self.reader.open(name, view).n_frames for view in views)
         except CinemaError as error:
             raise self._located(error, index) from None
+
+    def _said(self, index: int, view: str) -> int:
+        """Frames of a series as the table counts them; 0 where it does not."""
+        counts = self.reader.frames.get(view)
+        return 0 if counts is None else int(counts[index])
+
+    def _checked(self, index: int, view: str, series: SeriesLike) -> SeriesLike:
+        said = self._said(index, view)
+        if said not in (0, series.n_frames):
+            raise CinemaError(
+                f"{series.path} has {series.n_frames} frames, but {self.source} says {said} "
+                f"({frames_column(view)}): mend that cell, or prepare the study again"
+            )
+        return series
 
     def _located(self, error: CinemaError, index: int) -> CinemaError:
         return CinemaError(f"{error} (row {index + 1} of {self.source}, id '{self.ids[index]}')")
@@ -152,7 +169,8 @@ class FrameDataset(Dataset[Any]):
         key = (draw.row, draw.views)
         if self._last is None or self._last[:2] != key:
             self._last = None
-            self._last = (*key, {view: self.reader.open(name, view) for view in draw.views})
+            opened = {view: self.reader.open(name, view) for view in draw.views}
+            self._last = (*key, {view: self._checked(draw.row, view, one) for view, one in opened.items()})
         return self._last[2]
 
     def _image(self, series: SeriesLike, frames: Sequence[int]) -> np.ndarray:
@@ -230,11 +248,21 @@ def same_phase(frame: int, of: int, series: SeriesLike, phase: str = "") -> int:
     return frame if of == count else round(frame / max(of - 1, 1) * (count - 1))
 
 
-def collate(samples: Sequence[Sample]) -> dict[str, Any]:
+def _check_slices(series: SeriesLike, planned: int) -> None:
+    """Refuses a stack of another depth than its batch was planned for."""
+    if planned and len(series.shape) == 3 and series.shape[2] != planned:
+        raise CinemaError(
+            f"{series.path} has {series.shape[2]} slices, but column n_slices says {planned}: mend the cell, or leave "
+            "it empty, so that the file counts"
+        )
+
+
+def collate(samples: Sequence[Sample], depth: int = 0) -> dict[str, Any]:
     """Puts samples into a batch, padding at the end.
 
     Args:
         samples: What :meth:`FrameDataset.sample` gives; all with the same keys.
+        depth: Slices that stacks are padded to at least.
 
     Returns:
         The batch, see the module's docstring.
@@ -250,10 +278,10 @@ def collate(samples: Sequence[Sample]) -> dict[str, Any]:
     for view in (key.removesuffix("_affine") for key in samples[0] if key.endswith("_affine")):
         dims = get_view(view).dims
         images = [_with_channels(sample[view], dims) for sample in samples]
-        batch[view] = _pad_and_stack(images)
+        batch[view] = _pad_and_stack(images, depth)
         batch[f"{view}_size"] = torch.tensor([image.shape[1:] for image in images])
         if f"{view}_label" in samples[0]:
-            batch[f"{view}_label"] = _pad_and_stack([sample[f"{view}_label"][None] for sample in samples])[:, 0]
+            batch[f"{view}_label"] = _pad_and_stack([sample[f"{view}_label"][None] for sample in samples], depth)[:, 0]
     for key in samples[0]:
         if key not in batch:
             batch[key] = torch.from_numpy(np.stack([sample[key] for sample in samples]))
@@ -264,11 +292,13 @@ def _with_channels(image: np.ndarray, dims: int) -> np.ndarray:
     return image if image.ndim > dims else image[None]
 
 
-def _pad_and_stack(images: Sequence[np.ndarray]) -> torch.Tensor:
+def _pad_and_stack(images: Sequence[np.ndarray], depth: int = 0) -> torch.Tensor:
     """(C, X, Y[, Z]) to (B, C, X, Y[, Z]); the memory of stacks stays z, x, y, so that each copy runs straight."""
     channels, *shape = (max(sizes) for sizes in zip(*(image.shape for image in images), strict=True))
     # empty, then zero what is not covered: most batches need no padding.
     stack = len(shape) == 3
+    if stack:
+        shape[2] = max(shape[2], depth)
     memory = np.empty((len(images), channels, *((shape[2], *shape[:2]) if stack else shape)), dtype=np.uint8)
     for place, image in zip(memory.transpose(0, 1, 3, 4, 2) if stack else memory, images, strict=True):
         if image.shape[1:] != tuple(shape):

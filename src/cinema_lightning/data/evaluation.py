@@ -1,4 +1,4 @@
-"""What is tested and predicted: which frames, what others did of them, and single batches to draw."""
+"""What is tested and predicted: which frames, what others did of them, and single batches to draw; and their order."""
 
 from __future__ import annotations
 
@@ -80,14 +80,29 @@ def frames_of(opened: Opened, row: int, wanted: Frames, dataset: FrameDataset) -
     return [int(frame) for frame in phases[: 1 if opened.per_study else 2]]
 
 
+def order_samples(opened: Opened, samples: Samples, **options: Any) -> ViewGroupSampler:
+    """Samples of a cohort as batches of one set of views and, where stacks keep it, one depth.
+
+    Args:
+        opened: The cohort.
+        samples: Rows and frames.
+        **options: See :class:`~cinema_lightning.data.sampler.ViewGroupSampler`.
+
+    Returns:
+        The sampler.
+    """
+    rows, frames = samples
+    seed, slices = opened.options.run_seed, opened.slices(rows)
+    return ViewGroupSampler(rows, opened.masks[rows], seed=seed, frames=frames, slices=slices, **options)
+
+
 def single_batches(
     opened: Opened, dataset: FrameDataset, transform: Fit, keys: Sequence[tuple[str, int]], device: torch.device
 ) -> Iterator[Any]:
     """Batches of one sample each, named by id and frame, ready for the network, on this process alone."""
     for name, frame in keys:
-        row = np.array([opened.row_of(name)])
-        options: dict[str, Any] = {"batch_size": 1, "seed": opened.options.run_seed, "shuffle": False}
-        for draws in ViewGroupSampler(row, opened.masks[row], frames=np.array([frame]), **options):
+        sample = np.array([opened.row_of(name)]), np.array([frame])
+        for draws in order_samples(opened, sample, batch_size=1, shuffle=False):
             found = dataset[draws]
             assert isinstance(found, dict)
             yield transform.apply(move_data_to_device(transform.prepare(found), device))

@@ -39,7 +39,7 @@ class LabelledData(CineDataModule):
     At test the checkpoint's facts win: :meth:`follow` makes the data use its classes, their order, its mean and SD,
     and refuses what does not fit.
 
-    ``spec`` holds beside views, input_size, spacing and channels: ``kind``, ``dataset``, ``channel_names``,
+    ``spec`` holds beside views, input_size, spacing, channels and depth: ``kind``, ``dataset``, ``channel_names``,
     ``spacing_known``, ``n_train`` (samples), ``n_subjects`` (that train), ``split`` (what the splits are drawn with),
     and by kind ``classes``, ``label_codes``, ``class_counts``, ``target``, ``mean``, ``std``, ``landmarks``,
     ``n_events``.
@@ -214,7 +214,7 @@ class LabelledData(CineDataModule):
 
     def eval_transform(self) -> Whole:
         """Scale and pad; nothing is cropped."""
-        return Whole(self.input_size, self.run_seed)
+        return Whole(self.input_size, self.run_seed, depth=self.options.depth)
 
 
 def with_frames(opened: Opened, *, per_study: bool) -> Opened:

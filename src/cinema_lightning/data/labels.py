@@ -221,7 +221,7 @@ class LabelledDataset(FrameDataset):
         self.targets = dict(targets or {})
 
     def count_frames(self, index: int, views: Sequence[str]) -> int:
-        """Number of frames of a study: of its SAX series, or without one of its longest; reads headers only."""
+        """Number of frames of a study: of its SAX series, or without one of its longest."""
         return super().count_frames(index, ("sax",) if "sax" in views else views)
 
     def _image(self, series: SeriesLike, frames: Sequence[int]) -> np.ndarray:

@@ -13,6 +13,9 @@ import re
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
+
+import numpy as np
 
 from cinema_lightning.data.plain import PlainSeries, frames_in
 from cinema_lightning.errors import CinemaError
@@ -193,7 +196,12 @@ class NiftiReader:
         files: What :func:`scan` found.
         spacing: Voxel size that frames are brought to by view, mm; their own where there is none.
         geometry: What to believe where a header contradicts itself, see :class:`NiftiSeries`.
+
+    Attributes:
+        frames: Nothing: no table counts them.
     """
+
+    frames: Mapping[str, np.ndarray] = MappingProxyType({})
 
     def __init__(
         self,

@@ -8,23 +8,27 @@ import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 
 from cinema_lightning.data.labels import Extra
+from cinema_lightning.data.native import Native, native_of
 from cinema_lightning.data.spacing import Option, Spacing, check_option, plain_spacing, spacing_here, wanted_spacing
 from cinema_lightning.data.splits import fold_rows, limit_subjects, parse_fold, split_rows, strata_of
 from cinema_lightning.data.table import Cohort, Split, mask_of, read_cohort
 from cinema_lightning.datasets.base import Dataset
 from cinema_lightning.errors import CinemaError
 from cinema_lightning.imaging.nifti import Geometry
-from cinema_lightning.views import get_view
+from cinema_lightning.views import Depth, get_view
 
 Spec = Mapping[str, Any]
 """Facts that a network is built from, plain types only; what a checkpoint keeps of the data."""
 Samples = tuple[np.ndarray, np.ndarray | None]
 """Rows of the cohort and frames; None draws a frame at each visit."""
+
+NATIVES_KEPT = 256
+"""Series of which is remembered how their images came: more than the studies of one batch have."""
 
 
 @dataclass(frozen=True)
@@ -53,6 +57,7 @@ class Options:
     assumed_phases: Sequence[float] | None = None
     fold: str | None = None
     stratum: str | None = None
+    depth: Depth = "own"
 
     def __post_init__(self) -> None:
         for view in self.views:
@@ -64,6 +69,8 @@ class Options:
             if len(size) != dims or min(size) < 1:
                 raise CinemaError(f"input_size of {view} is {list(size)}; it needs {dims} whole numbers above 0.")
         check_option(self.spacing)
+        if self.depth not in get_args(Depth):
+            raise CinemaError(f"depth is {self.depth!r}; it is own or padded.")
         if self.fold is not None:
             parse_fold(self.fold)
 
@@ -81,7 +88,8 @@ class Options:
         """The options that feed a network what it was trained with: its views, sizes and splits."""
         if spec is None:
             return self
-        out = replace(self, views=list(spec["views"]), input_size=spec["input_size"])
+        depth = spec.get("depth", "padded")  # as networks were trained before there was a choice
+        out = replace(self, views=list(spec["views"]), input_size=spec["input_size"], depth=depth)
         if self.facts is None or "split" not in spec or spec["dataset"] != self.facts.name:
             return out
         names = ("seed", "val_fraction", "test_fraction")  # whoever was trained on must not be tested
@@ -112,13 +120,14 @@ class Options:
         return dict(self.facts.spacing) if self.facts else {}
 
     def spec(self, spacing: Spacing, channels: int = 1) -> dict[str, Any]:
-        """What a network has to know of any data: views, sizes, voxel sizes and channels."""
+        """What a network has to know of any data: views, sizes, voxel sizes, channels and, of stacks, the depth."""
+        stacks = any(len(size) == 3 for size in self.sizes.values())
         return {
             "views": list(self.views),
             "input_size": {view: list(size) for view, size in self.sizes.items()},
             "spacing": plain_spacing(spacing),
             "channels": channels,
-        }
+        } | ({"depth": self.depth} if stacks else {})
 
 
 @dataclass(frozen=True, eq=False)
@@ -182,6 +191,38 @@ class Opened:
         """(n, 2) ED and ES frame of each row, NaN where unknown."""
         return named_phases(self.cohort) if self.found_phases is None else self.found_phases
 
+    @cached_property
+    def _slices(self) -> np.ndarray:
+        """(n,) slices of each row's stack: those that the table names, -1 where they have to be looked up."""
+        named = self.cohort.numbers("n_slices")
+        return np.where((named > 0) & (named % 1 == 0), np.nan_to_num(named), -1).astype(int)
+
+    def slices(self, rows: np.ndarray) -> np.ndarray | None:
+        """Slices of the stacks of some rows.
+
+        Args:
+            rows: (n,) rows of the cohort.
+
+        Returns:
+            (n,) slices, 0 where a row has no stack; from the table, else from the file's header, which is opened once.
+            None where stacks are padded, so that it does not matter.
+
+        Raises:
+            CinemaError: If a file whose slices the table does not name is missing or damaged.
+        """
+        stack = next((view for view in self.options.views if get_view(view).dims == 3), None)
+        if self.options.depth != "own" or stack is None:
+            return None
+        has = (self.masks & mask_of([stack])) > 0
+        for row in np.unique(rows[has[rows] & (self._slices[rows] < 0)]).tolist():
+            name = str(self.cohort.ids[row])
+            try:
+                self._slices[row] = self.cohort.reader.open(name, stack).shape[2]
+            except CinemaError as error:
+                raise CinemaError(f"{error} (row {row + 1} of {self.cohort.source}, id '{name}')") from None
+        found: np.ndarray = np.where(has, self._slices, 0)[rows]
+        return found
+
     def check_training(self) -> None:
         """Refuses to train on studies from which nothing can be learnt; CinemaError."""
         if self.untrainable:
@@ -233,6 +274,25 @@ class Opened:
         if not len(rows[split]):
             raise CinemaError(f"{self.cohort.source} has no {split} studies; see its split column.")
         return rows[split]
+
+    def native(self, study: str, view: str) -> Native:
+        """How the image of a study came: its own grid, and its dataset's codes; its header is read once for all frames.
+
+        Raises:
+            CinemaError: If the series cannot be opened.
+        """
+        found = self._natives.get((study, view))
+        if found is None:
+            series = self.cohort.reader.open(study, view)
+            found = native_of(series.info, series.shape)
+            if len(self._natives) >= NATIVES_KEPT:
+                self._natives.clear()
+            self._natives[study, view] = found
+        return found
+
+    @cached_property
+    def _natives(self) -> dict[tuple[str, str], Native]:
+        return {}
 
     @cached_property
     def _places(self) -> dict[str, int]:

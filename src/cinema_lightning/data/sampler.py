@@ -1,4 +1,4 @@
-"""Batches of one set of views: which samples go together, in which order, on which process.
+"""Batches of one set of views and one depth: which samples go together, in which order, on which process.
 
 Subjects may lack views. Of the two ways to batch them (batches grouped by views, or absent views masked out) this one
 groups: every sample of a global batch, over all processes, has the same views. A masked view would still be computed,
@@ -9,6 +9,11 @@ left of the groups is batched on the largest set of views that enough of them sh
 views than it has, but every view of a batch is there. The tail that fills no global batch is dropped; it is another
 one in each epoch. In validation the order is fixed, nothing is dropped, and the last batch of a group is filled up
 with repeats of weight 0 so that all processes take the same steps.
+
+Where stacks go through a network at their own depth, the batches of one set of views are dealt anew, by depth. Of a
+depth that fills no batch, samples are put together with those of the next ones in training, and padded to the deepest
+of the global batch, so that neither the number of batches nor who is in the epoch depends on depths. In validation
+every batch holds one depth, so that no result depends on who else is in the batch.
 """
 
 from __future__ import annotations
@@ -21,8 +26,9 @@ import numpy as np
 from torch.utils.data.distributed import DistributedSampler
 
 from cinema_lightning.data.draws import generator
-from cinema_lightning.data.table import views_of
+from cinema_lightning.data.table import mask_of, views_of
 from cinema_lightning.errors import CinemaError
+from cinema_lightning.views import VIEWS
 
 
 class Draw(NamedTuple):
@@ -34,6 +40,8 @@ class Draw(NamedTuple):
         views: Views to read, in the order of ``VIEWS``.
         weight: 1, or 0 for a repeat that only fills a batch.
         frame: The frame to read; None draws one.
+        slices: Slices that its stack has, as the cohort says; 0 where it has none, or where that is not known.
+        depth: Slices that the stacks of its batch are padded to; 0 for as many as the deepest of them has.
     """
 
     epoch: int
@@ -41,11 +49,22 @@ class Draw(NamedTuple):
     views: tuple[str, ...]
     weight: float
     frame: int | None
+    slices: int = 0
+    depth: int = 0
 
 
 REPEATS = 1_000_000
 """Added to the epoch that keys a sample's draws at each repeat within an epoch, so that no two are alike."""
-Planned = tuple[int, np.ndarray, np.ndarray]  # mask of views, positions of samples, weights
+_STACKS = mask_of(name for name, view in VIEWS.items() if view.dims == 3)
+
+
+class _Planned(NamedTuple):
+    """A batch: mask of views, positions of its samples and their weights, depth of its stacks."""
+
+    mask: int
+    positions: np.ndarray
+    weights: np.ndarray
+    depth: int
 
 
 class ViewGroupSampler(DistributedSampler[list[Draw]]):
@@ -61,6 +80,7 @@ class ViewGroupSampler(DistributedSampler[list[Draw]]):
         seed: The run's seed.
         shuffle: True for training: shuffled, incomplete tail dropped. False: fixed order, nothing dropped.
         frames: (n,) frame of each sample; None draws a frame at each visit.
+        slices: (n,) slices of each sample's stack, by which batches are put together; None where that does not matter.
         world_size: Number of processes.
         rank: This process.
         cuts: Parts into which each global batch is cut, one after the other: so that a run whose batches no longer fit
@@ -90,6 +110,7 @@ class ViewGroupSampler(DistributedSampler[list[Draw]]):
         seed: int,
         shuffle: bool,
         frames: np.ndarray | None = None,
+        slices: np.ndarray | None = None,
         world_size: int = 1,
         rank: int = 0,
         cuts: int = 1,
@@ -103,6 +124,8 @@ class ViewGroupSampler(DistributedSampler[list[Draw]]):
         self.rows = np.asarray(rows)
         self.masks = np.asarray(masks)
         self.frames = frames
+        known = np.zeros(len(self.rows), dtype=int) if slices is None else np.asarray(slices, dtype=int)
+        self.slices = np.where(self.masks & _STACKS, known, 0)
         self.batch_size = batch_size
         self.cuts = cuts
         self.skip = 0
@@ -141,8 +164,8 @@ class ViewGroupSampler(DistributedSampler[list[Draw]]):
         batches = self._cut(self._shuffled(epoch)) if self.shuffle else self._fixed()
         return (self._draws(batch, epoch) for batch in batches[skip:])
 
-    def _draws(self, batch: Planned, epoch: int) -> list[Draw]:
-        mask, positions, weights = batch
+    def _draws(self, batch: _Planned, epoch: int) -> list[Draw]:
+        mask, positions, weights, depth = batch
         share = len(positions) // self.num_replicas
         mine = slice(self.rank * share, (self.rank + 1) * share)
         views, count = views_of(mask), len(self.rows)
@@ -154,14 +177,20 @@ class ViewGroupSampler(DistributedSampler[list[Draw]]):
                 views,
                 weight,
                 None if self.frames is None else int(self.frames[p]),
+                int(self.slices[p]) if mask & _STACKS else 0,
+                depth,
             )
             for again, p, weight in places
         ]
 
-    def _cut(self, batches: list[Planned]) -> list[Planned]:
+    def _cut(self, batches: list[_Planned]) -> list[_Planned]:
         size = self.at_once
-        starts = range(0, self.planned, size)
-        return [(mask, p[i : i + size], w[i : i + size]) for mask, p, w in batches for i in starts]
+        parts = [slice(start, start + size) for start in range(0, self.planned, size)]
+        return [_Planned(mask, p[part], w[part], depth) for mask, p, w, depth in batches for part in parts]
+
+    def _with_depth(self, mask: int, positions: np.ndarray, weights: np.ndarray) -> _Planned:
+        depths = self.slices[positions % len(self.rows)] if mask & _STACKS else positions[:0]
+        return _Planned(mask, positions, weights, int(depths.max(initial=0)))
 
     @property
     def at_once(self) -> int:
@@ -194,11 +223,12 @@ class ViewGroupSampler(DistributedSampler[list[Draw]]):
         batches = self._group(np.arange(len(self.rows)))
         return len(batches), sum(len(positions) for _, positions in batches)
 
-    def _shuffled(self, epoch: int) -> list[Planned]:
+    def _shuffled(self, epoch: int) -> list[_Planned]:
         rng = generator(self.seed, epoch, "order")
-        groups = self._group(rng.permutation(len(self.rows)) if self.classes is None else self._balanced(rng))
+        order = rng.permutation(len(self.rows)) if self.classes is None else self._balanced(rng)
+        groups = self._by_depth(self._group(order))
         weights = np.ones(self.planned)
-        return [(*groups[i], weights) for i in rng.permutation(len(groups))]
+        return [self._with_depth(*groups[i], weights) for i in rng.permutation(len(groups))]
 
     def _balanced(self, rng: np.random.Generator) -> np.ndarray:
         """Positions with as many of each class as there can be; that of an n-th repeat is higher by n epochs' samples.
@@ -242,16 +272,34 @@ class ViewGroupSampler(DistributedSampler[list[Draw]]):
             rest = np.delete(rest, chosen)
         return batches
 
-    def _fixed(self) -> list[Planned]:
-        batches: list[Planned] = []
-        masks, first = np.unique(self.masks, return_index=True)
-        for mask in masks[np.argsort(first)]:
-            group = np.flatnonzero(self.masks == mask)
+    def _by_depth(self, batches: list[tuple[int, np.ndarray]]) -> list[tuple[int, np.ndarray]]:
+        """Deals the samples of all batches of one set of views anew, so that those of one depth come together."""
+        dealt = list(batches)
+        for mask in {mask for mask, _ in batches if mask & _STACKS}:
+            places = [place for place, (own, _) in enumerate(batches) if own == mask]
+            pool = np.concatenate([batches[place][1] for place in places])
+            depths = self.slices[pool % len(self.rows)]
+            whole, left = [], []
+            for depth in np.unique(depths):
+                group = pool[depths == depth]
+                cut = len(group) - len(group) % self.planned
+                whole.append(group[:cut])
+                left.append(group[cut:])  # in the order of their depths
+            parts = np.concatenate([*whole, *left]).reshape(-1, self.planned)
+            for place, part in zip(places, parts, strict=True):
+                dealt[place] = mask, part
+        return dealt
+
+    def _fixed(self) -> list[_Planned]:
+        batches: list[_Planned] = []
+        kinds, first, kind = np.unique([self.masks, self.slices], axis=1, return_index=True, return_inverse=True)
+        for number in np.argsort(first):
+            group, mask = np.flatnonzero(kind.reshape(-1) == number), int(kinds[0, number])
             for start in range(0, len(group), self.planned):
                 positions = group[start : start + self.planned]
                 fill = -len(positions) % self.num_replicas
                 weights = np.r_[np.ones(len(positions)), np.zeros(fill)]
-                batches.append((int(mask), np.r_[positions, np.resize(positions, fill)], weights))
+                batches.append(self._with_depth(mask, np.r_[positions, np.resize(positions, fill)], weights))
         return batches
 
 

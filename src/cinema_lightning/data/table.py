@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import numpy as np
 
-from cinema_lightning.columns import look_up, texts
+from cinema_lightning.columns import frames_column, look_up, texts
 from cinema_lightning.data import nifti
 from cinema_lightning.data.store import Series, SeriesInfo, open_series, series_path
 from cinema_lightning.errors import CinemaError
@@ -56,6 +56,10 @@ class SeriesLike(Protocol):
 class Reader(Protocol):
     """Opens the series of a cohort by id and view."""
 
+    @property
+    def frames(self) -> Mapping[str, np.ndarray]:
+        """View -> (n,) frames of each row's series, as the table says; 0 where it does not."""
+
     def open(self, study: str, view: str) -> SeriesLike:
         """Opens one series."""
 
@@ -66,9 +70,11 @@ class StoreReader:
 
     Attributes:
         root: Folder of the store.
+        frames: View -> (n,) frames of each row's series, as the table says; 0 where it does not.
     """
 
     root: Path
+    frames: Mapping[str, np.ndarray] = field(default_factory=dict)
 
     def open(self, study: str, view: str) -> Series:
         """Opens one series; see :func:`cinema_lightning.data.store.open_series`.
@@ -227,7 +233,23 @@ def _read_table(path: Path) -> Cohort:
     table = table.assign(subject=table["subject"].fillna(table["id"]) if "subject" in table else table["id"])
     table["split"] = _splits(path, table)
     ids = table["id"].to_numpy(dtype=str)
-    return Cohort(path.parent, path, table, ids, _view_masks(path, table), StoreReader(path.parent))
+    cohort = Cohort(path.parent, path, table, ids, _view_masks(path, table), StoreReader(path.parent))
+    return replace(cohort, reader=StoreReader(path.parent, _frames(cohort)))
+
+
+def _frames(cohort: Cohort) -> dict[str, np.ndarray]:
+    """Frames of each series as far as the table counts them, see :class:`StoreReader`."""
+    found = {}
+    for view in (view for view in VIEWS if frames_column(view) in cohort.table):
+        counts = cohort.numbers(frames_column(view))
+        wrong = np.flatnonzero((counts < 1) | (counts % 1 > 0))
+        if len(wrong):
+            raise CinemaError(
+                f"{cohort.source}: row '{cohort.ids[wrong[0]]}' has {counts[wrong[0]]:g} in column "
+                f"{frames_column(view)}, which is no number of frames; mend it or leave the cell empty."
+            )
+        found[view] = np.nan_to_num(counts).astype(np.int32)
+    return found
 
 
 def read_cells(path: Path, texts: Iterable[str]) -> pd.DataFrame:

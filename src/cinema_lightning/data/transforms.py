@@ -23,6 +23,7 @@ from cinema_lightning.data.draws import Key
 from cinema_lightning.data.labels import IGNORE
 from cinema_lightning.data.planes import as_planes, grey_range, inside, place, sample_linear, sample_nearest, unit
 from cinema_lightning.errors import CinemaError
+from cinema_lightning.views import Depth
 
 PLAN = "_plan"
 KEYS = "_keys"
@@ -48,9 +49,18 @@ class Fit:
         input_size: View name -> size of the network's input, (x, y[, z]).
         seed: The run's seed; keys the draws.
         effects: The augmentation; none in validation, test and prediction.
+        depth: Stacks of fewer slices than the input stay as the batch has them (own), or are padded to it (padded).
     """
 
-    def __init__(self, input_size: Mapping[str, Sequence[int]], seed: int = 0, effects: Sequence[Effect] = ()) -> None:
+    def __init__(
+        self,
+        input_size: Mapping[str, Sequence[int]],
+        seed: int = 0,
+        effects: Sequence[Effect] = (),
+        *,
+        depth: Depth = "padded",
+    ) -> None:
+        self.depth = depth
         self.input_size = {view: tuple(size) for view, size in input_size.items()}
         self.seed = seed
         check_order(effects)
@@ -87,7 +97,7 @@ class Fit:
             batch: What :meth:`prepare` returned.
 
         Returns:
-            The batch with each view float32 in [0, 1] of the input size, (B, C, X, Y[, Z]), and labels of that size.
+            The batch with each view float32 in [0, 1] of its :meth:`target` size, (B, C, X, Y[, Z]), labels likewise.
         """
         plan = batch[PLAN]
         batch = {key: value for key, value in batch.items() if key != PLAN} | plan["becomes"]
@@ -101,7 +111,8 @@ class Fit:
 
     def target(self, view: str, images: Tensor) -> tuple[int, ...]:
         """Size of a view after the transform."""
-        return self.input_size[view]
+        plane, depth = self.input_size[view][:2], self.input_size[view][2:]
+        return *plane, *(min(n, images.shape[4]) if self.depth == "own" else n for n in depth)
 
     def draws(self, sample: Sample) -> Drawn:
         """Draws what is done to one sample and view."""
@@ -224,7 +235,7 @@ class Whole(Fit):
 
     def target(self, view: str, images: Tensor) -> tuple[int, ...]:
         """Size of a view after the transform."""
-        return tuple(max(pair) for pair in zip(self.input_size[view], images.shape[2:], strict=True))
+        return tuple(max(pair) for pair in zip(super().target(view, images), images.shape[2:], strict=True))
 
 
 def sample_keys(batch: Batch) -> list[Key]:

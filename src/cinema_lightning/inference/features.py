@@ -77,8 +77,10 @@ def features(
         raise CinemaError(f"{model.spec.source[0]} is a {model.spec.network}, which has no tokens to give as features.")
     scanned = model.scanned(scan, spacing, affine, frames, ed, es, batch_size, geometry)
     found: list[dict[str, Tensor]] = []
+    sizes: dict[str, Sequence[int]] = {}
     for batch in model.batches(scanned, whole=False):
         images = {view: batch[view] for view in scanned.study.views}
+        sizes = {view: image.shape[2:] for view, image in images.items()}
         with model.computing():
             found.append({name: values.float().cpu() for name, values in _encoded(network, encoder, images).items()})
     joined: dict[str, Any] = {name: torch.cat([part[name] for part in found]) for name in found[0]}
@@ -86,7 +88,7 @@ def features(
         tuple(scanned.frames),
         joined["cls"][:, 0].numpy(),
         {view: joined[view].mean(dim=1).numpy() for view in scanned.study.views},
-        {view: _gridded(joined[view], encoder, view) for view in scanned.study.views} if tokens else None,
+        {view: _gridded(joined[view], encoder, view, size) for view, size in sizes.items()} if tokens else None,
     )
 
 
@@ -101,7 +103,7 @@ def _encoded(network: nn.Module, encoder: MultiViewEncoder, images: Mapping[str,
     return {"cls": encoded.cls, **{view: fusion[view](t, encoded.stems[view]) for view, t in encoded.tokens.items()}}
 
 
-def _gridded(tokens: Tensor, encoder: MultiViewEncoder, view: str) -> np.ndarray:
+def _gridded(tokens: Tensor, encoder: MultiViewEncoder, view: str, size: Sequence[int]) -> np.ndarray:
     geometry = encoder.geometries[view]
-    values: np.ndarray = tokens.unflatten(1, geometry.grid_of(geometry.input_size)).numpy()
+    values: np.ndarray = tokens.unflatten(1, geometry.grid_of(geometry.padded(size))).numpy()
     return values

@@ -134,7 +134,8 @@ class Pipe:
             whole: Nothing is cropped, for tasks that tile; else all is of the input size, as in pretraining.
         """
         dataset, views = self._dataset(scanned.study, scanned.phases), scanned.study.views
-        transform = (Whole if whole and self.data is not None else Fit)(self.spec.input_size)
+        kind = Whole if whole and self.data is not None else Fit
+        transform = kind(self.spec.input_size, depth=self.spec.depth)
         for start in range(0, len(scanned.frames), scanned.batch_size):
             chosen = scanned.frames[start : start + scanned.batch_size]
             found = dataset[[Draw(0, 0, views, 1.0, frame) for frame in chosen]]

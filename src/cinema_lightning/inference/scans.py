@@ -6,6 +6,7 @@ import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, TypeAlias, Union
 
 import numpy as np
@@ -113,7 +114,12 @@ class Study:
 
     Args:
         series: View -> its series.
+
+    Attributes:
+        frames: Nothing: the series are open and know.
     """
+
+    frames: Mapping[str, np.ndarray] = MappingProxyType({})
 
     def __init__(self, series: Mapping[str, PlainSeries]) -> None:
         self.series = dict(series)

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from cinema_lightning.columns import look_up
+from cinema_lightning.views import Depth
 
 
 @dataclass(frozen=True)
@@ -21,6 +22,7 @@ class ModelSpec:
         views: Views that it knows; any of them may be given.
         spacing: View -> voxel size in mm that scans are brought to; None keeps the scan's own.
         input_size: View -> voxels that it sees at once.
+        depth: Whether stacks of fewer slices than that go through it as they are (own) or padded with zeros (padded).
         channels: What the channels of an image are: one image, ED and ES, or sequences.
         classes: Code in label maps (of a segmentation) or number of the output -> class; empty for none.
         target: Column that it predicts, such as lv_ef; empty for none.
@@ -37,6 +39,7 @@ class ModelSpec:
     views: tuple[str, ...]
     spacing: Mapping[str, tuple[float, ...] | None]
     input_size: Mapping[str, tuple[int, ...]]
+    depth: Depth = "padded"
     channels: tuple[str, ...] = ("image",)
     classes: Mapping[int, str] = field(default_factory=dict)
     target: str = ""
@@ -78,6 +81,7 @@ def spec_of(
         views=tuple(facts["views"]),
         spacing={view: None if size is None else tuple(size) for view, size in sizes.items()},
         input_size={view: tuple(size) for view, size in facts["input_size"].items()},
+        depth=facts.get("depth") or "padded",
         channels=("image",) if facts["channels"] == 1 else tuple(channels),
         classes=dict(zip((int(code) for code in codes), names, strict=True)),
         target=target,

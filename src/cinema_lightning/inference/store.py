@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
 import torch
@@ -18,7 +18,7 @@ from cinema_lightning.data.table import SPLITS, TABLE, Split, mask_of, read_coho
 from cinema_lightning.data.transforms import Whole
 from cinema_lightning.errors import CinemaError
 from cinema_lightning.inference.pipe import whole_numbers
-from cinema_lightning.views import VIEWS, get_view
+from cinema_lightning.views import VIEWS, Depth, get_view
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -46,11 +46,13 @@ class Store(Dataset[dict[str, Any]]):
         split: Split | None,
         frames: Literal["all", "ed_es"] | Sequence[int],
         input_size: Mapping[str, Sequence[int]],
+        depth: Depth,
     ) -> None:
         cohort = read_cohort(root, views)
         self.table: pd.DataFrame = cohort.table
         self.views = tuple(views)
-        self._fit = Whole({view: input_size.get(view, get_view(view).input_size) for view in views})
+        sizes = {view: input_size.get(view, get_view(view).input_size) for view in views}
+        self._fit = Whole(sizes, depth=depth)
         self._masks = cohort.view_masks & np.uint8(mask_of(views))
         phases = named_phases(cohort)
         extras = [LabelMaps(cohort.root, _CODES)] if cohort.source.name == TABLE else []
@@ -124,6 +126,7 @@ def open(
     split: Split | None = None,
     frames: Literal["all", "ed_es"] | Sequence[int] = "all",
     input_size: Mapping[str, Sequence[int]] | None = None,
+    depth: Depth = "padded",
 ) -> Store:
     """Opens a store made by `cinema prepare` or `cinema phantom`, or a folder of plain NIfTI files, as a torch dataset.
 
@@ -134,6 +137,8 @@ def open(
         frames: All frames, the two that the table names ED and ES (ed_es), or numbers from 0.
         input_size: View -> size of a network's input, such as ``model.spec.input_size``, which batches are padded to;
             by default the published one.
+        depth: Whether the batches' stacks are padded along z too (padded), or as deep as the deepest of the batch
+            (own), such as ``model.spec.depth``.
 
     Returns:
         The dataset.
@@ -143,6 +148,8 @@ def open(
     """
     for view in views or ():
         get_view(view)
+    if depth not in get_args(Depth):
+        raise CinemaError(f"depth is {depth!r}; it is own or padded.")
     if split is not None and split not in SPLITS:
         raise CinemaError(f"split is '{split}'; it is {', '.join(SPLITS)}, or left out for all.")
-    return Store(Path(root).expanduser(), list(views or VIEWS), split, frames, input_size or {})
+    return Store(Path(root).expanduser(), list(views or VIEWS), split, frames, input_size or {}, depth)

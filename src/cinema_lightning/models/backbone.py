@@ -12,10 +12,9 @@ from typing import Any, Self, TypeAlias
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from cinema_lightning.errors import CinemaError
-from cinema_lightning.models.inputs import ordered_images
+from cinema_lightning.models.inputs import ordered_images, pad_to
 from cinema_lightning.views import get_view
 
 DenseOutput: TypeAlias = dict[str, Tensor | list[Tensor]]
@@ -152,10 +151,7 @@ def pad_to_multiple(image: Tensor, multiple: Sequence[int]) -> Tensor:
     Returns:
         The padded image, or the same one where nothing is missing.
     """
-    missing = [-n % m for n, m in zip(image.shape[2:], multiple, strict=True)]
-    if not any(missing):
-        return image
-    return F.pad(image, [n for axis in reversed(missing) for n in (0, axis)])
+    return pad_to(image, [-(-n // m) * m for n, m in zip(image.shape[2:], multiple, strict=True)])
 
 
 def crop_to(image: Tensor, size: Sequence[int]) -> Tensor:

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from cinema_lightning.errors import CinemaError
 from cinema_lightning.models import BACKBONES
-from cinema_lightning.models.backbone import DenseBackbone, DenseOutput
+from cinema_lightning.models.backbone import DenseBackbone, DenseOutput, crop_to, pad_to_multiple
 from cinema_lightning.models.blocks import PointwiseConv
 from cinema_lightning.models.dense_decoder import ViewDecoder
 from cinema_lightning.models.encoder import EncoderOptions, MultiViewEncoder
@@ -20,7 +20,8 @@ from cinema_lightning.models.sizes import ViewGeometry, decoder_channels
 class ConvUNetR(DenseBackbone):
     """The pretrained encoder (without fusion), and per view a convolutional decoder with skips from all scales.
 
-    Images need in-plane sizes that are a multiple of 32 (of the patch and one scale step beyond); any depth will do.
+    Images need in-plane sizes that are a multiple of 32 (of the patch and one scale step beyond). Any depth will do: a
+    stack goes through at its own, with the position table's first entries along z.
 
     Args:
         views: Views to build weights for.
@@ -31,6 +32,8 @@ class ConvUNetR(DenseBackbone):
         drop_path: Rate of stochastic depth in the transformer blocks.
         dropout: Rate of dropout in the decoder's skips.
         checkpointing: Compute activations again in the backward pass instead of keeping them.
+        checkpoint_decoder: Do so in the decoder alone, whose maps are most of the memory; its norms and GELUs are
+            computed twice, its convolutions are not.
         dec_channels: Channels of the decoder's levels, fine to coarse, by default the size's (32, 64, 128, 256, 512
             for base).
         **encoder: Options of the encoder, see :class:`~cinema_lightning.models.encoder.EncoderOptions`; ``patch_size``
@@ -50,6 +53,7 @@ class ConvUNetR(DenseBackbone):
         drop_path: float = 0.1,
         dropout: float = 0.1,
         checkpointing: bool = False,
+        checkpoint_decoder: bool = False,
         dec_channels: Sequence[int] | None = None,
         **encoder: Any,
     ) -> None:
@@ -70,7 +74,7 @@ class ConvUNetR(DenseBackbone):
                     g.kernels[-1],
                     _first_level(g, decoder_widths),
                     dropout,
-                    checkpointing,
+                    checkpointing or checkpoint_decoder,
                 )
                 for view, g in geometries.items()
             }
@@ -95,17 +99,24 @@ class ConvUNetR(DenseBackbone):
         Raises:
             CinemaError: For images that do not fit.
         """
-        images = self.encoder.present(images)
-        for view, image in images.items():
+        given = self.present(images)
+        padded = {view: _deepened(self.encoder.geometries[view], image) for view, image in given.items()}
+        for view, image in padded.items():
             _check_grid(self.encoder.geometries[view], image.shape[2:])
-        encoded = self.encoder(images)
+        encoded = self.encoder(padded)
         logits: DenseOutput = {}
-        for view, image in images.items():
+        for view, image in padded.items():
             grid = self.encoder.geometries[view].grid_of(image.shape[2:])
             tokens = encoded.tokens[view].unflatten(1, grid)
             maps = self.decoders[view](image.movedim(1, -1), encoded.stems[view].stages, tokens)
-            logits[view] = self.heads[view](maps).movedim(-1, 1)
+            logits[view] = crop_to(self.heads[view](maps).movedim(-1, 1), given[view].shape[2:])
         return logits
+
+
+def _deepened(geometry: ViewGeometry, image: Tensor) -> Tensor:
+    """Pads a stack along z so that its tokens can be halved once more; with a scale of 1 along z to whole patches."""
+    steps = zip(geometry.patch[2:], geometry.kernels[-1][2:], strict=True)
+    return pad_to_multiple(image, [1, 1, *(p * k for p, k in steps)])
 
 
 def _check_grid(geometry: ViewGeometry, size: Sequence[int]) -> None:

@@ -81,10 +81,15 @@ class ResidualBlock(nn.Module):
         out_channels: Output channels.
         dims: Spatial dimensions.
         dropout: Rate of dropout before the second convolution.
+        checkpointing: Keep only the input of each half for the backward pass, which computes norms, GELUs and dropout
+            again; the convolutions, which are nearly all of the time, are not computed twice.
     """
 
-    def __init__(self, in_channels: int, out_channels: int, dims: int, dropout: float = 0.0) -> None:
+    def __init__(
+        self, in_channels: int, out_channels: int, dims: int, dropout: float = 0.0, checkpointing: bool = False
+    ) -> None:
         super().__init__()
+        self.checkpointing = checkpointing
         self.norm1 = nn.LayerNorm(in_channels, eps=CHANNEL_NORM_EPS)
         self.conv1 = map_conv(in_channels, out_channels, dims)
         self.norm2 = nn.LayerNorm(out_channels, eps=CHANNEL_NORM_EPS)
@@ -99,8 +104,18 @@ class ResidualBlock(nn.Module):
 
     def branch(self, maps: Tensor) -> Tensor:
         """What the block adds to its shortcut."""
-        x = convolve(self.conv1, gelu(self.norm1(maps)))
-        return convolve(self.conv2, self.dropout(gelu(self.norm2(x))))
+        # half by half: torch stops computing again at the convolution, the last of each half that wants its input
+        x = run(self._first, maps, checkpointing=self.checkpointing)
+        return run(self._second, x, checkpointing=self.checkpointing)
+
+    def _first(self, maps: Tensor) -> Tensor:
+        return convolve(self.conv1, gelu(self.norm1(maps)))
+
+    def _second(self, maps: Tensor) -> Tensor:
+        return self._last(gelu(self.norm2(maps)))
+
+    def _last(self, maps: Tensor) -> Tensor:
+        return convolve(self.conv2, self.dropout(maps))
 
 
 class ImageBlock(ResidualBlock):
@@ -108,29 +123,60 @@ class ImageBlock(ResidualBlock):
 
     The norm of a single channel is a constant, so with one input channel the branch does not depend on the image
     (the published weights were trained so, and it is kept). Two 3 x 3[x 3] convolutions of a constant differ from
-    their value inside only within two voxels of the border. Where no gradient is wanted the branch is therefore worked
-    out on five voxels per axis and spread over the map: the same numbers, without two convolutions at full size.
+    their value inside only within two voxels of the border. The branch is therefore worked out on five voxels per axis
+    and spread over the map: the same numbers, without two convolutions at full size. With dropout, which is drawn for
+    each voxel, this goes as far as the dropout.
     """
 
     def forward(self, maps: Tensor) -> Tensor:
         """Maps (B, X, Y[, Z], C) to (B, X, Y[, Z], out_channels)."""
-        random = self.training and self.dropout.p > 0
-        if maps.shape[-1] > 1 or random or torch.is_grad_enabled():
+        if maps.shape[-1] > 1:
             return super().forward(maps)
         size = maps.shape[1:-1]
-        spread = self.branch(maps.new_zeros(1, *[min(n, 5) for n in size], 1))
-        for axis in range(1, len(size)):
-            if (n := size[axis]) > 5:
-                place = torch.arange(n, device=maps.device)
-                index = place.clamp(max=2) + (place - (n - 3)).clamp(min=0)
-                spread = spread.index_select(axis + 1, index)
-        out = self.shortcut(maps)
-        if size[0] <= 5:
-            return out.add_(spread)
-        # the first axis is spread by broadcasting, so that no second map of full size is made
-        for voxels, part in ((slice(2), slice(2)), (slice(2, -2), slice(2, 3)), (slice(-2, None), slice(3, 5))):
-            out[:, voxels] += spread[:, part]
-        return out
+        x = self._first(maps.new_zeros(1, *[min(n, 5) for n in size], 1))
+        if self.training and self.dropout.p > 0:
+            x = run(self._spread, x, (len(maps), *size), checkpointing=self.checkpointing)
+        elif torch.is_grad_enabled():
+            x = spread(self._second(x), size)
+        else:
+            return _add_spread(self.shortcut(maps), self._second(x))
+        return x + self.shortcut(maps)
+
+    def _spread(self, maps: Tensor, shape: Sequence[int]) -> Tensor:
+        """The second half, of the first one on five voxels per axis."""
+        full = spread(gelu(self.norm2(maps)), shape[1:])
+        return self._last(full.expand(shape[0], *full.shape[1:]))
+
+
+def spread(maps: Tensor, size: Sequence[int]) -> Tensor:
+    """Spreads a map that is the same but for the two voxels at each border, known on five voxels per axis.
+
+    Args:
+        maps: (B, x, y[, z], C), of each axis 5 voxels or, where the map has no more, all.
+        size: X, Y[, Z], the size of the map.
+
+    Returns:
+        (B, X, Y[, Z], C).
+    """
+    for axis in range(len(size), 0, -1):  # the longest copies last
+        if (n := size[axis - 1]) > 5:
+            first, inside, last = maps.split([2, 1, 2], dim=axis)
+            shape = [*maps.shape]
+            shape[axis] = n - 4
+            maps = torch.cat([first, inside.expand(shape), last], dim=axis)
+    return maps
+
+
+def _add_spread(maps: Tensor, five: Tensor) -> Tensor:
+    """Adds what :func:`spread` would make to maps (B, X, Y[, Z], C), in their memory."""
+    size = maps.shape[1:-1]
+    other = spread(five, [min(size[0], 5), *size[1:]])
+    if size[0] <= 5:
+        return maps.add_(other)
+    # the first axis is spread by broadcasting, so that no second map of full size is made
+    for voxels, part in ((slice(2), slice(2)), (slice(2, -2), slice(2, 3)), (slice(-2, None), slice(3, 5))):
+        maps[:, voxels] += other[:, part]
+    return maps
 
 
 class UpLevel(nn.Module):
@@ -140,20 +186,21 @@ class UpLevel(nn.Module):
         in_channels: Channels of the coarser level.
         out_channels: Channels of this level.
         kernel: Scale between them.
-        checkpointing: Compute activations again in the backward pass instead of keeping them.
+        checkpointing: See :class:`ResidualBlock`.
     """
 
     def __init__(self, in_channels: int, out_channels: int, kernel: Sequence[int], checkpointing: bool = False) -> None:
         super().__init__()
-        self.checkpointing = checkpointing
         self.up = PatchUpConv(in_channels, out_channels, kernel)
-        self.blocks = nn.ModuleList(ResidualBlock(out_channels, out_channels, len(kernel)) for _ in range(2))
+        self.blocks = nn.ModuleList(
+            ResidualBlock(out_channels, out_channels, len(kernel), checkpointing=checkpointing) for _ in range(2)
+        )
 
     def forward(self, maps: Tensor, skip: Tensor | None) -> Tensor:
         """Maps (B, X, Y[, Z], in_channels), with the skip of this level or None, to this level's maps."""
         maps = self.up(maps, skip)
         for block in self.blocks:
-            maps = run(block, maps, checkpointing=self.checkpointing)
+            maps = block(maps)
         return maps
 
 
@@ -171,7 +218,7 @@ class ViewDecoder(nn.Module):
         scale: Scale between levels.
         first_level: Level of the first stage.
         dropout: Rate of dropout in the skips.
-        checkpointing: Compute activations again in the backward pass instead of keeping them.
+        checkpointing: See :class:`ResidualBlock`.
     """
 
     def __init__(
@@ -188,11 +235,10 @@ class ViewDecoder(nn.Module):
         super().__init__()
         dims = len(scale)
         self.first_level = first_level
-        self.checkpointing = checkpointing
-        self.image = ImageBlock(in_channels, dec_channels[0], dims, dropout)
+        self.image = ImageBlock(in_channels, dec_channels[0], dims, dropout, checkpointing)
         self.down = PatchConv(dim, dim, scale)
         self.skips = nn.ModuleList(
-            ResidualBlock(width, wanted, dims, dropout)
+            ResidualBlock(width, wanted, dims, dropout, checkpointing)
             for width, wanted in zip((*conv_channels, dim, dim), dec_channels[first_level - 1 :], strict=True)
         )
         finer = (dec_channels[0], *dec_channels)
@@ -215,13 +261,10 @@ class ViewDecoder(nn.Module):
         x = self.down(nested_patches(tokens, [self.down.kernel]).flatten(2)).unflatten(1, grid)
         blocks = [self.image, *[None] * (self.first_level - 1), *self.skips]
         sources = [image, *[None] * (self.first_level - 1), *stages, tokens, x]
-        x = self._run(blocks.pop(), sources.pop())
+        deepest = blocks.pop()
+        assert deepest is not None
+        x = deepest(sources.pop())
         for up in self.ups:
             block, source = blocks.pop(), sources.pop()
-            x = up(x, None if block is None or source is None else self._run(block, source))
+            x = up(x, None if block is None else block(source))
         return x
-
-    def _run(self, block: nn.Module | None, maps: Tensor | None) -> Tensor:
-        assert block is not None
-        assert maps is not None
-        return run(block, maps, checkpointing=self.checkpointing)

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from cinema_lightning.errors import CinemaError
 from cinema_lightning.models.blocks import PatchConv
-from cinema_lightning.models.inputs import ordered_images
+from cinema_lightning.models.inputs import ordered_images, pad_to
 from cinema_lightning.models.patches import Selection, nested_patches, select, take
 from cinema_lightning.models.sizes import (
     CONV_BLOCKS,
@@ -122,18 +122,19 @@ class MultiViewEncoder(nn.Module):
         """Checks images and sorts them in the network's order of views.
 
         Args:
-            images: View -> (B, C, X, Y[, Z]); any subset of the network's views.
+            images: View -> (B, C, X, Y[, Z]); any subset of the network's views, a stack of any depth.
 
         Returns:
-            The same images in order.
+            The same images in order, padded along z to whole patches.
 
         Raises:
             CinemaError: For no images, a view without weights, wrong dimensions, channels or sizes, or uneven batches.
         """
         images = ordered_images(images, {view: g.dims for view, g in self.geometries.items()}, self.channels)
-        for view, image in images.items():
+        padded = {view: pad_to(image, self.geometries[view].padded(image.shape[2:])) for view, image in images.items()}
+        for view, image in padded.items():
             self.geometries[view].grid_of(image.shape[2:])
-        return images
+        return padded
 
     def selections(
         self,

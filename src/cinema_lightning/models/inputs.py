@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from torch import Tensor
+from torch.nn import functional as F
 
 from cinema_lightning.errors import CinemaError
 
@@ -42,3 +43,19 @@ def ordered_images(images: Mapping[str, Tensor], dims: Mapping[str, int], channe
     if any(image.shape[0] != first.shape[0] for image in images.values()):
         raise CinemaError("The views of a batch have different numbers of samples; give the same views for each.")
     return {view: images[view] for view in dims if view in images}
+
+
+def pad_to(image: Tensor, size: Sequence[int]) -> Tensor:
+    """Pads an image with zeros at the end of each axis, as the data pipeline does.
+
+    Args:
+        image: (B, C, X, Y[, Z]).
+        size: Wanted size, voxels, along no axis less than the image's.
+
+    Returns:
+        The padded image, or the same one where nothing is missing.
+    """
+    missing = [wanted - n for wanted, n in zip(size, image.shape[2:], strict=True)]
+    if not any(missing):
+        return image
+    return F.pad(image, [n for axis in reversed(missing) for n in (0, axis)])

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from cinema_lightning.errors import CinemaError
 from cinema_lightning.models.encoder import EncoderOptions, MultiScaleFusion, MultiViewEncoder
+from cinema_lightning.models.inputs import pad_to
 from cinema_lightning.models.patches import Selection, patchify, take, unpatchify
 from cinema_lightning.models.position import PositionTable
 from cinema_lightning.models.sizes import ViewGeometry, resolve_size
@@ -73,7 +74,8 @@ class MaskedAutoencoder(nn.Module):
     Args:
         views: Views to build weights for.
         input_size: View -> image size in voxels, for the position tables; views left out take their own size.
-            Images of other sizes work too, the tables are interpolated.
+            Images of other sizes work too: of fewer slices the tables' first entries count, otherwise the tables are
+            interpolated.
         channels: Input channels.
         size: tiny, mini, base, large or huge.
         mask_ratio: Share of patches to mask; ``int(n_patches * (1 - mask_ratio))`` are kept.
@@ -153,10 +155,10 @@ class MaskedAutoencoder(nn.Module):
             The number.
 
         Raises:
-            CinemaError: For a view without weights or a size that is not a multiple of the patch.
+            CinemaError: For a view without weights or a size that is in plane not a multiple of the patch.
         """
         geometry = self._geometry(view)
-        return math.prod(geometry.grid_of(geometry.input_size if size is None else size))
+        return math.prod(geometry.grid_of(geometry.padded(geometry.input_size if size is None else size)))
 
     def n_visible(self, view: str, size: Sequence[int] | None = None) -> int:
         """Number of patches to keep at the network's mask ratio; arguments as for :meth:`n_patches`."""
@@ -164,7 +166,14 @@ class MaskedAutoencoder(nn.Module):
 
     def patchify(self, view: str, images: Tensor) -> Tensor:
         """Cuts images of a view (B, C, X, Y[, Z]) into patches (B, N, prod(patch) * C), the channel last."""
-        return patchify(images, self._geometry(view).patch)
+        geometry = self._geometry(view)
+        return patchify(pad_to(images, geometry.padded(images.shape[2:])), geometry.patch)
+
+    def _unpatchify(self, view: str, patches: Tensor, size: Sequence[int]) -> Tensor:
+        """Puts patches together to images of a size, undoing :meth:`patchify`."""
+        geometry = self._geometry(view)
+        whole = unpatchify(patches, geometry.grid_of(geometry.padded(size)), geometry.patch)
+        return whole[..., : size[2]] if geometry.dims == 3 else whole
 
     def encode(
         self, images: Mapping[str, Tensor], masks: Mapping[str, Tensor | Selection] | None = None
@@ -226,22 +235,20 @@ class MaskedAutoencoder(nn.Module):
         Returns:
             Images of the same shape, float32.
         """
-        geometry = self._geometry(view)
         patches = self.patchify(view, images).float().clone()
         predictions = predictions.float()
         if self.norm_target:
             true = patches[mask].reshape(predictions.shape)
             predictions = predictions * (true.std(dim=-1, keepdim=True) + TARGET_EPS) + true.mean(dim=-1, keepdim=True)
         patches[mask] = predictions.flatten(0, 1)
-        return unpatchify(patches, geometry.grid_of(images.shape[2:]), geometry.patch)
+        return self._unpatchify(view, patches, images.shape[2:])
 
     @torch.no_grad()
     def hide(self, view: str, images: Tensor, mask: Tensor) -> Tensor:
         """Images (B, C, X, Y[, Z]) of a view with the masked patches (B, N) set to 0, as the network sees them."""
         patches = self.patchify(view, images).clone()
         patches[mask] = 0
-        geometry = self._geometry(view)
-        return unpatchify(patches, geometry.grid_of(images.shape[2:]), geometry.patch)
+        return self._unpatchify(view, patches, images.shape[2:])
 
     def _selections(
         self, images: Mapping[str, Tensor], masks: Mapping[str, Tensor | Selection]

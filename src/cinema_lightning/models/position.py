@@ -3,6 +3,9 @@
 The tables of the published checkpoints were built with numpy's default ('xy') mesh grid, so that row number
 ``(j * n0 + i) * n2 + k`` holds ``i`` in the first block of channels and ``j`` in the second, while tokens count in
 (x, y, z) order. They are rebuilt here just so, because the weights were trained with them.
+
+A stack of fewer slices than the table takes the table's first entries along z: images are padded at the end, so that
+its slices lie where they lie in a padded one.
 """
 
 from __future__ import annotations
@@ -78,5 +81,13 @@ class PositionTable(nn.Module):
         self.register_buffer("table", table.to(torch.get_default_device()))
 
     def forward(self, grid: Sequence[int]) -> Tensor:
-        """Returns the table (1, n, dim) for a grid of tokens, interpolated where it is not its own."""
-        return interpolate_table(self.table, self.grid, grid)
+        """Returns the table (1, n, dim) for a grid of tokens.
+
+        Of a grid with fewer slices, the first entries along z; interpolated where the grid is another in plane or
+        deeper.
+        """
+        table, own = self.table, self.grid
+        if len(own) == 3 and grid[2] < own[2]:
+            table = table.unflatten(1, own)[:, :, :, : grid[2]].flatten(1, 3)
+            own = (*own[:2], grid[2])
+        return interpolate_table(table, own, grid)

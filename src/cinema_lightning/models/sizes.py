@@ -126,6 +126,11 @@ class ViewGeometry:
         """Tokens along each axis at the table's image size."""
         return self.grid_of(self.input_size)
 
+    def padded(self, size: Sequence[int]) -> tuple[int, ...]:
+        """An image size with as many slices as make whole patches; in plane as it is."""
+        plane, depth = size[:2], size[2:]
+        return *plane, *(-(-n // p) * p for n, p in zip(depth, self.patch[2:], strict=False))
+
     def grid_of(self, size: Sequence[int]) -> tuple[int, ...]:
         """Tokens along each axis for an image size.
 

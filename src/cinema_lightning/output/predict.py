@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
-import torch
 from lightning import LightningModule, Trainer
 from lightning.pytorch.utilities import rank_zero_info
 
@@ -65,10 +65,14 @@ class PredictionWriter(RowWriter):
         batch_idx: int,
         dataloader_idx: int = 0,
     ) -> None:
-        """Writes the rows of a batch."""
+        """Has the rows of a batch written."""
+        self.later(trainer, pl_module, partial(self._write, pl_module, batch, outputs))
+
+    def _write(self, task: LightningModule, batch: Any, outputs: Any) -> None:
+        rows = self.made(task, outputs, "rows", batch)
         if self.pictures:
-            self._draw(trainer, pl_module, batch, outputs.output)
-        self.add(trainer, pl_module, batch, outputs)
+            self._draw(task, batch, rows.output)
+        self.add(task, batch, rows)
 
     def on_predict_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Closes the parts of all ranks."""
@@ -77,13 +81,13 @@ class PredictionWriter(RowWriter):
 
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Merges the parts on the first rank once all ranks are through; a run that broke off does not come here."""
+        super().teardown(trainer, pl_module, stage)
         if not self.cut_short(trainer) and trainer.is_global_zero and not self.table.table.is_file():
             rank_zero_info(f"Written: {self.table.finish()}")
 
-    def _draw(self, trainer: Trainer, task: LightningModule, batch: Any, output: Output) -> None:
+    def _draw(self, task: LightningModule, batch: Any, output: Output) -> None:
         assert isinstance(task, Task)
-        with torch.no_grad(), trainer.precision_plugin.forward_context():
-            panels = task.panels(batch, output)
+        panels = task.panels(batch, output)
         wanted = [weight > 0 for weight in batch["weight"].tolist()]
         for view, content in panels.items():
             for i, study in enumerate(batch["id"]):

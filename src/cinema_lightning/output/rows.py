@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
 from cinema_lightning.data.protocol import data_of
 from cinema_lightning.errors import CinemaError
 from cinema_lightning.files import write_text
+from cinema_lightning.output.aside import Aside
 from cinema_lightning.output.images import write_nifti
 from cinema_lightning.output.parts import PartTable, PartWriter
 from cinema_lightning.shards import Shard
@@ -42,6 +44,7 @@ class RowWriter(Callback):
         self.overwrite = overwrite
         self.table: PartTable
         self._part: PartWriter | None = None
+        self._aside: Aside | None = None
         self._default = Path(self.what)
         self._record: dict[str, Any] = {}
 
@@ -90,6 +93,9 @@ class RowWriter(Callback):
         refusal = trainer.strategy.broadcast(refusal)
         if refusal:
             raise CinemaError(refusal)
+        if isinstance(pl_module, Task):
+            gathers = trainer.predicting and trainer.predict_loop.return_predictions
+            pl_module.rows_left = pl_module.rows_beside and not gathers
         data = data_of(trainer)
         if self.table.finished:
             rank_zero_info(f"Already there: {self.place}; --output.overwrite true does it again.")
@@ -123,7 +129,26 @@ class RowWriter(Callback):
         if not self.table.finished:
             self._part = self.table.new_part(trainer.global_rank)
 
-    def add(self, trainer: Trainer, task: LightningModule, batch: Any, rows: Rows) -> None:
+    def later(self, trainer: Trainer, task: LightningModule, job: Callable[[], None]) -> None:
+        """Has a batch's rows made and written in a thread, in order, while the network goes on.
+
+        Where the network is far ahead it waits. Of a task that asks its network for rows all is done at once.
+
+        Raises:
+            Exception: Whatever was raised while an earlier batch was written.
+        """
+
+        def quietly() -> None:
+            with torch.inference_mode(), trainer.precision_plugin.forward_context():
+                job()
+
+        if not getattr(task, "rows_beside", False):
+            quietly()
+            return
+        self._aside = self._aside or Aside()
+        self._aside(quietly)
+
+    def add(self, task: LightningModule, batch: Any, rows: Rows) -> None:
         """Writes the rows of a batch and its images, leaving out repeats that only fill it up."""
         assert self._part is not None
         wanted = [weight > 0 for weight in batch["weight"].tolist()]
@@ -131,11 +156,23 @@ class RowWriter(Callback):
             key for key, keep in zip(_keys(batch), wanted, strict=True) if keep
         }
         if self.nifti:
-            self._write_images(trainer, task, batch, rows.output, wanted)
+            self._write_images(task, batch, rows.output, wanted)
         self._part.write([row for row in rows if (row["id"], row["frame"]) not in repeats])
 
     def close(self) -> None:
-        """Closes this process's part."""
+        """Waits for what is being written, and closes this process's part.
+
+        Raises:
+            Exception: Whatever was raised while a batch was written.
+        """
+        aside, self._aside = self._aside, None
+        try:
+            if aside is not None:
+                aside.close()
+        finally:
+            self._close_part()
+
+    def _close_part(self) -> None:
         if self._part is not None:
             self._part.close()
             self._part = None
@@ -155,16 +192,26 @@ class RowWriter(Callback):
             )
         return done < total
 
-    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
-        """Closes the part; the next attempt goes on after it."""
-        self.close()
+    def made(self, task: LightningModule, found: Any, make: str, batch: Any) -> Rows:
+        """The rows that a step gave; where it left them, those that the task's method ``make`` makes of the output."""
+        output = getattr(found, "output", None)  # of a plug-in's own step they may be a plain list
+        left = isinstance(found, Rows) and not found and getattr(task, "rows_left", False)
+        return Rows(getattr(task, make)(batch, output) if left else found, output)
 
-    def _write_images(
-        self, trainer: Trainer, task: LightningModule, batch: Any, output: Output, wanted: list[bool]
-    ) -> None:
+    def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Nobody is there any more to make the rows."""
+        if isinstance(pl_module, Task):
+            pl_module.rows_left = False
+
+    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
+        """Writes what the network is through with, and closes the part; the next attempt goes on after it."""
+        with suppress(Exception):  # what is being raised already says why
+            self.close()
+        RowWriter.teardown(self, trainer, pl_module, "")
+
+    def _write_images(self, task: LightningModule, batch: Any, output: Output, wanted: list[bool]) -> None:
         assert isinstance(task, Task)
-        with torch.no_grad(), trainer.precision_plugin.forward_context():
-            found = task.volumes(batch, output)
+        found = task.volumes(batch, output)
         for view, images in found.items():
             for i, study in enumerate(batch["id"]):
                 if not wanted[i]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -80,17 +81,19 @@ class CaseWriter(RowWriter):
         batch_idx: int,
         dataloader_idx: int = 0,
     ) -> None:
-        """Writes the rows of a batch."""
-        output = getattr(outputs["rows"], "output", None)  # of a test_step of a plug-in's own they may be a plain list
-        rows = sorted(outputs["rows"], key=lambda row: (row["id"], row["frame"]))  # a sample's views stand together
+        """Has the rows of a batch written."""
+        self.later(trainer, pl_module, partial(self._write, pl_module, batch, outputs["rows"]))
+
+    def _write(self, task: LightningModule, batch: Any, found: Any) -> None:
+        made = self.made(task, found, "test_rows", batch)
+        rows = sorted(made, key=lambda row: (row["id"], row["frame"]))  # a sample's views stand together
         if self._validation_part is not None:
             self._validation_part.write([row for row in rows if row["split"] == "val" and _is_real(row, batch)])
             rows = [row for row in rows if row["split"] != "val"]
-        self.add(trainer, pl_module, batch, Rows(rows, output))
+        self.add(task, batch, Rows(rows, made.output))
 
-    def close(self) -> None:
-        """Closes this process's parts."""
-        super().close()
+    def _close_part(self) -> None:
+        super()._close_part()
         if self._validation_part is not None:
             self._validation_part.close()
             self._validation_part = None
@@ -103,6 +106,7 @@ class CaseWriter(RowWriter):
 
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Completes the results where no case was left to test, for Lightning then calls no other hook."""
+        super().teardown(trainer, pl_module, stage)
         if not self._completed:
             self._complete(trainer, pl_module)
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from cinema_lightning.columns import frames_column
 from cinema_lightning.data.draws import generator
 from cinema_lightning.metrics.function import MYOCARDIAL_DENSITY
 from cinema_lightning.phantom.acquisition import LAX_ANGLES, Acquisition, Plane
@@ -82,6 +83,7 @@ def table_row(
         "split": subject.split,
         "views": " ".join(series),
         "n_frames": acquisition.n_frames,
+        **{frames_column(view): acquisition.n_frames if view in series else None for view in acquisition.views},
         "n_slices": series["sax"].plane.shape[2] if "sax" in series else None,
         "ed_frame": ed,
         "es_frame": es,

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from cinema_lightning import __version__
+from cinema_lightning.columns import frames_column
 from cinema_lightning.data.store import series_path, write_series
 from cinema_lightning.datasets.base import LV, MYOCARDIUM, RV, CaseRef, Dataset, RawCase, RawSeries
 from cinema_lightning.errors import CinemaError
@@ -72,6 +73,7 @@ def prepare_case(dataset: Dataset, case: CaseRef, root: Path, size: Size = "full
         labels, notes = _labels_on_images(raw)
     works = {view: _start(dataset, view, series, labels[view], size) for view, series in raw.series.items()}
     row: dict[str, Any] = {"views": " ".join(works), "n_frames": min(len(work.raw.frames) for work in works.values())}
+    row |= {frames_column(view): len(work.raw.frames) for view, work in works.items()}
     if "sax" in works:
         row["n_slices"] = works["sax"].grid.whole_shape[2]
     row |= _original_spacings(works) | raw.fields

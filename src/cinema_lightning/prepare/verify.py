@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from cinema_lightning import __version__
-from cinema_lightning.columns import COLUMNS, Column
+from cinema_lightning.columns import COLUMNS, Column, frames_column
 from cinema_lightning.data.store import Series, open_series, series_path
 from cinema_lightning.data.table import SPLITS, TABLE
 from cinema_lightning.datasets.base import Dataset
@@ -223,6 +223,7 @@ def check_study(reader: Dataset, root: Path, row: Row, marks: list[Row], full: b
     if frames:
         # ED and ES count in the SAX series, where there is one; other views may have fewer frames.
         yield from _check_phases(row, min(frames.values()), frames.get("sax", min(frames.values())))
+        yield from _check_counts(row, frames)
     yield from _check_stack(row)
     yield from _check_clinical(row)
 
@@ -277,6 +278,13 @@ def _check_marks(name: str, view: str, marks: list[Row], size: tuple[int, ...]) 
         # The picture ends half a voxel beyond the centres of its outer voxels.
         if any(value is None or not -0.5 <= value <= limit - 0.5 for value, limit in zip(at, size, strict=False)):
             yield Finding("error", name, "landmarks", f"{view}: {mark['landmark']} is at {at}, outside of {size}")
+
+
+def _check_counts(row: Row, frames: Mapping[str, int]) -> Iterator[Finding]:
+    for view, count in frames.items():
+        said = row.get(frames_column(view))
+        if said and number(said) != count:
+            yield Finding("error", row["id"], "frames", f"{view}: the table says {said} frames, the file {count}")
 
 
 def _check_phases(row: Row, n_frames: int, counted: int) -> Iterator[Finding]:

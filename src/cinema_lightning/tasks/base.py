@@ -63,6 +63,9 @@ Panels = dict[str, dict[str, Tensor | Marked]]
 """View -> title -> what to see: images in [0, 1], label maps (whole numbers, drawn over the panel ``image``), marks."""
 
 
+GRAPHS = 128
+"""Graphs that a network may be compiled to, far above the sets of views times depths that a cohort has."""
+
 Output = Any
 """What a network gives for a batch: a value, whose type is the kind's own (:meth:`Task.infer`)."""
 
@@ -121,6 +124,10 @@ class Task(Paced):
     """Name of the table that a prediction writes."""
     prediction_grid = ""
     """Whose voxels its numbers count, where they count any: ``scan`` is the image as it was acquired."""
+    rows_beside = True
+    """Whether rows, panels and volumes follow from the output alone, so that a thread can make them meanwhile."""
+    rows_left = False
+    """Whether a step leaves the rows to whoever writes them, and gives the output only."""
     turns_as: TurnsAs = "values"
     """How :meth:`scores` turn with the image."""
 
@@ -131,6 +138,7 @@ class Task(Paced):
             method = vars(cls).get(name)
             if method is not None and len(inspect.signature(method).parameters) == 2:
                 setattr(cls, name, _of_batch_alone(method))
+                cls.rows_beside = False  # they ask the network themselves
 
     def __init__(self, spec: dict[str, Any], optim: Optimisation | None = None, compile: bool = False) -> None:
         super().__init__(optim or Optimisation())
@@ -221,7 +229,8 @@ class Task(Paced):
         if on_cpu and not any(shutil.which(name) for name in (os.environ.get("CXX", "g++"), "g++", "clang++")):
             rank_zero_warn("torch.compile needs a C++ compiler on a CPU and found none: the network runs uncompiled.")
             return
-        # shapes change with the set of views only: one graph for each, rather than one with symbolic sizes
+        # shapes change with the set of views and the depth: one graph for each, rather than one with symbolic sizes
+        torch._dynamo.config.recompile_limit = max(torch._dynamo.config.recompile_limit, GRAPHS)
         self.network.compile(dynamic=False)
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
@@ -248,9 +257,9 @@ class Task(Paced):
         self.loss(batch, "val")
 
     def predict_step(self, batch: Batch, batch_idx: int) -> Rows:
-        """Rows of one batch, with the output that they are made from."""
+        """Rows of one batch, with the output that they are made from; the output alone where they are left."""
         output = self.infer(batch)
-        return Rows(self.rows(batch, output), output)
+        return Rows(() if self.rows_left else self.rows(batch, output), output)
 
     def configure_gradient_clipping(
         self,

@@ -191,11 +191,15 @@ class Downstream(Task):
         return {}
 
     def test_step(self, batch: Batch, batch_idx: int) -> dict[str, Rows]:
-        """Cases of one batch, with the studies' fields and the output that they are made from."""
-        data, output = data_of(self.trainer), self.infer(batch)
-        rows = self.cases(batch, output)
+        """Cases of one batch and the output that they are made from; the output alone where rows are left."""
+        output = self.infer(batch)
+        return {"rows": Rows(() if self.rows_left else self.test_rows(batch, output), output)}
+
+    def test_rows(self, batch: Batch, output: Output) -> list[dict[str, Any]]:
+        """Cases of one batch, with the studies' fields."""
+        data = data_of(self.trainer)
         fields = {study: data.fields(study) for study in dict.fromkeys(batch["id"])}
-        return {"rows": Rows((_with_fields(row, fields[row["id"]]) for row in rows), output)}
+        return [_with_fields(row, fields[row["id"]]) for row in self.cases(batch, output)]
 
     def phase(self, study: str, frame: int) -> str:
         """ED or ES where the table calls a frame so, else empty."""
@@ -231,23 +235,29 @@ def cropped(values: Tensor, size: Tensor) -> Tensor:
     return values[tuple(place)] if dims else values
 
 
+def least_size(spec: dict[str, Any]) -> dict[str, list[int]]:
+    """View -> voxels that images of a network are padded to at least; of stacks at their own depth one slice."""
+    own = spec.get("depth") == "own"
+    return {view: [*size[:2], *(1 if own else n for n in size[2:])] for view, size in spec["input_size"].items()}
+
+
 def by_own_size(
-    batch: Batch, images: dict[str, Tensor], input_size: dict[str, Any]
+    batch: Batch, images: dict[str, Tensor], least: dict[str, Any]
 ) -> list[tuple[list[int], dict[str, Tensor]]]:
     """Parts of a batch whose images are padded alike, so that no result depends on who else is in the batch.
 
     Args:
         batch: Has the true sizes.
         images: View -> (B, C, X, Y[, Z]), padded to the largest of the batch.
-        input_size: View -> size of the network's input.
+        least: View -> size that an image is padded to at least, see :func:`least_size`.
 
     Returns:
-        (places in the batch, their images padded to the input size or, where they are larger, not at all).
+        (places in the batch, their images padded to that size or, where they are larger, not at all).
     """
     groups: dict[tuple[int, ...], list[int]] = {}
     sizes = {view: batch[f"{view}_size"].tolist() for view in images}
     for i in range(len(batch["id"])):
-        own = [max(n, m) for view in images for n, m in zip(sizes[view][i], input_size[view], strict=True)]
+        own = [max(n, m) for view in images for n, m in zip(sizes[view][i], least[view], strict=True)]
         groups.setdefault(tuple(own), []).append(i)
     out = []
     for size, places in groups.items():

@@ -32,6 +32,7 @@ SAME = (
     "landmarks",
     "views",
     "input_size",
+    "depth",
     "spacing",
     "channels",
     "channel_names",
@@ -84,6 +85,7 @@ class Ensemble(Task):
             _check_square(self.spec)
         self.prediction_stem = self.alone.prediction_stem
         self.prediction_grid = self.alone.prediction_grid
+        self.rows_beside = self.alone.rows_beside
 
     def save_hyperparameters(self, *args: Any, **kwargs: Any) -> None:
         """Nothing: an ensemble is made of checkpoints, and none is made of it."""
@@ -154,6 +156,10 @@ class Ensemble(Task):
         """See :meth:`Downstream.test_step`."""
         return Downstream.test_step(self, batch, batch_idx)  # type: ignore[arg-type]
 
+    def test_rows(self, batch: Batch, output: Together) -> Rows:
+        """See :meth:`Downstream.test_rows`."""
+        return Downstream.test_rows(self, batch, output)  # type: ignore[arg-type]
+
     def facts(self) -> dict[str, Any]:
         """See :meth:`Downstream.facts`; and who was asked."""
         own = self.alone.facts() if isinstance(self.alone, Downstream) else {}
@@ -188,7 +194,7 @@ def check_agreement(members: Sequence[Task], names: Sequence[str]) -> None:
     """
     first = members[0]
     for task, name in zip(members[1:], names[1:], strict=True):
-        ours, theirs = first.spec | {"task": type(first).__name__}, task.spec | {"task": type(task).__name__}
+        ours, theirs = ({"depth": "padded"} | one.spec | {"task": type(one).__name__} for one in (first, task))
         differing = next((key for key in ("task", *SAME) if ours.get(key) != theirs.get(key)), None)
         if differing is not None:
             raise CinemaError(

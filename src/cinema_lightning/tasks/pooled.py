@@ -7,7 +7,7 @@ from torch import Tensor
 
 from cinema_lightning.models.tiling import predict_tiled
 from cinema_lightning.tasks.base import Batch, Panels
-from cinema_lightning.tasks.downstream import Downstream, by_own_size
+from cinema_lightning.tasks.downstream import Downstream, by_own_size, least_size
 
 
 class Pooled(Downstream):
@@ -17,7 +17,7 @@ class Pooled(Downstream):
         """(B, outputs) float32, without a gradient."""
         depth = {view: size[2] for view, size in self.spec["input_size"].items() if len(size) == 3}
         images = self.images(batch)
-        parts = by_own_size(batch, images, self.spec["input_size"])
+        parts = by_own_size(batch, images, least_size(self.spec))
         found = [(places, predict_tiled(self.network, part, depth, "none")) for places, part in parts]
         order = torch.tensor([place for places, _ in found for place in places])
         values = torch.cat([part for _, part in found if isinstance(part, Tensor)])

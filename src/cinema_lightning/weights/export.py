@@ -27,7 +27,7 @@ def export(checkpoint: Path, out: Path, format: Literal["safetensors", "torch", 
     from cinema_lightning.errors import CinemaError
     from cinema_lightning.models.lora import merge_lora
     from cinema_lightning.weights.files import save_published
-    from cinema_lightning.weights.graph import SUFFIXES, write_graph
+    from cinema_lightning.weights.graph import OWN_DEPTH, SUFFIXES, write_graph
     from cinema_lightning.weights.published import PUBLISHED
     from cinema_lightning.weights.restore import load_task
 
@@ -43,6 +43,8 @@ def export(checkpoint: Path, out: Path, format: Literal["safetensors", "torch", 
         save_published(task.network, out, task.spec.get("spacing"), _about(task, hparams))
     else:
         off = write_graph(task, out, format)
+        if task.spec.get("depth") == "own":
+            print(f"Note: {OWN_DEPTH}.")
         print(f"The graph's outputs are the network's to {off:.1g}, relative to the largest.")
     print(f"Written: {out}")
 

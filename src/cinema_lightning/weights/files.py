@@ -120,7 +120,9 @@ def save_published(
     if config_path.exists() and config_path.read_text(encoding="utf-8") != text:
         raise CinemaError(f"{config_path} belongs to another network; save to a folder of its own.")
     path.parent.mkdir(parents=True, exist_ok=True)
-    note = {"MaskedAutoencoder": model.config} if isinstance(model, MaskedAutoencoder) else dict(about or {})
+    note = dict(about or {})
+    if isinstance(model, MaskedAutoencoder):
+        note = {"MaskedAutoencoder": model.config, "depth": (note.get("spec") or {}).get("depth", "padded")}
     tensors = to_published(model)
     with replacing(path) as temporary:
         try:

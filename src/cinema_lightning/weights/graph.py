@@ -17,6 +17,10 @@ from cinema_lightning.files import replacing
 from cinema_lightning.models.mae import MaskedAutoencoder
 from cinema_lightning.views import get_view
 
+OWN_DEPTH = (
+    "the network learnt stacks at their own depth, which a graph of one size cannot take: padded, they give slightly "
+    "other numbers than with cinema"
+)
 Graph = Literal["torch", "onnx"]
 SUFFIXES: dict[str, str] = {"torch": ".pt2", "onnx": ".onnx"}
 TOLERANCE = 1e-4
@@ -95,6 +99,7 @@ def _about(task: Any, network: Positional, sizes: dict[str, tuple[int, ...]]) ->
             for view, size in sizes.items()
         },
         "range": "grey levels scaled to 0 to 1; smaller images are padded with 0 at the end of each axis",
+        **({"depth": OWN_DEPTH} if task.spec.get("depth") == "own" else {}),
         "outputs": network.outputs(),
         "task": type(task).__name__,
         "network": type(task.network).__name__,

@@ -53,6 +53,7 @@ def _published_mae(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
         "input_size": {view: list(sizes.get(view, get_view(view).input_size)) for view in network.views},
         "channels": network.config["channels"],
         "spacing": _spacing(locate(path)[1], network.views),
+        **{key: depth for key, depth in read_note(path).items() if key == "depth"},
     }
     hparams = {
         "_class_path": class_path(TASKS["Pretrain"]),

@@ -203,7 +203,7 @@ class LandmarkHeatmap(Landmarks):
 
     def probabilities(self, batch: Batch) -> dict[str, Tensor]:
         """Heatmaps in [0, 1], (B, L, X, Y) float32 per view."""
-        return dense_probabilities(self.network, batch, self.images(batch), self.spec["input_size"], "sigmoid")
+        return dense_probabilities(self.network, batch, self.images(batch), self.spec, "sigmoid")
 
     def infer(self, batch: Batch) -> Peaks:
         """Peaks inside the true image."""

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torchmetrics import MeanMetric
 
 from cinema_lightning.data.draws import Key, generator
-from cinema_lightning.data.transforms import KEYS, sample_keys
+from cinema_lightning.data.transforms import KEYS, PLAN, sample_keys
 from cinema_lightning.models.mae import MaeOutput, MaskedAutoencoder
 from cinema_lightning.models.patches import Selection, select
 from cinema_lightning.tasks import TASKS
@@ -48,18 +48,19 @@ class MaskDraws:
     """Adds to a batch which patches are hidden: ``V_mask`` (B, N), ``V_visible`` and ``V_masked``, see ``Selection``.
 
     Attributes:
-        counts: View -> patches, and how many of them stay visible.
+        counts: View -> slices of its images (0 of a plane) -> patches, and how many of them stay visible.
         seed: Seed of the run.
     """
 
-    counts: dict[str, tuple[int, int]]
+    counts: dict[str, dict[int, tuple[int, int]]]
     seed: int
 
     def __call__(self, batch: Batch) -> Batch:
         """A batch with the masks of its views, on the CPU."""
         drawn: Batch = {}
         for view in (view for view in self.counts if view in batch):
-            chosen = draw_masks(sample_keys(batch), view, *self.counts[view], self.seed)
+            size = batch[PLAN]["views"][view]["target"] if PLAN in batch else batch[view].shape[2:]
+            chosen = draw_masks(sample_keys(batch), view, *self.counts[view][sum(size[2:])], self.seed)
             drawn |= {f"{view}_{name}": getattr(chosen, name) for name in ("mask", "visible", "masked")}
         return batch | drawn
 
@@ -102,6 +103,7 @@ class Pretrain(Task):
     """
 
     prediction_stem = "features"
+    rows_beside = False
 
     def __init__(
         self,
@@ -119,7 +121,10 @@ class Pretrain(Task):
 
     def host_steps(self) -> list[Callable[[Batch], Batch]]:
         """See :meth:`Task.host_steps`: the masks."""
-        counts = {view: (self.network.n_patches(view), self.network.n_visible(view)) for view in self.spec["views"]}
+        network, counts = self.network, {}
+        for view, (x, y, *depth) in self.spec["input_size"].items():
+            sizes = [(x, y, z) for z in range(1, depth[0] + 1)] if depth else [(x, y)]
+            counts[view] = {sum(s[2:]): (network.n_patches(view, s), network.n_visible(view, s)) for s in sizes}
         return [MaskDraws(counts, run_seed())]
 
     def masks(self, batch: Batch, images: dict[str, Tensor]) -> dict[str, Selection]:

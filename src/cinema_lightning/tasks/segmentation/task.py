@@ -22,7 +22,15 @@ from cinema_lightning.models.convunetr import ConvUNetR
 from cinema_lightning.models.tiling import predict_tiled
 from cinema_lightning.tasks import TASKS
 from cinema_lightning.tasks.base import Batch, Panels, Volume
-from cinema_lightning.tasks.downstream import Downstream, by_own_size, cropped, inside, mean_over_views, real
+from cinema_lightning.tasks.downstream import (
+    Downstream,
+    by_own_size,
+    cropped,
+    inside,
+    least_size,
+    mean_over_views,
+    real,
+)
 from cinema_lightning.views import get_view
 
 if TYPE_CHECKING:
@@ -33,7 +41,7 @@ PLANE_MULTIPLE = 32
 
 
 def dense_probabilities(
-    network: Any, batch: Batch, images: dict[str, Tensor], input_size: dict[str, Any], activation: Any, tiles: int = 4
+    network: Any, batch: Batch, images: dict[str, Tensor], spec: dict[str, Any], activation: Any, tiles: int = 4
 ) -> dict[str, Tensor]:
     """Probabilities of whole images: deep stacks in tiles along z, larger planes as they are.
 
@@ -41,16 +49,17 @@ def dense_probabilities(
         network: A dense backbone in evaluation mode.
         batch: Has the true sizes.
         images: View -> (B, C, X, Y[, Z]).
-        input_size: View -> size that the network was built for.
+        spec: Facts of the network: the size that it was built for by view, and whether stacks keep their own depth.
         activation: softmax or sigmoid.
         tiles: Tiles in one pass.
 
     Returns:
         View -> (B, classes, X, Y[, Z]) float32; 0 in padding that other images of the batch needed.
     """
+    input_size = spec["input_size"]
     depth = {view: size[2] for view, size in input_size.items() if len(size) == 3}
     out: dict[str, Tensor] = {}
-    for places, part in by_own_size(batch, images, input_size):
+    for places, part in by_own_size(batch, images, least_size(spec)):
         padded = {view: _whole_steps(image, input_size[view]) for view, image in part.items()}
         found = predict_tiled(network, padded, depth, activation, tiles)
         assert isinstance(found, dict)
@@ -175,8 +184,9 @@ class Segmentation(Downstream):
             return self.log_training_loss(mean_over_views(losses, _known(labels)), batch)
         chosen = real(batch)
         scores = self.infer(batch).probabilities
+        least = least_size(self.spec)
         for view, values in labels.items():  # padding that other images of the batch needed is nobody's background
-            own = batch[f"{view}_size"].clamp(min=torch.tensor(self.spec["input_size"][view], device=values.device))
+            own = batch[f"{view}_size"].clamp(min=torch.tensor(least[view], device=values.device))
             labels[view] = torch.where(inside(own, values.shape[1:]), values, UNKNOWN)
         labels = {view: values[chosen] for view, values in labels.items()}
         losses = {view: segmentation_loss(_logs(scores[view])[chosen], labels[view]) for view in images}
@@ -200,8 +210,7 @@ class Segmentation(Downstream):
 
     def infer(self, batch: Batch) -> Segmented:
         """Softmax probabilities of whole images, and what follows from them."""
-        images, sizes = self.images(batch), self.spec["input_size"]
-        scores = dense_probabilities(self.network, batch, images, sizes, "softmax", self.tile_batch)
+        scores = dense_probabilities(self.network, batch, self.images(batch), self.spec, "softmax", self.tile_batch)
         return self.from_scores(batch, scores)
 
     def scores(self, output: Segmented) -> dict[str, Tensor]:
