@@ -42,7 +42,8 @@ def phantom(
         picture: Draw all views at ED and ES with contours into this PNG file instead of making a cohort.
         shard: I/N makes only part I (from 1) of N; the part that is ready last puts the table together.
         overwrite: Start anew in a folder that holds other phantoms.
-        dataset: Write the raw layout of acdc, mnms, mnms2, kaggle, rescan, landmark, emidec, myops or ukb.
+        dataset: Write the raw layout of acdc, mnms, mnms2, kaggle, rescan, landmark, emidec, myops or ukb; or dicom:
+            studies for cinema analyse, a folder each, of the same hearts that a store with the same seed has.
 
     Returns:
         Exit code: 0, or 128 + number of the signal that stopped it.
@@ -54,8 +55,7 @@ def phantom(
     part = Shard.parse(shard) if shard is not None else None
     if dataset is not None:
         _refuse_with_dataset({"--missing_views": missing_views, "--picture": picture, "--shard": shard})
-        from cinema_lightning.phantom.raw.base import settings_for
-        from cinema_lightning.phantom.raw.runner import make_raw
+        from cinema_lightning.phantom.raw.runner import make_raw, settings_for
 
         return make_raw(Path(out), settings_for(dataset, subjects, seed, size, frames), workers, overwrite=overwrite)
     if picture is not None:
