@@ -8,7 +8,7 @@ DEMO ?= demo
 .PHONY: help demo test test-slow lint format bench gpu docs clean
 
 help:
-	@echo "make demo       set up, then the main job on phantom hearts: cohort, pretraining, pictures, features"
+	@echo "make demo       set up, then the main job on phantom hearts: pretraining, segmentation, a study analysed"
 	@echo "make test       set up, then the tests (under 10 minutes on 2 cores)"
 	@echo "make test-slow  what takes longer: kills, several processes, command lines end to end"
 	@echo "make lint       ruff and mypy"

@@ -1,36 +1,66 @@
 #!/usr/bin/env bash
-# The main job in small: phantom hearts, pretraining, fine-tuning, a report. Usage: demo.sh FOLDER
+# The main job in small: phantom hearts, pretraining, segmentation, one person's study. Usage: demo.sh FOLDER
 set -euo pipefail
 out=${1:-demo}
+here=$(cd "$(dirname "$0")/.." && pwd)
+# What is there of another version of the code is no part of this demo; what is there of this one is gone on with.
+recipe=$(cat "$0" $(find "$here/src" "$here/configs" -name '*.py' -o -name '*.yaml' | sort) | cksum)
+if [ -d "$out" ] && [ -n "$(ls -A "$out")" ]; then
+    if [ "$(cat "$out/.recipe" 2>/dev/null)" = "$recipe" ]; then
+        echo "Going on with what is in $out."
+    else
+        number=1
+        while [ -e "$out.$number" ]; do number=$((number + 1)); done
+        mv "$out" "$out.$number"
+        echo "What was in $out is of another version; it is in $out.$number now, and the demo starts anew."
+    fi
+fi
 mkdir -p "$out"
 cd "$out"
-echo "1/4 Phantom cohort: 48 beating hearts in four views, with truth"
-cinema phantom --subjects 48 --size small --workers 2 --out cohort
-cinema phantom --picture phantom.png
-echo "2/4 Pretraining a small masked autoencoder"
-cinema fit --config pretrain.yaml --config phantom.yaml --data.root cohort --trainer.max_epochs 100 \
-    --model.optim.lr 4e-3 --ckpt_path auto
-echo "3/4 Reconstructions and features of the held-out subjects"
+echo "$recipe" >.recipe
+SECONDS=0
+small="--config phantom.yaml --data.root cohort --ckpt_path auto"
+
+echo "1/5 A cohort of 48 beating phantom hearts in four views, with truth"
+cinema phantom --subjects 48 --size small --slice_distance 10 --workers 2 --out cohort
+[ -f phantom.png ] || cinema phantom --picture phantom.png
+
+echo "2/5 Pretraining: a masked autoencoder sees a quarter of each heart and draws the rest"
+cinema fit --config pretrain.yaml $small --trainer.max_epochs 100 --model.optim.lr 4e-3
 cinema predict --config pretrain.yaml --config phantom.yaml --data.root cohort \
-    --data.predict_split val --data.predict_frames ed_es --output.folder predictions --output.pictures true
-echo "4/4 Fine-tuning: segmentation and survival, and their report"
-cinema benchmark run --config benchmark_demo.yaml --local
-cinema benchmark report --config benchmark_demo.yaml
-run=$(ls -d runs/pretrain+phantom/* | sort -V | tail -n 1)
-cells=benchmark/cells
-seg=$(dirname "$(find $cells/acdc_seg/cinema -name summary.json | head -n 1)")
-survival=$(dirname "$(find $cells/ukb_survival/cinema -name summary.json | head -n 1)")
+    --data.predict_split val --data.predict_frames ed_es --output.folder reconstructions --output.pictures true
+
+echo "3/5 Segmentation: fine-tuned from there"
+cinema fit --config seg.yaml $small --model.weights pretrain+phantom --trainer.max_epochs 30 \
+    --trainer.check_val_every_n_epoch 5 --data.batch_size 4 --model.optim.lr 4e-3
+
+echo "4/5 Test: subjects that it has never seen"
+cinema test --config seg.yaml --config phantom.yaml --data.root cohort --output.folder test
+
+echo "5/5 Analysis: one of them, as a scanner exports the study"
+cinema phantom --dataset dicom --subjects 3 --size small --workers 2 --out studies
+cinema analyse studies/phantom_00002 --out analysis --weights seg+phantom
+python - <<'PY'
+import csv
+
+found = next(csv.DictReader(open("analysis/results.csv")))
+truth = next(row for row in csv.DictReader(open("studies/phantom_truth.csv")) if row["id"] == "phantom_00002")
+pairs = [("LVEDV", "lv_edv", "ml"), ("LVEF", "lv_ef", "%")]
+numbers = [f"{name} {float(found[key] or 'nan'):.0f} {unit} (true {float(truth[key + '_true']):.0f})" for name, key, unit in pairs]
+print(f"analysis: {found['quality']}; {', '.join(numbers)}. {found['reasons']}")
+PY
+
+report=$(ls analysis/*/report.html)
 cat <<TXT
 
-Done. What to look at, in $(pwd):
-  phantom.png                      the phantom: all views at ED and ES with contours
-  cohort/cohort.csv                the cohort's table: subjects, volumes, EF, survival
-  $run/pictures/   reconstructions of held-out hearts, epoch by epoch
-  predictions/features.csv         one row of features per subject and frame
-  $seg/
-      cases.csv, function.csv, summary.csv, pictures/overlays_sax.png, pictures/lv_ef.png
-  $survival/
-      pictures/kaplan_meier.png, cox.csv
-  benchmark/report/report.html     the report: open it in a browser
-  tensorboard --logdir runs        losses, learning rate, speed
+Done in $((SECONDS / 60)) min $((SECONDS % 60)) s. What to look at, in $(pwd):
+  phantom.png                        the phantom: all views at ED and ES with contours
+  cohort/cohort.csv                  the cohort's table: subjects, volumes, EF, outcomes
+  runs/pretrain+phantom/0/pictures/  a held-out heart as it is drawn better and better
+  reconstructions/                   held-out hearts drawn from a quarter of them; a row of features for each frame
+  test/                              cases.csv, function.csv, summary.csv; pictures/overlays_sax.png, pictures/lv_ef.png
+  $report
+                                     the report of one study: open it in a browser
+  studies/phantom_truth.csv          what is true of that heart
+  tensorboard --logdir runs          losses, learning rate, speed
 TXT

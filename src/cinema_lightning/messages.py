@@ -18,6 +18,10 @@ _ONLY_A_KEY = re.compile(r"""[\s-]*(Parser key|Problem with given class_path) ["
 _PARSER_KEY = re.compile(r"""Parser key ["']([^"']+)["']""")
 _CLASS = re.compile(r"""Problem with given class_path ["']([\w.]+)["']""")
 _NOISE = ("Does not validate against", "Subtypes:", "Errors:", "Given value", "Expected a <class 'NoneType'>")
+_NOT_WORTH_SAYING = (
+    *("litlogger", "litmodels", "TPU available", "GPU available", "Seed set to"),
+    *("`Trainer.fit` stopped: `max", "Restoring states from"),
+)
 BASE_TASK = "cinema_lightning.tasks.base.Task"
 
 
@@ -240,12 +244,14 @@ def quieten() -> None:
         ".*Grad strides do not match bucket view strides.*",
         ".*The `srun` command is available on your system but is not used.*",
         ".*Total length of .* across ranks is zero.*",  # nothing left to predict
+        ".*Encountered `nan` values in tensor.*",  # a metric that was not defined in a batch; the mean leaves it out
     ):
         warnings.filterwarnings("ignore", message=message)
-    logging.getLogger("lightning.pytorch.utilities.rank_zero").addFilter(_worth_saying)
+    for name in ("pytorch.utilities.rank_zero", "fabric.utilities.rank_zero", "fabric.utilities.seed"):
+        logging.getLogger(f"lightning.{name}").addFilter(_worth_saying)
     connector = "lightning.pytorch.trainer.connectors.checkpoint_connector"  # checkpoints are read weights-only here
     logging.getLogger(connector).setLevel(logging.WARNING)
 
 
 def _worth_saying(record: logging.LogRecord) -> bool:
-    return not any(word in record.getMessage() for word in ("litlogger", "litmodels", "TPU available"))
+    return not any(word in record.getMessage() for word in _NOT_WORTH_SAYING)

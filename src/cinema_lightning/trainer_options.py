@@ -6,13 +6,16 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from lightning import Trainer
+from lightning import Callback, Trainer
 from lightning.fabric.plugins.environments import ClusterEnvironment
+from lightning.pytorch.callbacks import ProgressBar
 from lightning.pytorch.utilities import rank_zero_warn
 
 from cinema_lightning import launch
 from cinema_lightning.callbacks.checkpoint import AtomicCheckpointIO
+from cinema_lightning.callbacks.progress import Progress
 from cinema_lightning.callbacks.record import RunLogger
+from cinema_lightning.callbacks.said import Said
 from cinema_lightning.errors import CinemaError
 from cinema_lightning.models.precision import has_fast_bf16, instead_of_bf16
 
@@ -123,9 +126,25 @@ def of_run(trainer: Any, run: Path, training: bool) -> dict[str, Any]:
     return {"default_root_dir": str(run), "plugins": plugins, "logger": logger, **_adapted(trainer)}
 
 
+def speakers(trainer: Any, training: bool) -> list[Callback]:
+    """What says how a run goes: the line of progress, unless there is a bar of the user's own or none is wanted.
+
+    Args:
+        trainer: The options, as a mapping with ``get``.
+        training: Whether a network is trained, of which is said at both ends what it is about.
+
+    Returns:
+        Callbacks.
+    """
+    own = any(isinstance(callback, ProgressBar) for callback in as_list(trainer.get("callbacks")))
+    silent = own or trainer.get("enable_progress_bar") is False
+    return [*([Said()] if training else []), *([] if silent else [Progress()])]
+
+
 def _adapted(trainer: Any) -> dict[str, Any]:
     """Options that Lightning has to be asked for in other words."""
-    out: dict[str, Any] = {}
+    # Lightning's table of the network's parts says nothing of the training; the line before it says the rest
+    out: dict[str, Any] = {"enable_model_summary": bool(trainer.get("enable_model_summary"))}
     every, epochs = trainer.get("check_val_every_n_epoch"), trainer.get("max_epochs")
     if every and epochs and 0 < epochs < every:  # a run shorter than that is validated at its end
         out["check_val_every_n_epoch"] = epochs

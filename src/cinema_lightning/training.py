@@ -24,7 +24,7 @@ from lightning.pytorch.utilities import rank_zero_info
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.utilities.model_helpers import is_overridden
 
-from cinema_lightning import launch, runs
+from cinema_lightning import launch, runs, trainer_options
 from cinema_lightning.callbacks.checkpoint import Checkpoints, CleanStop, RunStopped, keep_apart
 from cinema_lightning.callbacks.early_stop import EarlyStop
 from cinema_lightning.callbacks.ema import Ema
@@ -281,6 +281,7 @@ class CinemaCLI(LightningCLI):
             keep_apart(as_list(config["callbacks"]), self.run_dir)
             if config["logger"]:
                 callbacks.append(LearningRateMonitor(logging_interval="step"))
+        callbacks += trainer_options.speakers(config, training=self._verb == "fit")
         try:
             return super()._instantiate_trainer(config, callbacks)
         except (ValueError, ModuleNotFoundError) as error:  # options that exclude each other, other accelerators

@@ -14,7 +14,7 @@ import yaml
 
 from cinema_lightning.benchmark.children import Relay
 from cinema_lightning.benchmark.estimate import estimate
-from cinema_lightning.benchmark.local import run_local, slot_environments
+from cinema_lightning.benchmark.local import Watch, run_local, slot_environments
 from cinema_lightning.benchmark.locks import Lock
 from cinema_lightning.benchmark.matrix import Matrix, read_matrix
 from cinema_lightning.benchmark.plan import counts, plan
@@ -238,7 +238,35 @@ def test_all_cells_here(tmp_path, capsys):
     printed = capsys.readouterr()
     assert printed.out.count(": done (") == 3
     assert "pretrain/unet/f100/s2: failed" in printed.out
-    assert "4/4" in printed.err
+
+
+def test_cells_at_work_say_how_far_they_are(tmp_path):
+    matrix = matrix_of(tmp_path, seeds=(0, 1))
+    watch, folders = Watch(place(matrix)), [CellFolder.of(matrix.root, cell) for cell in matrix.cells]
+    for folder in folders:
+        folder.path.mkdir(parents=True)
+    with watch.over(matrix.cells[0]), watch.over(matrix.cells[1]):
+        folders[0].log.write_text("=== fit, attempt 1\nfit: 50%, epoch 3 of 6, train/loss 0.3, 2 min left\n")
+        half = "pretrain/unet/f100/s0: fit 50%, epoch 3 of 6, train/loss 0.3, 2 min left"
+        assert watch.look() == (0.5, f"{half}; pretrain/unet/f100/s1 begins")
+        with folders[0].log.open("a") as log:
+            log.write("=== test pretrain, attempt 1\n")
+        assert watch.look() == (0.5, "pretrain/unet/f100/s0 is tested; pretrain/unet/f100/s1 begins")
+    assert watch.look() == (0, "")
+
+
+def test_a_cell_that_is_done_says_what_was_learnt(tmp_path):
+    matrix = matrix_of(tmp_path)
+    folder = CellFolder.of(matrix.root, matrix.cells[0])
+    results = folder.results("pretrain")
+    results.mkdir(parents=True)
+    rows = [{"metric": "mean_dice", "display": "Dice", "value": 0.9123, "low": 0.9, "high": 0.92, "n_subjects": 10}]
+    rows += [{"metric": "mean_hd95", "display": "HD95", "unit": "mm", "value": 5.0, "low": 4.0, "high": 6.0}]
+    rows += [{"metric": "lv_ef_mae", "display": "LVEF MAE", "unit": "%", "value": 4.06, "low": None, "high": None}]
+    (results / "summary.json").write_text(json.dumps({"headlines": rows, "facts": {"kind": "segmentation"}}))
+    end = run_cell(matrix.cells[0], place(matrix), Relay())
+    assert (end.state, end.reason) == ("done", "segmentation: Dice 0.912 [0.9, 0.92], LVEF MAE 4.06 %, 10 subjects")
+    assert read_record(folder).reason == ""
 
 
 def test_the_local_verb_leaves_failed_cells_out_unless_told(tmp_path, monkeypatch, capsys):

@@ -50,6 +50,20 @@ def test_store_and_tables(small):
         assert open_series(series_path(small, row.id, "lax_4c")).shape == (64, 64)
 
 
+def test_slices_lie_as_far_apart_as_asked(small, tmp_path):
+    phantom(1, tmp_path, seed=5, size="small", frames=3, slice_distance=10)
+    row = pd.read_csv(tmp_path / "cohort.csv").iloc[0]
+    sax = open_series(series_path(tmp_path, row["id"], "sax"))
+    assert sax.info.spacing == pytest.approx((3, 3, 10))
+    assert 8 <= sax.shape[2] == row["n_slices"] <= 14
+    assert row["lv_edv"] == pytest.approx(row["lv_edv_true"], rel=0.05)
+    assert json.loads((tmp_path / "phantom.json").read_text())["slice_distance"] == 10
+    with pytest.raises(CinemaError, match="slice_distance = 10"):
+        phantom(1, tmp_path, seed=5, size="small", frames=3)
+    phantom(1, tmp_path / "full", seed=5, frames=1, size="full", slice_distance=20)
+    assert open_series(series_path(tmp_path / "full", row["id"], "sax")).info.spacing == pytest.approx((1, 1, 20))
+
+
 def test_landmarks_lie_on_the_heart(small):
     points = pd.read_csv(small / "landmarks.csv")
     assert set(points.view) == {"lax_2c", "lax_4c"}
@@ -157,7 +171,15 @@ def test_missing_views(tmp_path):
 
 @pytest.mark.parametrize(
     "wrong",
-    [{"subjects": 0}, {"workers": 0}, {"missing_views": 1.0}, {"frames": 0}, {"shard": "3/2"}, {"shard": "half"}],
+    [
+        {"subjects": 0},
+        {"workers": 0},
+        {"missing_views": 1.0},
+        {"frames": 0},
+        {"shard": "3/2"},
+        {"shard": "half"},
+        {"slice_distance": 0.0},
+    ],
 )
 def test_impossible_options_are_refused(tmp_path, wrong):
     with pytest.raises(CinemaError, match=f"--{next(iter(wrong))}"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shlex
@@ -21,6 +22,7 @@ from cinema_lightning.benchmark.matrix import Cell
 from cinema_lightning.benchmark.record import CellFolder, CellRecord, State, StepRecord, read_record
 from cinema_lightning.configs import find_config, read_config, unfold
 from cinema_lightning.errors import CinemaError
+from cinema_lightning.results.summary import in_a_line
 from cinema_lightning.runs import STOPPED_EXIT_CODE, software_versions
 
 PROGRAM = (sys.executable, "-m", "cinema_lightning")
@@ -143,7 +145,7 @@ class _Attempt:
             return CellEnd(self.cell.name, "elsewhere", "was taken over while this process seemed dead", self._seconds)
         record.state, record.reason, record.ended = state, reason, time.time()
         record.write(self.folder)
-        return CellEnd(self.cell.name, state, reason, self._seconds)
+        return CellEnd(self.cell.name, state, reason or found(self.cell, self.folder), self._seconds)
 
     @property
     def _seconds(self) -> float:
@@ -220,6 +222,15 @@ class _Attempt:
             memory = " (out of memory?)" if code == -signal.SIGKILL else ""
             return f"{name} was killed by {signal.Signals(-code).name}{memory}"
         return f"{name} ended with code {code}: {last_words(self.folder.log, offset)}"
+
+
+def found(cell: Cell, folder: CellFolder) -> str:
+    """What the test on a cell's own data found, in a line; empty where it has no summary."""
+    try:
+        summary = json.loads((folder.results(cell.tests[0].name) / "summary.json").read_text(encoding="utf-8"))
+        return in_a_line(summary["headlines"], summary["facts"])
+    except (OSError, ValueError, LookupError):
+        return ""
 
 
 def last_words(log: Path, offset: int = 0, limit: int = 400) -> str:

@@ -18,6 +18,7 @@ from cinema_lightning.files import write_text
 from cinema_lightning.output.overlays import draw_cases
 from cinema_lightning.output.parts import PartTable, PartWriter
 from cinema_lightning.output.rows import RowWriter
+from cinema_lightning.results.summary import in_a_line, in_words
 from cinema_lightning.tasks.base import Rows, Task, run_seed
 
 VALIDATION = "validation"
@@ -167,7 +168,7 @@ class CaseWriter(RowWriter):
             with torch.no_grad(), trainer.precision_plugin.forward_context():
                 draw_cases(self.place / "pictures", cases, facts, trainer, task, self.overlays)
         skipped = json.loads((self.place / "summary.json").read_text(encoding="utf-8"))["skipped"]
-        _say(headlines, self.place, skipped.get("figures"))
+        _say(headlines, facts, self.place, skipped.get("figures"))
 
 
 def read_cases(path: Path) -> pd.DataFrame:
@@ -182,19 +183,15 @@ def _is_real(row: dict[str, Any], batch: Any) -> bool:
     return bool(weights[row["id"]] > 0)
 
 
-def _say(headlines: list[dict[str, Any]], folder: Path, undefined: str | None) -> None:
-    """The headline figures, one line each, with how many cases they are not defined in; then those of no case."""
+def _say(headlines: list[dict[str, Any]], facts: dict[str, Any], folder: Path, undefined: str | None) -> None:
+    """What matters in a line, then each headline figure, with how many cases it is not defined in."""
     lines = []
     for row in headlines:
-        value, low, high = (row.get(name) for name in ("value", "low", "high"))
-        if value is None or value != value:
+        if row.get("value") is None or row["value"] != row["value"]:
             continue
-        interval = "" if low is None or low != low else f"  [{low:.4g}, {high:.4g}]"
-        name = row.get("display") or row.get("metric")
-        line = f"  {name!s:<28}{value:.4g}{interval} {row.get('unit') or ''}".rstrip()
         missing, n = int(row.get("n_missing") or 0), int(row.get("n") or 0)
-        lines.append(line + (f"  (not defined in {missing} of {n + missing})" if missing else ""))
+        lines.append("  " + in_words(row, 27) + (f"  (not defined in {missing} of {n + missing})" if missing else ""))
     if undefined:
         lines.append(f"  {undefined}.")
-    text = "\n".join(lines)
+    text = "\n".join([*lines, in_a_line(headlines, facts)])
     rank_zero_info(f"{text}\nResults: {folder} (cases.csv, summary.csv, pictures/).")

@@ -47,12 +47,14 @@ class Settings:
         size: full (192 x 192 x ~11 and 256 x 256) or small.
         frames: Frames over the cycle.
         missing_views: Chance of a view to be missing.
+        slice_distance: Between short-axis slices, mm; None for the size's own: 10, or six slices spread over the LV.
     """
 
     seed: int = 0
     size: Literal["full", "small"] = "full"
     frames: int = 50
     missing_views: float = 0.0
+    slice_distance: float | None = None
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values, with the version of the software that gives these bytes."""
@@ -81,15 +83,16 @@ def acquisition_for(subject: Subject, settings: Settings) -> Acquisition:
             n_frames=settings.frames,
             sax_size=(64, 64),
             sax_spacing=(3.0, 3.0),
-            slice_distance=None,
-            n_slices=6,
+            slice_distance=settings.slice_distance,
+            n_slices=None if settings.slice_distance else 6,
             slice_thickness=None,
             lax_size=(64, 64),
             lax_spacing=(4.0, 4.0),
             seed=settings.seed,
             **look,
         )
-    return Acquisition(n_frames=settings.frames, seed=settings.seed, **look)
+    distance = settings.slice_distance or Acquisition.slice_distance
+    return Acquisition(n_frames=settings.frames, seed=settings.seed, slice_distance=distance, **look)
 
 
 def present_views(subject: Subject, acquisition: Acquisition, chance: float) -> tuple[str, ...]:

@@ -21,6 +21,7 @@ def phantom(
     shard: str | None = None,
     overwrite: bool = False,
     dataset: str | None = None,
+    slice_distance: float | None = None,
 ) -> int:
     """Makes beating hearts with known truth, as prepared data: a store, a cohort table and landmarks.
 
@@ -42,7 +43,10 @@ def phantom(
         picture: Draw all views at ED and ES with contours into this PNG file instead of making a cohort.
         shard: I/N makes only part I (from 1) of N; the part that is ready last puts the table together.
         overwrite: Start anew in a folder that holds other phantoms.
-        dataset: Write the raw layout of acdc, mnms, mnms2, kaggle, rescan, landmark, emidec, myops or ukb.
+        dataset: Write the raw layout of acdc, mnms, mnms2, kaggle, rescan, landmark, emidec, myops or ukb; or dicom:
+            studies for cinema analyse, a folder each, of the same hearts that a store with the same seed has.
+        slice_distance: Distance between short-axis slices in mm, of which there are as many as the ventricle takes; if
+            not given, 10 for full, and six slices spread over the ventricle for small.
 
     Returns:
         Exit code: 0, or 128 + number of the signal that stopped it.
@@ -50,12 +54,12 @@ def phantom(
     Raises:
         CinemaError: If an option has an impossible value, the folder holds something else, or the disk is full.
     """
-    _check(subjects, workers, missing_views, frames)
+    _check(subjects, workers, missing_views, frames, slice_distance)
     part = Shard.parse(shard) if shard is not None else None
     if dataset is not None:
-        _refuse_with_dataset({"--missing_views": missing_views, "--picture": picture, "--shard": shard})
-        from cinema_lightning.phantom.raw.base import settings_for
-        from cinema_lightning.phantom.raw.runner import make_raw
+        given = {"--missing_views": missing_views, "--picture": picture, "--shard": shard}
+        _refuse_with_dataset({**given, "--slice_distance": slice_distance})
+        from cinema_lightning.phantom.raw.runner import make_raw, settings_for
 
         return make_raw(Path(out), settings_for(dataset, subjects, seed, size, frames), workers, overwrite=overwrite)
     if picture is not None:
@@ -67,7 +71,7 @@ def phantom(
         raise CinemaError("--overwrite with --shard would delete what the other parts make; empty the folder first.")
     from cinema_lightning.phantom.cohort import FRAMES, Settings, make_cohort
 
-    settings = Settings(seed, size, frames or FRAMES[size], missing_views)
+    settings = Settings(seed, size, frames or FRAMES[size], missing_views, slice_distance)
     return make_cohort(Path(out), subjects, settings, workers, shard=part, overwrite=overwrite)
 
 
@@ -77,7 +81,7 @@ def _refuse_with_dataset(options: dict[str, Any]) -> None:
             raise CinemaError(f"{name} does not go with --dataset; leave one of them out.")
 
 
-def _check(subjects: int, workers: int, missing_views: float, frames: int | None) -> None:
+def _check(subjects: int, workers: int, missing_views: float, frames: int | None, slice_distance: float | None) -> None:
     if subjects < 1:
         raise CinemaError(f"--subjects must be at least 1, not {subjects}.")
     if workers < 1:
@@ -86,3 +90,5 @@ def _check(subjects: int, workers: int, missing_views: float, frames: int | None
         raise CinemaError(f"--missing_views is a chance from 0 to below 1, not {missing_views}.")
     if frames is not None and frames < 1:
         raise CinemaError(f"--frames must be at least 1, not {frames}.")
+    if slice_distance is not None and not 3 <= slice_distance <= 30:
+        raise CinemaError(f"--slice_distance is from 3 to 30 mm, not {slice_distance}.")

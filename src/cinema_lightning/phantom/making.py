@@ -87,7 +87,7 @@ def make_subjects(
     cases = [CaseRef(subject_id(index), subject_id(index), "", (), args={"index": index}) for index in indices]
     with scratch_of(root, part) as scratch, stop_on_signals() as stop:
         work = making(root, scratch)
-        outcomes = run(work, cases, workers, stop, strict=True, title=title, unit="subject")
+        outcomes = run(work, cases, workers, stop, strict=True, title=title, unit="subjects")
     for outcome in outcomes.values():
         if outcome.problem is not None:
             step, reason = outcome.problem.step, outcome.problem.reason

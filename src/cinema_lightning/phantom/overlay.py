@@ -261,7 +261,8 @@ class _Prepared(_Maker):
     """
 
     def __init__(self, root: Path, cohort: PhantomCohort, dataset: str) -> None:
-        from cinema_lightning.phantom.raw.base import LAYOUTS, settings_for
+        from cinema_lightning.phantom.raw.base import LAYOUTS
+        from cinema_lightning.phantom.raw.runner import settings_for
 
         super().__init__(root / dataset, cohort)
         most = LAYOUTS[dataset].most

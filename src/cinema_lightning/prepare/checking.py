@@ -20,6 +20,7 @@ from typing import TypeAlias
 from cinema_lightning.errors import CinemaError
 from cinema_lightning.files import write_text
 from cinema_lightning.prepare.runner import Stop, start_worker
+from cinema_lightning.progress import ProgressLine
 from cinema_lightning.shards import Shard
 
 CHUNK = 16
@@ -77,11 +78,9 @@ def check_all(check: Check, rows: Sequence[int], progress: Progress, workers: in
     Raises:
         CinemaError: If a worker was killed; what was checked is kept.
     """
-    from tqdm import tqdm
-
     chunks = [rows[start : start + CHUNK] for start in range(0, len(rows), CHUNK)]
     saved = time.monotonic()
-    with tqdm(total=len(rows), desc=title, unit="study", mininterval=1.0) as bar:
+    with ProgressLine(title, len(rows), unit="studies") as bar:
         try:
             for found in _results(check, chunks, progress.done, workers, stop):
                 progress.done |= found

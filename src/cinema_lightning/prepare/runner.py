@@ -12,7 +12,6 @@ import multiprocessing.connection
 import os
 import shutil
 import signal
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -30,6 +29,7 @@ from cinema_lightning.prepare.record import fingerprint, read_record, write_reco
 from cinema_lightning.prepare.scratch import move_folder, scratch_folder
 from cinema_lightning.prepare.size import Size
 from cinema_lightning.prepare.steps import prepare_case
+from cinema_lightning.progress import ProgressLine
 
 KILLED = "the worker process was killed (out of memory?); try again with fewer workers"
 
@@ -148,7 +148,7 @@ def run(
     *,
     strict: bool,
     title: str,
-    unit: str = "study",
+    unit: str = "studies",
 ) -> dict[str, Outcome]:
     """Makes studies with a progress bar until all are done or a signal came.
 
@@ -164,17 +164,15 @@ def run(
     Returns:
         Id -> what became of it; of those that were reached.
     """
-    from tqdm import tqdm
-
     outcomes: dict[str, Outcome] = {}
-    with tqdm(total=len(cases), desc=title, unit=unit, mininterval=1.0) as bar:
+    with ProgressLine(title, len(cases), unit=unit) as bar:
 
         def done(outcome: Outcome) -> bool:
             outcomes[outcome.id] = outcome
             bar.update()
             problem = outcome.problem
             if problem is not None and not strict:
-                bar.write(f"{problem.id} failed at step '{problem.step}': {problem.reason}", file=sys.stderr)
+                bar.write(f"{problem.id} failed at step '{problem.step}': {problem.reason}")
             return problem is None or not strict
 
         run_all(work, cases, workers, stop, done)

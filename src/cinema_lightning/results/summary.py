@@ -83,6 +83,33 @@ def headline_rows(results: Results, seed: int = 0) -> list[dict[str, Any]]:
     return out
 
 
+def in_a_line(rows: Sequence[Mapping[str, Any]], facts: Mapping[str, Any]) -> str:
+    """What a test found, in a line: the first headline figure of each of its tables.
+
+    Args:
+        rows: Of :func:`headline_rows`.
+        facts: Facts of the test.
+
+    Returns:
+        Such as ``segmentation: Dice 0.912 [0.905, 0.918], LVEF MAE 4.1 [3.2, 5.1] %, 10 subjects``.
+    """
+    known = {row["metric"]: row for row in rows if row.get("value") is not None and row["value"] == row["value"]}
+    first: dict[str, str] = {}
+    for headline in headlines_of(str(facts["kind"]), facts):
+        if headline.name in known:
+            first.setdefault(headline.source, headline.name)
+    told = [in_words(known[name]) for name in first.values()]
+    subjects = max((int(known[name].get("n_subjects") or 0) for name in first.values()), default=0)
+    return f"{facts['kind']}: {', '.join([*told, f'{subjects} subjects'])}"
+
+
+def in_words(row: Mapping[str, Any], width: int = 0) -> str:
+    """A figure with its interval and unit; the name as wide as said."""
+    low, high, unit = row.get("low"), row.get("high"), row.get("unit") or ""
+    interval = "" if low is None or low != low else f" [{low:.3g}, {high:.3g}]"
+    return f"{row.get('display') or row['metric']!s:<{width}} {row['value']:.3g}{interval} {unit}".rstrip()
+
+
 def _counted(results: Results, headline: Headline) -> pd.DataFrame | None:
     """The rows that a headline figure is made of."""
     table = results.table(headline.source)

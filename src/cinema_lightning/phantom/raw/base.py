@@ -100,28 +100,6 @@ class RawLayout(ABC):
         return
 
 
-def settings_for(
-    dataset: str, subjects: int, seed: int = 0, size: Literal["full", "small"] = "full", frames: int | None = None
-) -> RawSettings:
-    """Settings of a raw cohort, with the number of frames that the dataset has where none is asked for.
-
-    Args:
-        dataset: Name of the layout.
-        subjects: Number of subjects.
-        seed: Seed of everything.
-        size: full or small.
-        frames: Frames over the cycle; without meaning where each image is one moment.
-
-    Returns:
-        The settings.
-
-    Raises:
-        CinemaError: If there is no such layout.
-    """
-    found = LAYOUTS[dataset]
-    return RawSettings(dataset, subjects, seed, size, 1 if found.single_frame else frames or found.frames[size])
-
-
 def layout(cls: type[RawLayout]) -> type[RawLayout]:
     """Class decorator: registers one instance of the layout under its ``name``."""
     LAYOUTS.add(cls.name, cls())

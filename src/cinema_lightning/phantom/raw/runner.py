@@ -7,16 +7,49 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from cinema_lightning.errors import CinemaError
 from cinema_lightning.files import write_text
 from cinema_lightning.phantom.making import Making, claim, make_subjects, read_note
-from cinema_lightning.phantom.raw.base import LAYOUTS, RawSettings, Record
+from cinema_lightning.phantom.raw.base import LAYOUTS, RawLayout, RawSettings, Record
 from cinema_lightning.phantom.raw.files import csv_text
+from cinema_lightning.phantom.raw.study_files import StudiesLayout
 
+STUDIES = StudiesLayout()
 TRUTH = "phantom_truth.csv"
 RECORDS = ".phantom"
+
+
+def layout_of(name: str) -> RawLayout:
+    """The layout of a dataset, or of DICOM studies, which are of no dataset.
+
+    Raises:
+        CinemaError: If there is none of that name.
+    """
+    return STUDIES if name == STUDIES.name else LAYOUTS[name]
+
+
+def settings_for(
+    dataset: str, subjects: int, seed: int = 0, size: Literal["full", "small"] = "full", frames: int | None = None
+) -> RawSettings:
+    """Settings of a raw cohort, with the number of frames that the dataset has where none is asked for.
+
+    Args:
+        dataset: Name of the layout, or ``dicom`` for studies of no dataset.
+        subjects: Number of subjects.
+        seed: Seed of everything.
+        size: full or small.
+        frames: Frames over the cycle; without meaning where each image is one moment.
+
+    Returns:
+        The settings.
+
+    Raises:
+        CinemaError: If there is no such layout.
+    """
+    found = layout_of(dataset)
+    return RawSettings(dataset, subjects, seed, size, 1 if found.single_frame else frames or found.frames[size])
 
 
 def make_raw(root: Path, settings: RawSettings, workers: int = 1, *, overwrite: bool = False) -> int:
@@ -35,7 +68,7 @@ def make_raw(root: Path, settings: RawSettings, workers: int = 1, *, overwrite: 
         CinemaError: If the numbering has no room for so many subjects, the folder holds something else, or something
             cannot be written; subjects that are complete stay.
     """
-    layout = LAYOUTS[settings.dataset]
+    layout = layout_of(settings.dataset)
     if layout.most is not None and settings.subjects > layout.most:
         raise CinemaError(
             f"{layout.display} numbers {layout.most} subjects, but --subjects asks for {settings.subjects}; give fewer."
@@ -53,7 +86,7 @@ def make_raw(root: Path, settings: RawSettings, workers: int = 1, *, overwrite: 
 
 def _owned(found: Mapping[str, Any]) -> tuple[str, ...]:
     """What a layout made."""
-    return (*LAYOUTS[str(found["dataset"])].owned, RECORDS, TRUTH)
+    return (*layout_of(str(found["dataset"])).owned, RECORDS, TRUTH)
 
 
 def _record_path(root: Path, index: int) -> Path:
@@ -90,4 +123,4 @@ class RawMaking(Making):
 
 def make_subject(root: Path, index: int, settings: RawSettings) -> Record:
     """Writes the files of one subject, see :meth:`RawLayout.write`."""
-    return LAYOUTS[settings.dataset].write(root, index, settings)
+    return layout_of(settings.dataset).write(root, index, settings)
