@@ -47,16 +47,21 @@ class Settings:
         size: full (192 x 192 x ~11 and 256 x 256) or small.
         frames: Frames over the cycle.
         missing_views: Chance of a view to be missing.
+        variety: How far subjects deviate from the usual look, 0 to 1.
     """
 
     seed: int = 0
     size: Literal["full", "small"] = "full"
     frames: int = 50
     missing_views: float = 0.0
+    variety: float = 0.0
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values, with the version of the software that gives these bytes."""
-        return {**asdict(self), "version": __version__}
+        options = asdict(self)
+        if not self.variety:  # stores of the usual look say what they always said, so that they are gone on with
+            del options["variety"]
+        return {**options, "version": __version__}
 
 
 def scanner(subject: Subject) -> tuple[str, str, float, dict[str, Any]]:
@@ -121,7 +126,7 @@ def make_subject(root: Path, index: int, settings: Settings) -> str:
         CinemaError: If a series cannot be written.
         OSError: If the folder cannot be.
     """
-    subject = draw_subject(settings.seed, index)
+    subject = draw_subject(settings.seed, index, settings.variety)
     folder = root / subject.id
     record = _write_views(folder, subject, settings)
     (folder / ROW).write_text(json.dumps(record, sort_keys=False), encoding="utf-8")

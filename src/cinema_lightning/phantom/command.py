@@ -21,6 +21,7 @@ def phantom(
     shard: str | None = None,
     overwrite: bool = False,
     dataset: str | None = None,
+    variety: float = 0.0,
 ) -> int:
     """Makes beating hearts with known truth, as prepared data: a store, a cohort table and landmarks.
 
@@ -43,6 +44,9 @@ def phantom(
         shard: I/N makes only part I (from 1) of N; the part that is ready last puts the table together.
         overwrite: Start anew in a folder that holds other phantoms.
         dataset: Write the raw layout of acdc, mnms, mnms2, kaggle, rescan, landmark, emidec, myops or ukb.
+        variety: How far hearts differ from each other beyond size, function and disease: outline, papillary muscles,
+            trabeculae, RV, fat, and signal of blood and tissues; 0 (all look alike) to 1. For networks that are to
+            work on real images.
 
     Returns:
         Exit code: 0, or 128 + number of the signal that stopped it.
@@ -50,10 +54,11 @@ def phantom(
     Raises:
         CinemaError: If an option has an impossible value, the folder holds something else, or the disk is full.
     """
-    _check(subjects, workers, missing_views, frames)
+    _check(subjects, workers, missing_views, frames, variety)
     part = Shard.parse(shard) if shard is not None else None
     if dataset is not None:
-        _refuse_with_dataset({"--missing_views": missing_views, "--picture": picture, "--shard": shard})
+        refused = {"--missing_views": missing_views, "--picture": picture, "--shard": shard, "--variety": variety}
+        _refuse_with_dataset(refused)
         from cinema_lightning.phantom.raw.base import settings_for
         from cinema_lightning.phantom.raw.runner import make_raw
 
@@ -61,13 +66,13 @@ def phantom(
     if picture is not None:
         from cinema_lightning.phantom.picture import draw_picture
 
-        draw_picture(Path(picture), seed)
+        draw_picture(Path(picture), seed, variety)
         return 0
     if overwrite and part is not None:
         raise CinemaError("--overwrite with --shard would delete what the other parts make; empty the folder first.")
     from cinema_lightning.phantom.cohort import FRAMES, Settings, make_cohort
 
-    settings = Settings(seed, size, frames or FRAMES[size], missing_views)
+    settings = Settings(seed, size, frames or FRAMES[size], missing_views, variety)
     return make_cohort(Path(out), subjects, settings, workers, shard=part, overwrite=overwrite)
 
 
@@ -77,12 +82,14 @@ def _refuse_with_dataset(options: dict[str, Any]) -> None:
             raise CinemaError(f"{name} does not go with --dataset; leave one of them out.")
 
 
-def _check(subjects: int, workers: int, missing_views: float, frames: int | None) -> None:
+def _check(subjects: int, workers: int, missing_views: float, frames: int | None, variety: float) -> None:
     if subjects < 1:
         raise CinemaError(f"--subjects must be at least 1, not {subjects}.")
     if workers < 1:
         raise CinemaError(f"--workers must be at least 1, not {workers}.")
     if not 0 <= missing_views < 1:
         raise CinemaError(f"--missing_views is a chance from 0 to below 1, not {missing_views}.")
+    if not 0 <= variety <= 1:
+        raise CinemaError(f"--variety is between 0 and 1, not {variety}.")
     if frames is not None and frames < 1:
         raise CinemaError(f"--frames must be at least 1, not {frames}.")
