@@ -18,10 +18,15 @@ from torch.utils._pytree import tree_leaves, tree_map
 from cinema_lightning.data.augment import noise
 from cinema_lightning.data.augment.affine import Affine
 from cinema_lightning.data.augment.crop import Crop
+from cinema_lightning.data.augment.curve import Curve
 from cinema_lightning.data.augment.flip import Flip
 from cinema_lightning.data.augment.gamma import Gamma
+from cinema_lightning.data.augment.ghost import Ghost
 from cinema_lightning.data.augment.hole import Hole
+from cinema_lightning.data.augment.mottle import Mottle
 from cinema_lightning.data.augment.noise import Noise
+from cinema_lightning.data.augment.resolution import Resolution
+from cinema_lightning.data.augment.shade import Shade
 from cinema_lightning.data.augment.zoom import Zoom
 from cinema_lightning.data.transforms import PLAN
 from cinema_lightning.losses.landmarks import heatmap_loss, wing_loss
@@ -182,7 +187,8 @@ def test_the_device_counts_what_waits(device):
 
 
 SIZES = {"sax": [32, 32, 4], "lax_2c": [64, 64], "lax_3c": [64, 64], "lax_4c": [64, 64]}
-EVERY = [Zoom(1.0), Gamma(1.0), Noise(1.0), Affine(1.0), Flip(1.0), Crop(), Hole(1.0)]
+GREY = [Curve(1.0), Mottle(1.0), Ghost(1.0), Shade(1.0), Resolution(1.0), Gamma(1.0), Noise(1.0)]
+EVERY = [Zoom(1.0), *GREY, Affine(1.0), Flip(1.0), Crop(), Hole(1.0)]
 TASKS = {
     "pretrain": (PretrainData, {}, Pretrain, MaskedAutoencoder),
     "segmentation": (SegmentationData, {"views": ["sax", "lax_4c"]}, Segmentation, ConvUNetR),

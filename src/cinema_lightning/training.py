@@ -373,7 +373,7 @@ def run(verb: str, arguments: list[str], configs: list[Path], source: DataSource
     Returns:
         Exit code, see :func:`cinema_lightning.cli.main`.
     """
-    for registry in (TASKS, DATA, BACKBONES):
+    for registry in (TASKS, DATA, BACKBONES, AUGMENTATIONS):
         registry.load()
     quieten()
     understand_null()

@@ -14,7 +14,8 @@ from functools import cached_property
 import numpy as np
 
 from cinema_lightning.data.draws import generator
-from cinema_lightning.phantom.motion import N_THETA, RV_WALL, Phase, Ventricles, wrapped
+from cinema_lightning.phantom.look import wave
+from cinema_lightning.phantom.motion import N_THETA, Phase, Ventricles, wrapped
 from cinema_lightning.phantom.subject import Subject
 from cinema_lightning.phantom.texture import lv_muscle, rv_muscle
 
@@ -126,7 +127,7 @@ class Heart:
         rv_inner = v.rv_inner(z, np.maximum(outer, 0), phase)
         depth = phase.rv_scale * v.rv_depth(z, theta, phase) * (z > v.rv_apex)
         rv = rv_inner + depth
-        wall = rv + (RV_WALL + 1.2 * phase.empty) * np.clip(depth / 5, 0, 1)
+        wall = rv + (self.subject.look.rv_wall + 1.2 * phase.empty) * np.clip(depth / 5, 0, 1)
         hull = np.maximum(wall, outer) + self._fat_layer(z, theta)
         return Tables(
             endo=_fine(inner),
@@ -147,7 +148,8 @@ class Heart:
         over_rv = np.clip(np.cos(theta - 0.3), 0, 1)
         base = np.exp(-(((z - self.length + 4) / 9) ** 2))
         low = np.clip(z / 12 + 1, 0, 1)
-        return self.subject.epicardial_fat * (0.5 + 1.6 * groove + 0.9 * over_rv + 0.5 * base) * low
+        around = np.maximum(1 + wave(self.subject.look.fat, theta), 0)
+        return self.subject.epicardial_fat * (0.5 + 1.6 * groove + 0.9 * over_rv + 0.5 * base) * low * around
 
     @cached_property
     def underside(self) -> np.ndarray:

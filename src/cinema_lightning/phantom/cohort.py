@@ -48,6 +48,7 @@ class Settings:
         frames: Frames over the cycle.
         missing_views: Chance of a view to be missing.
         slice_distance: Between short-axis slices, mm; None for the size's own: 10, or six slices spread over the LV.
+        variety: How far subjects deviate from the usual look, 0 to 1.
     """
 
     seed: int = 0
@@ -55,10 +56,14 @@ class Settings:
     frames: int = 50
     missing_views: float = 0.0
     slice_distance: float | None = None
+    variety: float = 0.0
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values, with the version of the software that gives these bytes."""
-        return {**asdict(self), "version": __version__}
+        options = asdict(self)
+        if not self.variety:  # stores of the usual look say what they always said, so that they are gone on with
+            del options["variety"]
+        return {**options, "version": __version__}
 
 
 def scanner(subject: Subject) -> tuple[str, str, float, dict[str, Any]]:
@@ -124,7 +129,7 @@ def make_subject(root: Path, index: int, settings: Settings) -> str:
         CinemaError: If a series cannot be written.
         OSError: If the folder cannot be.
     """
-    subject = draw_subject(settings.seed, index)
+    subject = draw_subject(settings.seed, index, settings.variety)
     folder = root / subject.id
     record = _write_views(folder, subject, settings)
     (folder / ROW).write_text(json.dumps(record, sort_keys=False), encoding="utf-8")

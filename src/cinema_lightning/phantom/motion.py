@@ -14,11 +14,11 @@ from functools import cached_property
 import numpy as np
 
 from cinema_lightning.metrics.function import MYOCARDIAL_DENSITY
+from cinema_lightning.phantom.look import wave
 from cinema_lightning.phantom.subject import Scar, Subject
 
 BASE_CENTRE = 0.72  # widest level of the LV, as a fraction of the cavity's length from its apex
 RV_CENTRE = -0.24  # middle of the RV around the long axis, rad
-RV_WALL = 3.0  # mm
 N_THETA = 128
 
 
@@ -132,7 +132,8 @@ class Ventricles:
 
     def _oval(self, theta: np.ndarray) -> np.ndarray:
         # The septum bulges a little less than the free wall does.
-        return 1 + self.subject.oval * np.cos(2 * theta) - 0.02 * np.cos(theta) + 0.012 * np.cos(3 * theta)
+        usual = 1 + self.subject.oval * np.cos(2 * theta) - 0.02 * np.cos(theta) + 0.012 * np.cos(3 * theta)
+        return usual + wave(self.subject.look.outline, theta)
 
     def _contractility(self, s: np.ndarray, theta: np.ndarray) -> np.ndarray:
         """Relative radial contraction of a place: 1 where healthy, less at the base and the septum, none in a scar."""
@@ -198,8 +199,9 @@ class Ventricles:
         """Depth of the RV cavity measured outwards from the LV epicardium, mm, for scale 1."""
         top = self.rv_height(theta, phase)
         level = np.clip((z - self.rv_apex) / (top - self.rv_apex), 0, 1.25)
-        span = 0.9 + 0.4 * _step(level / 0.8)
-        angle = wrapped(theta - RV_CENTRE - 0.28 * _step((level - 0.55) / 0.5)) / span
+        look = self.subject.look
+        span = (0.9 + 0.4 * _step(level / 0.8)) * look.rv_span
+        angle = wrapped(theta - RV_CENTRE - look.rv_turn - 0.28 * _step((level - 0.55) / 0.5)) / span
         # Fuller below than above: the inferior corner of the RV is the sharp one.
         across = np.clip(1 - angle**2, 0, None) ** (0.56 + 0.2 * np.clip(angle, -1, 1)) * (1 - 0.3 * angle)
         along = np.sqrt(np.clip(1 - (1 - level / 0.92) ** 2, 0, None)) * (1 - 0.25 * np.clip(level - 0.7, 0, 1))

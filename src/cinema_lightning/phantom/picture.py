@@ -20,12 +20,13 @@ from cinema_lightning.views import VIEWS
 COLOURS = REGIONS[1:4]  # RV, myocardium, LV
 
 
-def draw_picture(path: Path, seed: int = 0) -> None:
+def draw_picture(path: Path, seed: int = 0, variety: float = 0.0) -> None:
     """Draws a PNG of five subjects (rows) in four views at ED and ES (columns); RV, myocardium and LV are outlined.
 
     Args:
         path: The PNG file.
         seed: Cohort seed; the first five subjects have one pathology each.
+        variety: How far they deviate from the usual look.
 
     Raises:
         CinemaError: If the file cannot be written.
@@ -36,7 +37,8 @@ def draw_picture(path: Path, seed: int = 0) -> None:
 
     if path.suffix.lower() != ".png":
         raise CinemaError(f"--picture is written as PNG; give it a name that ends in .png, not '{path.name}'.")
-    subjects = sorted((draw_subject(seed, index) for index in range(5)), key=lambda s: PATHOLOGIES.index(s.pathology))
+    five = (draw_subject(seed, index, variety) for index in range(5))
+    subjects = sorted(five, key=lambda s: PATHOLOGIES.index(s.pathology))
     figure = Figure(figsize=(10.4, 6.7), dpi=100, facecolor="black")
     axes = figure.subplots(5, 8, gridspec_kw={"wspace": 0.02, "hspace": 0.02})
     figure.subplots_adjust(left=0.03, right=1, bottom=0, top=0.965)

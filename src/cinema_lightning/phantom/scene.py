@@ -24,7 +24,10 @@ class Scene:
 
     def __init__(self, heart: Heart, acquisition: Acquisition, times: Sequence[float] | None = None) -> None:
         self.heart, self.acquisition = heart, acquisition
-        self.contrast: Contrast = CONTRASTS[acquisition.sequence]
+        signal = heart.subject.look.signal
+        self.contrast: Contrast = {
+            tissue: level * signal.get(tissue, 1.0) for tissue, level in CONTRASTS[acquisition.sequence].items()
+        }
         self.torso, self.vessels = Torso(heart.subject, heart.underside), GreatVessels(heart)
         if times is None:
             times = [frame / acquisition.n_frames for frame in range(acquisition.n_frames)]

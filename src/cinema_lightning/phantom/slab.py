@@ -52,7 +52,9 @@ class Slab:
         self.highest = float(self.p[2].max(initial=Z_LOW))
         # Eddies differ little through the slice, so its middle stands for all of it.
         middle = tuple(axis[samples // 2] for axis in self.p)
-        self._eddies = [scene.noise(middle, 7.0, shift) * 0.05 for shift in (0.0, 31.7)]
+        look = heart.subject.look
+        self._eddies = [scene.noise(middle, look.patches, shift) * look.flow for shift in (0.0, 31.7)]
+        self._wall_texture = 1 + look.uneven * scene.noise(middle, look.patches, 73.3) if look.uneven else None
         self._uneven = scene.noise(middle, 9.0, 57.1) * 1.6
         self._select(index, radius)
 
@@ -172,10 +174,16 @@ class Slab:
         blood = self.scene.contrast["blood"] * flow[zone.flat]
         self._add_muscle(blood, self._lv_pool, heart.lv_muscle, self._lv_place(tables, phase), phase)
         values = image.reshape(-1)[zone.flat]
-        _paint(values, outer, self._wall_signal(tables, phase))
+        _paint(values, outer, self._textured(self._wall_signal(tables, phase)))
         _paint(values, inner, blood)
         image.reshape(-1)[zone.flat] = values
         return outer, inner
+
+    def _textured(self, signal: float | np.ndarray) -> float | np.ndarray:
+        """Signal of the wall as uneven as it looks."""
+        if self._wall_texture is None:
+            return signal
+        return signal * np.broadcast_to(self._wall_texture, self.p[2].shape).ravel()[self._lv.flat]
 
     def _wall_signal(self, tables: Tables, phase: Phase) -> float | np.ndarray:
         """Signal of the wall in the LV's zone; only where there is an infarct it depends on the place."""

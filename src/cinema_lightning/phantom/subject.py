@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from cinema_lightning.data.draws import generator
+from cinema_lightning.phantom.look import USUAL, Look, draw_look
 
 PATHOLOGIES = ("NOR", "DCM", "HCM", "MINF", "ARV")
 
@@ -75,6 +76,7 @@ class Subject:
         position: Heart origin (apex of the epicardium) relative to the middle of the trunk, mm RAS.
         rotation: Deviation from the usual direction of the heart: three angles, rad.
         scar: The infarct, if there is one.
+        look: How it deviates from the usual look.
     """
 
     seed: int
@@ -106,6 +108,7 @@ class Subject:
     position: tuple[float, float, float]
     rotation: tuple[float, float, float]
     scar: Scar | None
+    look: Look = USUAL
 
     @property
     def id(self) -> str:
@@ -135,12 +138,13 @@ class Subject:
         return math.sqrt(self.height * 100 * self.weight / 3600)
 
 
-def draw_subject(seed: int, index: int) -> Subject:
+def draw_subject(seed: int, index: int, variety: float = 0.0) -> Subject:
     """Draws one subject; nothing depends on how many others there are.
 
     Args:
         seed: Cohort seed.
         index: Number of the subject, from 0.
+        variety: How far its look deviates from the usual, 0 to 1. The same person all the same, but for the RV's size.
 
     Returns:
         The subject.
@@ -155,6 +159,7 @@ def draw_subject(seed: int, index: int) -> Subject:
     size = (math.sqrt(height * 100 * weight / 3600) / 1.9) ** 0.9
     function = _function(rng, pathology, sex, size, age)
     anatomy = _anatomy(rng, pathology, sex, function)
+    look = draw_look(seed, index, variety)
     return Subject(
         seed=seed,
         index=index,
@@ -163,10 +168,11 @@ def draw_subject(seed: int, index: int) -> Subject:
         height=round(height, 3),
         weight=round(weight, 1),
         pathology=pathology,
-        **function,
+        **(function | {"rv_edv": function["rv_edv"] * look.rv_volume}),
         **anatomy,
         **_pose(rng, bmi, height),
         scar=_scar(rng) if pathology == "MINF" else None,
+        look=look,
     )
 
 

@@ -84,6 +84,7 @@ def lv_muscle(subject: Subject) -> np.ndarray:
         there is muscle. It is in coordinates that move with the wall.
     """
     rng = generator(subject.seed, "phantom", "lv muscle", subject.index)
+    look = subject.look
     level, angle, rho = _grid()
     x, y = rho * np.cos(angle), rho * np.sin(angle)
     out = np.zeros((N_SIGMA, N_ANGLE, N_RHO), np.float32)
@@ -93,12 +94,17 @@ def lv_muscle(subject: Subject) -> np.ndarray:
             low, high = rng.uniform(0.26, 0.34), rng.uniform(0.58, 0.74)
             # The foot grows out of the wall; the head stands free, a little nearer to the axis.
             free = _soft((level - low) / 0.16)
-            distance = 0.86 - rng.uniform(0.2, 0.3) * free
-            size = rng.uniform(0.11, 0.17) * _soft((level - low + 0.04) / 0.1) * _soft((high - level) / 0.12 + 0.15)
+            distance = 0.86 - rng.uniform(0.2, 0.3) * free / look.papillary
+            size = (
+                look.papillary
+                * rng.uniform(0.11, 0.17)
+                * _soft((level - low + 0.04) / 0.1)
+                * _soft((high - level) / 0.12 + 0.15)
+            )
             gap = np.hypot(x - distance * np.cos(place), y - distance * np.sin(place))
             out = np.maximum(out, np.clip(0.5 + (size - gap) / 0.09, 0, 1) * (size > 0.02))
     streaks = _periodic(rng, (3.0, 1.6, 1.3)) + 0.6 * _periodic(rng, (5.0, 3.0, 2.5))
-    reach = (0.15 + 0.28 * _soft((0.75 - level) / 0.6)) * (1 - 0.5 * np.clip(np.cos(angle), 0, 1))
+    reach = (0.15 + 0.28 * _soft((0.75 - level) / 0.6)) * (1 - 0.5 * np.clip(np.cos(angle), 0, 1)) * look.trabeculae
     near = _soft((rho - 1 + reach) / reach)
     trabeculae = np.clip(0.36 + 0.5 * streaks, 0, 1) * near * _soft((1.0 - level) / 0.25)
     return np.maximum(out, trabeculae).astype(np.float32)
@@ -109,7 +115,7 @@ def rv_muscle(subject: Subject) -> np.ndarray:
     rng = generator(subject.seed, "phantom", "rv muscle", subject.index)
     level, angle, rho = _grid()
     streaks = _periodic(rng, (3.0, 1.8, 1.6)) + 0.6 * _periodic(rng, (4.0, 3.5, 3.0))
-    reach = 0.22 + 0.55 * _soft((0.6 - level) / 0.55)
+    reach = np.minimum((0.22 + 0.55 * _soft((0.6 - level) / 0.55)) * subject.look.trabeculae, 1)
     trabeculae = np.clip(0.1 + 0.4 * streaks, 0, 1) * _soft((rho - 1 + reach) / reach) * _soft((0.95 - level) / 0.3)
     place = math.radians(rng.uniform(-10, 35))
     turn = np.mod(angle - place - 0.25 * (rho - 0.5) + np.pi, 2 * np.pi) - np.pi
