@@ -1,5 +1,7 @@
 """Measuring: shapes whose thickness, segments and volumes are known, and phantoms from any direction."""
 
+from statistics import NormalDist
+
 import numpy as np
 import pytest
 
@@ -171,6 +173,20 @@ def test_long_axis_strain_and_excursion():
     assert numbers["long_axis_strain_4c"] == pytest.approx(-100 * 13 / 90)
 
 
+def test_a_cine_beside_ed_and_es_of_the_short_axis(segmented):
+    """Two frames say nothing of where in another view's beat ES is: the hinges come down until frame 3 of 10."""
+    height = 90 - np.array([0, 4, 9, 12, 10, 8, 6, 4, 2, 1.0])
+    hinges = [np.stack([np.full(10, x), np.zeros(10), height], axis=1) for x in (-15.0, 15.0)]
+    points = Landmarks({"hinge_1": hinges[0], "hinge_2": hinges[1], "apex": np.zeros((10, 3))})
+    sax = View("sax", np.zeros((4, 4, 3, 2)), np.eye(4), phases=(0, 1))
+    labels = np.full(sax.frames.shape, 3, np.uint8)
+    labels[:2, ..., 1] = 0
+    study = Study("one", {"sax": sax, "lax_4c": View("lax_4c", np.zeros((4, 4, 1, 10)), np.eye(4))})
+    numbers = measure(study, {"sax": segmented(labels, sax.affine)}, {"lax_4c": points}).numbers
+    assert (numbers["mapse_septal"], numbers["mapse_lateral"]) == pytest.approx((12, 12))
+    assert numbers["long_axis_strain_4c"] == pytest.approx(-100 * 12 / 90)
+
+
 def test_ranges_and_z():
     measured = Measured({"lv_edv": 198.0, "rv_ef": 58.0, "lv_esv": 60.0, "lv_mass": 100.0})
     found, said = references(measured, Person("M", 60))
@@ -178,6 +194,8 @@ def test_ranges_and_z():
     assert (by["lv_edv"].z, said) == (pytest.approx(1.0), "")
     assert (by["lv_edv"].low, by["lv_edv"].high) == (pytest.approx(103.28), pytest.approx(228.72))
     assert by["rv_ef"].z == pytest.approx(0)
+    at_the_limit = references(Measured({"rv_edv": 172.0}), Person("F", 30))[0]
+    assert at_the_limit[0].z == pytest.approx(NormalDist().inv_cdf(0.975), abs=1e-3)
     assert "approximate" in by["rv_ef"].source
     assert "lv_mass" not in by
     # women's LVESV was read in one work only

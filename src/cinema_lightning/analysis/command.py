@@ -26,6 +26,7 @@ from cinema_lightning.analysis.study import analyse_study, corrected_result, rea
 from cinema_lightning.analysis.values import Result, Study
 from cinema_lightning.analysis.write import gather, mend, read_record, write_result
 from cinema_lightning.errors import CinemaError
+from cinema_lightning.listing import list_paths
 from cinema_lightning.prepare.runner import stop_on_signals
 from cinema_lightning.runs import best_of
 from cinema_lightning.shards import Shard
@@ -131,7 +132,7 @@ def analyse(
     named = read_corrections(corrections) if corrections else {}
     part = Shard.parse(shard)
     mine = places[part.index - 1 :: part.count]
-    secret = read_secret(out)
+    secret = _secret(out)
     done = Done(secret_folder(out))
     run = _Run(
         out, list(weights or [DEFAULT]), fast, choose, thresholds, named, secret, done, overwrite, dicom, dicom_cine
@@ -161,6 +162,16 @@ def analyse(
     failed = sum(reason is not None for reason in failures.values())
     print(_summary(run, counts, failed, total))
     return 1 if failed else 0
+
+
+def _secret(out: Path) -> bytes:
+    """The secret; not a new one where another made the names of results that are there."""
+    if not (secret_folder(out) / "secret").exists() and any(read_record(path) for path in list_paths(out)):
+        raise CinemaError(
+            f"{out} holds results, but {secret_folder(out)}, by whose secret they are named, is missing: bring it "
+            "back, or give another --out; else each study would be there under two names."
+        )
+    return read_secret(out)
 
 
 def _check_corrections(run: _Run, places: list[Place]) -> None:

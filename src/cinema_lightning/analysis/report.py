@@ -84,8 +84,9 @@ def series_lines(series: Sequence[Series]) -> list[dict[str, Any]]:
 
 def _warnings(result: Result) -> list[str]:
     """What was left out, filled or could not be found: in the study, in each view, and in its masks."""
-    views, masks = result.study.views.values(), result.segmented.values()
-    return [*result.study.warnings, *(said for one in (*views, *masks) for said in one.warnings)]
+    views = [said for view in result.study.views.values() for said in view.warnings]
+    masks = [said for found in result.segmented.values() for said in found.warnings]
+    return [*result.study.warnings, *views, *masks]
 
 
 def _who(result: Result) -> str:

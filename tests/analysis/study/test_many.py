@@ -91,6 +91,16 @@ def test_lists_and_limits_are_looked_at_before_any_work(study, network, tmp_path
     assert network.seen == 0
 
 
+def test_results_without_their_secret_get_no_second_name(study, network, tmp_path, capsys):
+    (place,) = _studies(study, tmp_path, 1)
+    (tmp_path / "out" / "0123456789ab").mkdir(parents=True)
+    (tmp_path / "out" / "0123456789ab" / "result.json").write_text('{"id": "0123456789ab"}')
+    assert _run(place, "--out", tmp_path / "out") == 2
+    assert "out.private, by whose secret they are named, is missing" in capsys.readouterr().err
+    assert network.seen == 0
+    assert not (tmp_path / "out.private").exists()
+
+
 def test_a_calibration_that_was_made_since_is_used(study, network, tmp_path):
     (place,) = _studies(study, tmp_path, 1)
     weights = tmp_path / "w.ckpt"
