@@ -47,6 +47,23 @@ def test_dice_is_a_mean_over_samples_not_pooled(sample):
     torch.testing.assert_close(dice_loss(logits, labels), apart.mean())
 
 
+def test_dice_over_the_batch_sums_before_it_divides(sample):
+    logits, labels = sample
+    labels[0][labels[0] == 2] = (
+        0  # the first sample lacks a class: over samples that costs 1 of 4 shares, whatever is said
+    )
+    p = logits.softmax(1)
+    expected = []
+    for c in (1, 2):
+        t = (labels == c).float()
+        expected.append(1 - 2 * (p[:, c] * t).sum() / (p[:, c].sum() + t.sum()))
+    pooled = dice_loss(logits, labels, over="batch")
+    torch.testing.assert_close(pooled, torch.stack(expected).mean(), rtol=1e-4, atol=0)
+    assert pooled < dice_loss(logits, labels)
+    loss = segmentation_loss(logits, labels, over="batch")
+    torch.testing.assert_close(loss, cross_entropy(logits, labels) + pooled)
+
+
 def test_a_batch_without_labels_has_a_finite_gradient(sample):
     logits, labels = sample
     logits.requires_grad_()

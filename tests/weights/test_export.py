@@ -140,7 +140,9 @@ def test_what_an_exported_file_says_reaches_a_fine_tuning(tmp_path):
 def test_what_has_no_published_counterpart_is_refused(tmp_path, capsys):
     unet = {"class_path": f"{MODELS}.baselines.UNet", "init_args": {"size": "tiny"}}
     patches = {"class_path": f"{MODELS}.convvit.ConvViT", "init_args": {"size": "tiny", "variant": "patch"}}
+    instance = {"class_path": f"{MODELS}.convunetr.ConvUNetR", "init_args": {"size": "tiny", "norm": "instance"}}
     for hparams, message in (
+        (hyperparameters("Segmentation", instance), "instance norms in its decoder, which the published layout cannot"),
         (hyperparameters("Segmentation", unet), "holds a UNet, which the published layout has no place for"),
         (hyperparameters("Survival", patches), "variant 'patch'"),
     ):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Literal, get_args
 
 import torch
 import torch.nn.functional as F
@@ -12,8 +13,9 @@ from torch import Tensor
 from cinema_lightning.errors import CinemaError
 
 IGNORED = -1
-# Sums over a sample's voxels, one number per sample and class, then the mean: pooling the batch gives another number.
-_DICE = DiceLoss(include_background=False)
+DiceOver = Literal["sample", "batch"]
+"""What the sums of a Dice loss go over: the voxels of a sample (published), or of all samples of a batch."""
+_DICE = {over: DiceLoss(include_background=False, batch=over == "batch") for over in get_args(DiceOver)}
 
 
 def _class_map(labels: Tensor, logits: Tensor) -> Tensor:
@@ -41,12 +43,15 @@ def cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
     return -(picked * labelled).sum() / labelled.sum().clamp(min=1)
 
 
-def dice_loss(logits: Tensor, labels: Tensor) -> Tensor:
-    """Soft Dice loss of the foreground classes: per sample and class, then the mean.
+def dice_loss(logits: Tensor, labels: Tensor, over: DiceOver = "sample") -> Tensor:
+    """Soft Dice loss of the foreground classes: per sample and class, then the mean; or per class over the batch.
+
+    A class that a sample lacks costs nearly 1 at any probability; over the batch only where all samples lack it.
 
     Args:
         logits: (B, C, X, Y[, Z]).
         labels: (B, [1,] X, Y[, Z]) class codes, -1 where not labelled: there neither probability nor label counts.
+        over: What the sums go over.
 
     Returns:
         Scalar, float32.
@@ -55,12 +60,12 @@ def dice_loss(logits: Tensor, labels: Tensor) -> Tensor:
     labelled = (maps != IGNORED)[:, None]
     classes = torch.arange(logits.shape[1], device=maps.device).view(1, -1, *[1] * (maps.ndim - 1))
     one_hot = maps[:, None] == classes  # no class is below 0, so that what is not labelled is in none
-    return _DICE(logits.float().softmax(dim=1) * labelled, one_hot)
+    return _DICE[over](logits.float().softmax(dim=1) * labelled, one_hot)
 
 
-def segmentation_loss(logits: Tensor, labels: Tensor) -> Tensor:
+def segmentation_loss(logits: Tensor, labels: Tensor, over: DiceOver = "sample") -> Tensor:
     """Cross-entropy + Dice loss (see :func:`cross_entropy` and :func:`dice_loss`)."""
-    return cross_entropy(logits, labels) + dice_loss(logits, labels)
+    return cross_entropy(logits, labels) + dice_loss(logits, labels, over)
 
 
 def deep_supervision(

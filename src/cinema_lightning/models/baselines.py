@@ -39,7 +39,7 @@ class _PerView(Backbone):
         input_size: View -> image size in voxels; accepted as by every backbone, any size works.
         channels: Input channels.
         outputs: Classes or output numbers.
-        size: tiny, mini, base, large or huge: the width (32 for base).
+        size: tiny, mini, small, base, large or huge: the width (32 for base).
         width: Channels at full size, a multiple of 8; doubled at each level.
     """
 

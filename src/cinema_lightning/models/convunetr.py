@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from cinema_lightning.errors import CinemaError
 from cinema_lightning.models import BACKBONES
@@ -13,7 +14,7 @@ from cinema_lightning.models.backbone import DenseBackbone, DenseOutput
 from cinema_lightning.models.blocks import PointwiseConv
 from cinema_lightning.models.dense_decoder import ViewDecoder
 from cinema_lightning.models.encoder import EncoderOptions, MultiViewEncoder
-from cinema_lightning.models.sizes import ViewGeometry, decoder_channels
+from cinema_lightning.models.sizes import Norm, ViewGeometry, decoder_channels, decoder_norm
 
 
 @BACKBONES.register
@@ -27,12 +28,15 @@ class ConvUNetR(DenseBackbone):
         input_size: View -> image size in voxels, for the position tables; views left out take their own size.
         channels: Input channels: 3 for three stacked sequences.
         classes: Classes per voxel, the background included; or heatmaps.
-        size: tiny, mini, base, large or huge.
+        size: tiny, mini, small, base, large or huge.
         drop_path: Rate of stochastic depth in the transformer blocks.
         dropout: Rate of dropout in the decoder's skips.
         checkpointing: Compute activations again in the backward pass instead of keeping them.
         dec_channels: Channels of the decoder's levels, fine to coarse, by default the size's (32, 64, 128, 256, 512
             for base).
+        norm: What the decoder's norms go over: the channels of each voxel (layer, published), or the voxels of each
+            channel (instance); by default the size's, which is layer for all but small.
+        deep_supervision: In training give as many coarser levels besides, which learn the same labels.
         **encoder: Options of the encoder, see :class:`~cinema_lightning.models.encoder.EncoderOptions`; ``patch_size``
             has to be a power of ``scale``.
 
@@ -51,12 +55,20 @@ class ConvUNetR(DenseBackbone):
         dropout: float = 0.1,
         checkpointing: bool = False,
         dec_channels: Sequence[int] | None = None,
+        norm: Norm | None = None,
+        deep_supervision: int = 0,
         **encoder: Any,
     ) -> None:
         super().__init__(views, input_size, channels, classes)
         options = EncoderOptions(**encoder)
         self.encoder = MultiViewEncoder(self.input_size, channels, size, options, drop_path, checkpointing)
         decoder_widths = decoder_channels(size, dec_channels)
+        self.norm = decoder_norm(size, norm)
+        if not 0 <= deep_supervision < len(decoder_widths):
+            raise CinemaError(
+                f"deep_supervision is {deep_supervision}; give how many coarser levels learn besides, 0 to "
+                f"{len(decoder_widths) - 1}."
+            )
         geometries = self.encoder.geometries
         for geometry in geometries.values():
             _check_grid(geometry, geometry.input_size)
@@ -71,6 +83,8 @@ class ConvUNetR(DenseBackbone):
                     _first_level(g, decoder_widths),
                     dropout,
                     checkpointing,
+                    self.norm,
+                    deep_supervision,
                 )
                 for view, g in geometries.items()
             }
@@ -78,10 +92,21 @@ class ConvUNetR(DenseBackbone):
         self.heads = nn.ModuleDict(
             {view: PointwiseConv(decoder_widths[0], classes, g.dims) for view, g in geometries.items()}
         )
+        self.side_heads = nn.ModuleDict(
+            {
+                view: nn.ModuleList(PointwiseConv(n, classes, g.dims) for n in decoder_widths[:deep_supervision])
+                for view, g in geometries.items()
+                if deep_supervision
+            }
+        )
 
     def head_modules(self) -> list[nn.Module]:
         """Decoders and heads: all but the stems and the transformer."""
-        return [self.decoders, self.heads]
+        return [self.decoders, self.heads, self.side_heads]
+
+    def auxiliary_heads(self) -> list[nn.Module]:
+        """Those of deep supervision."""
+        return [self.side_heads]
 
     def forward(self, images: Mapping[str, Tensor]) -> DenseOutput:
         """Predicts logits for every voxel of the views present.
@@ -90,7 +115,8 @@ class ConvUNetR(DenseBackbone):
             images: View -> (B, C, X, Y[, Z]) in [0, 1]; any subset of the network's views.
 
         Returns:
-            View -> logits (B, classes, X, Y[, Z]), channels-last in memory.
+            View -> logits (B, classes, X, Y[, Z]), channels-last in memory; in training with deep supervision a list
+            of such, coarser levels after the first, brought to the image's size.
 
         Raises:
             CinemaError: For images that do not fit.
@@ -104,7 +130,10 @@ class ConvUNetR(DenseBackbone):
             grid = self.encoder.geometries[view].grid_of(image.shape[2:])
             tokens = encoded.tokens[view].unflatten(1, grid)
             maps = self.decoders[view](image.movedim(1, -1), encoded.stems[view].stages, tokens)
-            logits[view] = self.heads[view](maps).movedim(-1, 1)
+            full: Tensor = self.heads[view](maps[0]).movedim(-1, 1)
+            sides = zip(self.side_heads[view], maps[1:], strict=True) if maps[1:] else ()
+            coarse = [head(level).movedim(-1, 1) for head, level in sides]
+            logits[view] = [full, *(F.interpolate(level, image.shape[2:]) for level in coarse)] if coarse else full
         return logits
 
 

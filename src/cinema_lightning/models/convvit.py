@@ -28,7 +28,7 @@ class ConvViT(PooledBackbone):
         input_size: View -> image size in voxels, for the position tables; views left out take their own size.
         channels: Input channels: 2 for ED and ES frames stacked.
         outputs: Output numbers.
-        size: tiny, mini, base, large or huge.
+        size: tiny, mini, small, base, large or huge.
         variant: Heads that count: "all", "patch" (the views' only) or "cls" (the class token's only). Parts that the
             variant does not reach are not trained.
         drop_path: Rate of stochastic depth in the transformer blocks.

@@ -16,6 +16,9 @@ from torch.nn import functional as F
 
 from cinema_lightning.models.blocks import CHANNEL_NORM_EPS, PatchConv, PointwiseConv, add, gelu, run
 from cinema_lightning.models.patches import nested_patches
+from cinema_lightning.models.sizes import Norm
+
+INSTANCE_NORM_EPS = 1e-5
 
 
 def map_conv(in_channels: int, out_channels: int, dims: int) -> nn.Conv2d | nn.Conv3d:
@@ -30,6 +33,32 @@ def convolve(conv: nn.Module, maps: Tensor) -> Tensor:
     """Runs a convolution module on channels-last maps (B, X, Y[, Z], C)."""
     out: Tensor = conv(maps.movedim(-1, 1))
     return out.movedim(1, -1)
+
+
+class InstanceNorm(nn.Module):
+    """Instance norm of channels-last maps: each sample's channels to mean 0 and variance 1, then scaled and shifted.
+
+    Args:
+        channels: Channels.
+    """
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(channels))
+        self.bias = nn.Parameter(torch.zeros(channels))
+
+    def forward(self, maps: Tensor) -> Tensor:
+        """Maps (B, X, Y[, Z], C) to the same shape."""
+        with torch.autocast(maps.device.type, enabled=False):
+            values = maps.float()
+            variance, mean = torch.var_mean(values, dim=tuple(range(1, maps.ndim - 1)), correction=0, keepdim=True)
+            scale = self.weight.float() * torch.rsqrt(variance + INSTANCE_NORM_EPS)
+            return torch.addcmul(self.bias.float() - mean * scale, values, scale).to(maps.dtype)
+
+
+def norm_of(channels: int, norm: Norm) -> nn.Module:
+    """A norm of channels-last maps."""
+    return InstanceNorm(channels) if norm == "instance" else nn.LayerNorm(channels, eps=CHANNEL_NORM_EPS)
 
 
 class PatchUpConv(nn.Module):
@@ -81,13 +110,16 @@ class ResidualBlock(nn.Module):
         out_channels: Output channels.
         dims: Spatial dimensions.
         dropout: Rate of dropout before the second convolution.
+        norm: Kind of both norms.
     """
 
-    def __init__(self, in_channels: int, out_channels: int, dims: int, dropout: float = 0.0) -> None:
+    def __init__(
+        self, in_channels: int, out_channels: int, dims: int, dropout: float = 0.0, norm: Norm = "layer"
+    ) -> None:
         super().__init__()
-        self.norm1 = nn.LayerNorm(in_channels, eps=CHANNEL_NORM_EPS)
+        self.norm1 = norm_of(in_channels, norm)
         self.conv1 = map_conv(in_channels, out_channels, dims)
-        self.norm2 = nn.LayerNorm(out_channels, eps=CHANNEL_NORM_EPS)
+        self.norm2 = norm_of(out_channels, norm)
         self.dropout = nn.Dropout(dropout)
         self.conv2 = map_conv(out_channels, out_channels, dims)
         same = in_channels == out_channels
@@ -106,7 +138,7 @@ class ResidualBlock(nn.Module):
 class ImageBlock(ResidualBlock):
     """The residual block on the image itself.
 
-    The norm of a single channel is a constant, so with one input channel the branch does not depend on the image
+    The layer norm of a single channel is a constant, so with one input channel the branch does not depend on the image
     (the published weights were trained so, and it is kept). Two 3 x 3[x 3] convolutions of a constant differ from
     their value inside only within two voxels of the border. Where no gradient is wanted the branch is therefore worked
     out on five voxels per axis and spread over the map: the same numbers, without two convolutions at full size.
@@ -115,7 +147,8 @@ class ImageBlock(ResidualBlock):
     def forward(self, maps: Tensor) -> Tensor:
         """Maps (B, X, Y[, Z], C) to (B, X, Y[, Z], out_channels)."""
         random = self.training and self.dropout.p > 0
-        if maps.shape[-1] > 1 or random or torch.is_grad_enabled():
+        constant = maps.shape[-1] == 1 and isinstance(self.norm1, nn.LayerNorm)
+        if not constant or random or torch.is_grad_enabled():
             return super().forward(maps)
         size = maps.shape[1:-1]
         spread = self.branch(maps.new_zeros(1, *[min(n, 5) for n in size], 1))
@@ -141,13 +174,21 @@ class UpLevel(nn.Module):
         out_channels: Channels of this level.
         kernel: Scale between them.
         checkpointing: Compute activations again in the backward pass instead of keeping them.
+        norm: Kind of the blocks' norms.
     """
 
-    def __init__(self, in_channels: int, out_channels: int, kernel: Sequence[int], checkpointing: bool = False) -> None:
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel: Sequence[int],
+        checkpointing: bool = False,
+        norm: Norm = "layer",
+    ) -> None:
         super().__init__()
         self.checkpointing = checkpointing
         self.up = PatchUpConv(in_channels, out_channels, kernel)
-        self.blocks = nn.ModuleList(ResidualBlock(out_channels, out_channels, len(kernel)) for _ in range(2))
+        self.blocks = nn.ModuleList(ResidualBlock(out_channels, out_channels, len(kernel), norm=norm) for _ in range(2))
 
     def forward(self, maps: Tensor, skip: Tensor | None) -> Tensor:
         """Maps (B, X, Y[, Z], in_channels), with the skip of this level or None, to this level's maps."""
@@ -172,6 +213,8 @@ class ViewDecoder(nn.Module):
         first_level: Level of the first stage.
         dropout: Rate of dropout in the skips.
         checkpointing: Compute activations again in the backward pass instead of keeping them.
+        norm: Kind of the blocks' norms.
+        side_levels: How many levels below the full size are given beside it in training (deep supervision).
     """
 
     def __init__(
@@ -184,23 +227,26 @@ class ViewDecoder(nn.Module):
         first_level: int,
         dropout: float = 0.0,
         checkpointing: bool = False,
+        norm: Norm = "layer",
+        side_levels: int = 0,
     ) -> None:
         super().__init__()
         dims = len(scale)
         self.first_level = first_level
         self.checkpointing = checkpointing
-        self.image = ImageBlock(in_channels, dec_channels[0], dims, dropout)
+        self.side_levels = side_levels
+        self.image = ImageBlock(in_channels, dec_channels[0], dims, dropout, norm)
         self.down = PatchConv(dim, dim, scale)
         self.skips = nn.ModuleList(
-            ResidualBlock(width, wanted, dims, dropout)
+            ResidualBlock(width, wanted, dims, dropout, norm)
             for width, wanted in zip((*conv_channels, dim, dim), dec_channels[first_level - 1 :], strict=True)
         )
         finer = (dec_channels[0], *dec_channels)
         self.ups = nn.ModuleList(
-            UpLevel(dec_channels[i], finer[i], scale, checkpointing) for i in reversed(range(len(dec_channels)))
+            UpLevel(dec_channels[i], finer[i], scale, checkpointing, norm) for i in reversed(range(len(dec_channels)))
         )
 
-    def forward(self, image: Tensor, stages: Sequence[Tensor], tokens: Tensor) -> Tensor:
+    def forward(self, image: Tensor, stages: Sequence[Tensor], tokens: Tensor) -> list[Tensor]:
         """Decodes one view.
 
         Args:
@@ -209,17 +255,20 @@ class ViewDecoder(nn.Module):
             tokens: Encoded tokens on their grid, (B, x, y[, z], D).
 
         Returns:
-            (B, X, Y[, Z], dec_channels[0]).
+            The maps at full size, (B, X, Y[, Z], dec_channels[0]); in training, ``side_levels`` coarser ones after
+            them, of dec_channels[0], dec_channels[1], ... channels.
         """
         grid = [n // k for n, k in zip(tokens.shape[1:-1], self.down.kernel, strict=True)]
         x = self.down(nested_patches(tokens, [self.down.kernel]).flatten(2)).unflatten(1, grid)
         blocks = [self.image, *[None] * (self.first_level - 1), *self.skips]
         sources = [image, *[None] * (self.first_level - 1), *stages, tokens, x]
         x = self._run(blocks.pop(), sources.pop())
+        levels = []
         for up in self.ups:
             block, source = blocks.pop(), sources.pop()
             x = up(x, None if block is None or source is None else self._run(block, source))
-        return x
+            levels.append(x)
+        return levels[: -2 - self.side_levels if self.training else -2 : -1]
 
     def _run(self, block: nn.Module | None, maps: Tensor | None) -> Tensor:
         assert block is not None

@@ -19,6 +19,7 @@ from cinema_lightning.models.sizes import (
     product,
     resolve_size,
     stem_channels,
+    stem_patch,
     view_geometry,
 )
 from cinema_lightning.models.stem import StemOutput, ViewStem
@@ -45,7 +46,8 @@ class EncoderOptions:
     """What an encoder of a size can be made of instead; every network that has one takes these as its own options.
 
     Args:
-        patch_size: Kernel of the first convolution stage; by default such that a token spans the view's patch.
+        patch_size: Kernel of the first convolution stage; by default such that a token spans the view's patch, in the
+            size small 8 x 8 pixels.
         scale: Kernel of the later convolution stages and of the patch embedding, 2 x 2 x 1 by default.
         conv_channels: Channels of the convolution stages, by default the size's.
         conv_blocks: Masked convolution blocks per stage, 2 by default.
@@ -97,7 +99,9 @@ class MultiViewEncoder(nn.Module):
         self.conv_blocks = CONV_BLOCKS if options.conv_blocks is None else options.conv_blocks
         self.visible_only = visible_only
         self.geometries = {
-            view: view_geometry(view, image_size, options.patch_size, options.scale, len(self.conv_channels))
+            view: view_geometry(
+                view, image_size, stem_patch(size, options.patch_size), options.scale, len(self.conv_channels)
+            )
             for view, image_size in input_size.items()
         }
         self.stems = nn.ModuleDict(

@@ -75,7 +75,7 @@ class MaskedAutoencoder(nn.Module):
         input_size: View -> image size in voxels, for the position tables; views left out take their own size.
             Images of other sizes work too, the tables are interpolated.
         channels: Input channels.
-        size: tiny, mini, base, large or huge.
+        size: tiny, mini, small, base, large or huge.
         mask_ratio: Share of patches to mask; ``int(n_patches * (1 - mask_ratio))`` are kept.
         decoder: "cross" (masked tokens attend to visible ones only) or "self" (plain self-attention over all).
         norm_target: Predict each patch normalised to zero mean and unit variance.

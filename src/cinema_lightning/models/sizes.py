@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 from cinema_lightning.errors import CinemaError
 from cinema_lightning.views import get_view
@@ -11,6 +12,9 @@ from cinema_lightning.views import get_view
 CONV_CHANNELS = (64, 128)
 CONV_BLOCKS = 2
 SCALE = (2, 2, 1)
+
+Norm = Literal["layer", "instance"]
+"""Over what the dense decoder's norms are: the channels of each voxel (published), or the voxels of each channel."""
 
 
 @dataclass(frozen=True)
@@ -31,26 +35,40 @@ SIZES: dict[str, Preset] = {
     "large": Preset(1024, 24, 16, 512, 8, 16),
     "huge": Preset(1280, 32, 16, 512, 8, 16),
     "mini": Preset(128, 4, 4, 96, 2, 4),
+    "small": Preset(128, 4, 4, 96, 2, 4),
 }
+"""Mini and small are made to learn on a laptop: mini at full image size, small from pictures of 64 x 64 pixels."""
 
-MINI_CONV_CHANNELS = (16, 32)
-"""Stem of the size "mini", which is made to learn phantom hearts on a laptop; all other sizes share one stem."""
+_CONV_CHANNELS = {"mini": (16, 32), "small": (16, 32)}
+_PATCH_SIZE = {"small": (2, 2, 1)}
+"""Tokens of 8 x 8 pixels: of 16 x 16, one would hold a whole ventricle of a 64 x 64 picture."""
 
 DEC_CHANNELS = (32, 64, 128, 256, 512)
-_DEC_CHANNELS = {"tiny": (4, 8, 16, 24, 32), "mini": (8, 16, 32, 64, 128)}
-_WIDTHS = {"tiny": 8, "mini": 16, "base": 32, "large": 48, "huge": 64}
+_DEC_CHANNELS = {"tiny": (4, 8, 16, 24, 32), "mini": (8, 16, 32, 64, 128), "small": (8, 16, 32, 64)}
+_DEC_NORMS: dict[str, Norm] = {"small": "instance"}
+_WIDTHS = {"tiny": 8, "mini": 16, "small": 16, "base": 32, "large": 48, "huge": 64}
 
 
 def stem_channels(size: str, given: Sequence[int] | None = None) -> tuple[int, ...]:
     """Channels of the stem's convolution stages: those given, else the size's."""
     if given is not None:
         return tuple(given)
-    return MINI_CONV_CHANNELS if size == "mini" else CONV_CHANNELS
+    return _CONV_CHANNELS.get(size, CONV_CHANNELS)
+
+
+def stem_patch(size: str, given: Sequence[int] | None = None) -> Sequence[int] | None:
+    """Kernel of the stem's first convolution: the one given, else the size's; None for tokens of the view's patch."""
+    return _PATCH_SIZE.get(size) if given is None else given
 
 
 def decoder_channels(size: str, given: Sequence[int] | None = None) -> tuple[int, ...]:
     """Channels of the dense decoder's levels, fine to coarse: those given, else the size's."""
     return tuple(_DEC_CHANNELS.get(size, DEC_CHANNELS) if given is None else given)
+
+
+def decoder_norm(size: str, given: Norm | None = None) -> Norm:
+    """Norm of the dense decoder: the one given, else the size's."""
+    return _DEC_NORMS.get(size, "layer") if given is None else given
 
 
 def cnn_width(size: str, given: int | None = None) -> int:

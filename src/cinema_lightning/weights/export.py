@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, Literal
 
-_TRAINING_ONLY = ("weights", "layer_decay", "freeze", "lora", "optim", "compile")
+_TRAINING_ONLY = ("weights", "layer_decay", "freeze", "lora", "optim", "compile", "deep_supervision")
 
 
 def export(checkpoint: Path, out: Path, format: Literal["safetensors", "torch", "onnx"] = "safetensors") -> None:
@@ -63,6 +63,12 @@ def _refuse(network: Any, checkpoint: Path) -> None:
             f"{checkpoint} holds a ConvViT of the variant '{variant}', which the published layout cannot say: its "
             "readers would take the heads that were not trained as well. Give this one to others as its .ckpt file."
         )
+    if (norm := getattr(network, "norm", "layer")) != "layer":
+        raise CinemaError(
+            f"{checkpoint} holds a ConvUNetR with {norm} norms in its decoder, which the published layout cannot say: "
+            "its readers would take layer norms for them and give other masks. Give this one to others as its .ckpt "
+            "file, or as a graph (--format torch, onnx)."
+        )
 
 
 def _about(task: Any, hparams: dict[str, Any]) -> dict[str, Any]:
@@ -77,7 +83,7 @@ def _about(task: Any, hparams: dict[str, Any]) -> dict[str, Any]:
         "spec": hparams["spec"],
         "network": {
             "name": type(task.network).__name__,
-            "arguments": {key: value for key, value in arguments.items() if key not in GIVEN},
+            "arguments": {key: value for key, value in arguments.items() if key not in (*GIVEN, *_TRAINING_ONLY)},
         },
         "options": {key: value for key, value in hparams.items() if key not in hidden},
     }

@@ -137,9 +137,15 @@ def _slots_of(
 
 
 def to_published(model: nn.Module) -> dict[str, Tensor]:
-    """Gives a network's tensors under published names and shapes, contiguous, on the CPU."""
+    """Gives a network's tensors under published names and shapes, contiguous, on the CPU.
+
+    Heads that are used in training only are left out.
+    """
     state = model.state_dict()
-    return {slot.published: slot.export(state[slot.own]).detach().cpu().contiguous() for slot in published_slots(model)}
+    auxiliary = {id(p) for head in getattr(model, "auxiliary_heads", list)() for p in head.parameters()}
+    members = {key for key, value in model.state_dict(keep_vars=True).items() if id(value) not in auxiliary}
+    slots = [slot for slot in published_slots(model) if slot.own in members]
+    return {slot.published: slot.export(state[slot.own]).detach().cpu().contiguous() for slot in slots}
 
 
 def check_layout(model: nn.Module, shapes: Mapping[str, Sequence[int]], path: Path | str) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
@@ -15,7 +15,7 @@ from torchmetrics import MeanMetric
 from cinema_lightning.data.labels import IGNORE
 from cinema_lightning.data.native import Native
 from cinema_lightning.losses.segmentation import IGNORED as UNKNOWN
-from cinema_lightning.losses.segmentation import deep_supervision, segmentation_loss
+from cinema_lightning.losses.segmentation import DiceOver, deep_supervision, segmentation_loss
 from cinema_lightning.metrics.segmentation import Regions, case_metrics, regions_of
 from cinema_lightning.models.backbone import DenseBackbone, crop_to, pad_to_multiple
 from cinema_lightning.models.convunetr import ConvUNetR
@@ -140,6 +140,8 @@ class Segmentation(Downstream):
         spec: Facts of the data. Linked by the command line.
         network: A dense backbone and its options.
         tile_batch: Tiles of a deep stack that go through the network together.
+        dice_over: What the Dice loss sums over in training: the voxels of each sample (published), or of all samples of
+            a batch, as nnU-Net may.
         **options: See :class:`~cinema_lightning.tasks.downstream.Downstream`.
     """
 
@@ -154,10 +156,13 @@ class Segmentation(Downstream):
         spec: dict[str, Any],
         network: Callable[..., DenseBackbone] = ConvUNetR,
         tile_batch: int = 4,
+        dice_over: DiceOver = "sample",
         **options: Any,
     ) -> None:
         super().__init__(spec, **options)
         self.tile_batch = tile_batch
+        self.training_loss = partial(segmentation_loss, over=dice_over)
+        self.compares_samples = dice_over == "batch"
         self.network: DenseBackbone = self.build(network, classes=len(spec["classes"]))
         self.codes = [int(code) for code in spec["label_codes"]]
         self.regions: Regions = regions_of(spec["dataset"], dict(zip(self.codes, spec["classes"], strict=True)))
@@ -171,7 +176,7 @@ class Segmentation(Downstream):
         labels = {view: _ignored(batch[f"{view}_label"]) for view in images}
         if stage == "train":
             outputs = self.network(images)
-            losses = {view: deep_supervision(segmentation_loss, outputs[view], labels[view]) for view in images}
+            losses = {view: deep_supervision(self.training_loss, outputs[view], labels[view]) for view in images}
             return self.log_training_loss(mean_over_views(losses, _known(labels)), batch)
         chosen = real(batch)
         scores = self.infer(batch).probabilities

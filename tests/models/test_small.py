@@ -1,0 +1,116 @@
+"""The size small, made to learn from pictures of 64 x 64 pixels; instance norms and deep supervision of the decoder."""
+
+import math
+
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from cinema_lightning.errors import CinemaError
+from cinema_lightning.losses.segmentation import deep_supervision, segmentation_loss
+from cinema_lightning.models.convunetr import ConvUNetR
+from cinema_lightning.models.convvit import ConvViT
+from cinema_lightning.models.dense_decoder import InstanceNorm
+from cinema_lightning.models.mae import MaskedAutoencoder
+from cinema_lightning.weights.layout import published_slots, to_published
+from cinema_lightning.weights.transfer import state_source, transfer
+
+PICTURES = {"sax": [64, 64, 8], "lax_4c": [64, 64]}
+FEW = {"conv_channels": [4, 8], "conv_blocks": 1, "enc_dim": 16, "enc_depth": 1, "enc_heads": 2}
+
+
+def small(**options):
+    torch.manual_seed(0)
+    options = {**FEW, "dec_channels": [4, 4, 8, 8], "input_size": {"sax": [32, 32, 2]}, "dropout": 0.0, **options}
+    return ConvUNetR(["sax"], size="small", **options)
+
+
+@pytest.mark.parametrize("network", [MaskedAutoencoder, ConvUNetR, ConvViT])
+def test_tokens_are_8_by_8_pixels_in_pretraining_and_after(network):
+    geometries = network(list(PICTURES), PICTURES, size="small").encoder.geometries
+    assert geometries["sax"].grid == (8, 8, 8)
+    assert geometries["lax_4c"].grid == (8, 8)
+    assert network(["sax"], {"sax": [64, 64, 8]}, size="mini").encoder.geometries["sax"].grid == (4, 4, 8)  # as it was
+
+
+def test_what_is_pretrained_fits_what_is_fine_tuned():
+    mae = MaskedAutoencoder(["sax"], {"sax": [64, 64, 8]}, size="small")
+    network = ConvUNetR(["sax"], {"sax": [64, 64, 8]}, size="small")
+    report = transfer(network, state_source(mae, mae.state_dict(), "pretrained"))
+    parts = {key.split(".")[0] for key in report.loaded}
+    assert parts == {"enc_down_dict", "encoder"}
+    assert not [key for key in report.fresh if key.startswith(("enc_down_dict", "encoder")) and "pos_embed" not in key]
+
+
+@pytest.mark.parametrize("dims", [2, 3])
+def test_instance_norm_is_torchs(dims):
+    torch.manual_seed(0)
+    maps = torch.randn(2, *[7, 5, 3][:dims], 6) * 4 + 30
+    ours, theirs = InstanceNorm(6), (nn.InstanceNorm2d if dims == 2 else nn.InstanceNorm3d)(6, affine=True)
+    for norm in (ours, theirs):
+        nn.init.normal_(norm.weight, generator=torch.Generator().manual_seed(1))
+        nn.init.normal_(norm.bias, generator=torch.Generator().manual_seed(2))
+    torch.testing.assert_close(ours(maps), theirs(maps.movedim(-1, 1)).movedim(1, -1), rtol=1e-4, atol=1e-5)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert ours(maps.bfloat16()).dtype == torch.bfloat16
+
+
+def test_with_instance_norms_the_decoder_sees_edges_of_the_image():
+    """The layer norm of one channel is a constant, so that the published branch sees nothing of the image."""
+    torch.manual_seed(0)
+    maps = torch.rand(1, 8, 8, 2, 1)
+    for norm, sees in (("layer", False), ("instance", True)):
+        block = small(norm=norm).decoders["sax"].image.eval()
+        for grad in (True, False):
+            with torch.set_grad_enabled(grad):
+                same = torch.allclose(block(maps) - block.shortcut(maps), block(maps / 2) - block.shortcut(maps / 2))
+                flat = torch.allclose(block(maps) - block.shortcut(maps), block.branch(torch.zeros_like(maps)))
+            assert flat is not sees
+            assert same or sees
+
+
+def test_deep_supervision_is_the_weighted_loss_of_three_levels_and_nothing_at_inference():
+    network = small(deep_supervision=2)
+    images, labels = {"sax": torch.rand(2, 1, 32, 32, 2)}, torch.randint(0, 4, (2, 32, 32, 2))
+    levels = network(images)["sax"]
+    assert [tuple(level.shape) for level in levels] == [(2, 4, 32, 32, 2)] * 3
+    # a coarse level is one value for each 2 x 2 or 4 x 4 pixels
+    for scale, level in ((2, levels[1]), (4, levels[2])):
+        assert torch.equal(level, level[:, :, ::scale, ::scale].repeat_interleave(scale, 2).repeat_interleave(scale, 3))
+    expected = torch.zeros(())
+    for weight, logits in zip((4 / 7, 2 / 7, 1 / 7), levels, strict=True):
+        dice = []
+        for b in range(2):
+            for c in (1, 2, 3):
+                p, t = logits[b].softmax(0)[c], (labels[b] == c).float()
+                dice.append(2 * (p * t).sum() / (p.sum() + t.sum()))
+        expected = expected + weight * (F.cross_entropy(logits, labels) + 1 - torch.stack(dice).mean())
+    loss = deep_supervision(segmentation_loss, levels, labels)
+    torch.testing.assert_close(loss, expected, rtol=1e-4, atol=0)
+    loss.backward()
+    assert all(p.grad is not None for p in network.parameters() if p.requires_grad)
+    plain = small()
+    missing = plain.load_state_dict(network.state_dict(), strict=False)
+    assert not missing.missing_keys
+    assert {key.split(".")[0] for key in missing.unexpected_keys} == {"side_heads"}
+    with torch.inference_mode():
+        assert torch.equal(network.eval()(images)["sax"], plain.eval()(images)["sax"])
+
+
+def test_heads_of_deep_supervision_are_not_written_for_others_and_need_not_be_there():
+    network, plain = small(deep_supervision=1), small()
+    assert set(to_published(network)) == {slot.published for slot in published_slots(plain)}
+    report = transfer(network, state_source(plain, plain.state_dict(), "before"))
+    assert report.fresh == ["side_heads.sax.0.weight", "side_heads.sax.0.bias"]
+
+
+@pytest.mark.parametrize("levels", [-1, 4])
+def test_levels_that_the_decoder_has_not_are_refused(levels):
+    with pytest.raises(CinemaError, match=f"deep_supervision is {levels}"):
+        small(deep_supervision=levels)
+
+
+def test_it_is_a_network_of_a_laptop():
+    network = ConvUNetR(["sax"], {"sax": [64, 64, 8]}, size="small")
+    assert sum(math.prod(p.shape) for p in network.parameters()) < 3e6
