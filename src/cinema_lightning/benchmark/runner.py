@@ -229,7 +229,7 @@ def found(cell: Cell, folder: CellFolder) -> str:
     try:
         summary = json.loads((folder.results(cell.tests[0].name) / "summary.json").read_text(encoding="utf-8"))
         return in_a_line(summary["headlines"], summary["facts"])
-    except (OSError, ValueError, LookupError):
+    except (OSError, ValueError, LookupError, TypeError):
         return ""
 
 
