@@ -24,7 +24,7 @@ from cinema_lightning.phantom.subject import Subject, draw_subject
 
 HABITS = ("Siemens", "GE", "Philips")
 """One series a slice; one series for the whole stack; one enhanced file for it."""
-FRAMES, SIZE, PIXEL, LONG_PIXEL, LEVEL = 16, 72, 2.8, 3.4, 500
+FRAMES, SIZE, PIXEL, LONG_PIXEL, LEVEL = 16, 68, 2.8, 3.4, 500
 CINE = {
     "Siemens": {"ImageType": ["ORIGINAL", "PRIMARY", "M", "RETRO", "NORM", "DIS2D"], "SequenceName": "*tfi2d1_10"},
     "GE": {"ImageType": ["ORIGINAL", "PRIMARY", "OTHER"], "ScanOptions": ["FAST_GEMS", "SEQ_GEMS", "CG"]},
