@@ -20,7 +20,7 @@ from cinema_lightning.phantom.subject import Subject, draw_subject
 HABITS = ("Siemens", "GE", "Philips")
 """One series a slice; one series for the whole stack; one enhanced file for it."""
 FRAMES, LEVEL = {"full": 30, "small": 16}, 500
-GRIDS = {"full": (192, 1.4, 1.5), "small": (72, 2.8, 3.4)}
+GRIDS = {"full": (192, 1.4, 1.5), "small": (68, 2.8, 3.4)}
 """Pixels, and their size in the short and in the long axis, mm."""
 CINE = {
     "Siemens": {"ImageType": ["ORIGINAL", "PRIMARY", "M", "RETRO", "NORM", "DIS2D"], "SequenceName": "*tfi2d1_10"},
