@@ -94,7 +94,7 @@ def main() -> None:
     for name, make in WORK.items():
         at = make(args.size)
         runs = {str(depth): at(depth) for depth in args.depths}
-        found = take_turns(runs, args.turns, warm_ups=1, clock=time.process_time)
+        found = take_turns(runs, args.turns, warm_ups=1, now=time.process_time)
         seconds = {depth: statistics.median(values) for depth, values in found.items()}
         deepest = seconds[str(max(args.depths))]
         rows[name] = {depth: {"core_seconds": s, "ratio": s / deepest} for depth, s in seconds.items()}

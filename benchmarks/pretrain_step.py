@@ -2,7 +2,8 @@
 
     python benchmarks/pretrain_step.py --steps 5 --json pretrain_step.json
 
-Base size, batch 1 (or --batch), four views, 75% masked. One step is forward, backward, gradient clipping and AdamW. The
+Base size, batch 1 (or --batch), four views, 75% masked. With --depth N the short axis has N slices, which our variants
+compute and the reference pads to 16, as published. One step is forward, backward, gradient clipping and AdamW. The
 variants take turns (A B C A B C ...) after two warm-ups each, and medians are compared, because a busy machine's speed
 swings from minute to minute. Peak memory is measured in a process of its own per variant, with AdamW and without it.
 """
@@ -14,7 +15,6 @@ import json
 import statistics
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -31,6 +31,7 @@ from reference_mae import ReferenceMae
 REFERENCE = "reference dense float32"
 NAMES = (REFERENCE, "dense float32", "visible-only float32", "visible-only bf16-mixed")
 WARM_UPS = 2
+DEPTH = VIEWS["sax"].input_size[2]
 
 
 def reference_of(model: MaskedAutoencoder, enc: tuple[int, int, int], dec: tuple[int, int, int]) -> ReferenceMae:
@@ -60,21 +61,26 @@ def build(name: str, size: str, device: torch.device) -> nn.Module:
     return reference_of(model, enc, dec).to(device)
 
 
-def inputs(model_views: list[str], device: torch.device, batch: int) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+def inputs(
+    model_views: list[str], device: torch.device, batch: int, depth: int
+) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
     generator = torch.Generator().manual_seed(0)
     images, masks = {}, {}
     for view in model_views:
         info = VIEWS[view]
-        images[view] = torch.rand(batch, 1, *info.input_size, generator=generator).to(device)
-        n = torch.Size([s // p for s, p in zip(info.input_size, info.patch_size, strict=True)]).numel()
+        size = (*info.input_size[:2], *(depth for _ in info.input_size[2:]))
+        images[view] = torch.rand(batch, 1, *size, generator=generator).to(device)
+        n = torch.Size([s // p for s, p in zip(size, info.patch_size, strict=True)]).numel()
         masks[view] = (torch.rand(batch, n, generator=generator).argsort(dim=1) >= n // 4).to(device)
     return images, masks
 
 
-def stepper(name: str, size: str, device: torch.device, optimise: bool = True, batch: int = 1) -> Callable[[], float]:
+def stepper(
+    name: str, size: str, device: torch.device, optimise: bool = True, batch: int = 1, depth: int = DEPTH
+) -> Callable[[], float]:
     """Returns a function that runs one step and gives the loss."""
     model = build(name, size, device)
-    images, masks = inputs(list(VIEWS), device, batch)
+    images, masks = inputs(list(VIEWS), device, batch, DEPTH if name == REFERENCE else depth)
     if isinstance(model, MaskedAutoencoder):  # which patches are hidden is known before a batch reaches the device
         masks = model.encoder.selections(images, masks)
     optimiser = torch.optim.AdamW(model.parameters(), lr=1e-5, weight_decay=0.05, fused=True) if optimise else None
@@ -95,26 +101,27 @@ def stepper(name: str, size: str, device: torch.device, optimise: bool = True, b
     return step
 
 
-def time_variants(names: list[str], size: str, device: torch.device, steps: int, batch: int) -> dict[str, list[float]]:
-    run = {name: stepper(name, size, device, batch=batch) for name in names}
+def time_variants(names: list[str], args: argparse.Namespace, device: torch.device) -> dict[str, list[float]]:
+    run = {name: stepper(name, args.size, device, batch=args.batch, depth=args.depth) for name in names}
+    clock = common.clock(args.cpu_time)
     seconds: dict[str, list[float]] = {name: [] for name in names}
-    for turn in range(WARM_UPS + steps):
+    for turn in range(WARM_UPS + args.steps):
         for name in names:
-            start = time.perf_counter()
+            start = clock()
             run[name]()
             if turn >= WARM_UPS:
-                seconds[name].append(time.perf_counter() - start)
+                seconds[name].append(clock() - start)
     return seconds
 
 
-def measure_peak(name: str, size: str, device: torch.device, optimise: bool) -> float:
+def measure_peak(args: argparse.Namespace, device: torch.device) -> float:
     """Peak memory of two steps in this process, GB (1e9 bytes): resident on a CPU, allocated on a GPU."""
-    return common.measure_peak(stepper(name, size, device, optimise), device)
+    return common.measure_peak(stepper(args.peak, args.size, device, not args.no_optimiser, depth=args.depth), device)
 
 
 def peak_in_own_process(name: str, args: argparse.Namespace, optimise: bool) -> float:
     command = [sys.executable, __file__, "--peak", name, "--size", args.size, "--device", args.device]
-    command += ["--threads", str(args.threads), *([] if optimise else ["--no-optimiser"])]
+    command += ["--threads", str(args.threads), "--depth", str(args.depth), *([] if optimise else ["--no-optimiser"])]
     result = subprocess.run(command, check=True, capture_output=True, text=True)
     return float(result.stdout.split()[-1])
 
@@ -124,6 +131,10 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=5, help="timed steps per variant")
     parser.add_argument("--size", default="base", help="size of the network")
     parser.add_argument("--batch", type=int, default=1, help="samples; memory is measured with one")
+    parser.add_argument("--depth", type=int, default=DEPTH, help="slices of the short axis; the reference pads them")
+    parser.add_argument(
+        "--cpu_time", action="store_true", help="count core seconds, on a busy machine with --threads 1"
+    )
     parser.add_argument("--device", default="cpu", help="torch device")
     parser.add_argument("--threads", type=int, default=2, help="CPU threads")
     parser.add_argument("--json", type=Path, help="file to write the numbers to")
@@ -134,7 +145,7 @@ def main() -> None:
     torch.set_num_threads(args.threads)
     device = torch.device(args.device)
     if args.peak:
-        print(measure_peak(args.peak, args.size, device, not args.no_optimiser))
+        print(measure_peak(args, device))
         return
     names = list(NAMES)
     if not has_fast_bf16(device):
@@ -149,7 +160,7 @@ def main() -> None:
         }
         for name in ([] if args.no_memory else names)
     }
-    seconds = time_variants(names, args.size, device, args.steps, args.batch)
+    seconds = time_variants(names, args, device)
     medians = {name: statistics.median(values) for name, values in seconds.items()}
     for name in names:
         rows[name] = {
@@ -166,7 +177,7 @@ def main() -> None:
             f"{memory[0]:>8} {memory[1]:>11}"
         )
     if args.json:
-        options = {name: getattr(args, name) for name in ("size", "device", "threads", "batch", "steps")}
+        options = {name: getattr(args, name) for name in ("size", "device", "threads", "batch", "steps", "depth")}
         report = options | {"rows": rows}
         args.json.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
 

@@ -205,3 +205,70 @@ def test_a_balanced_order_is_that_of_all_ranks_and_of_a_resumed_run():
     assert list(resumed) == whole[3:]
     counts = Counter(classes[draw.row - 100] for batch in whole for draw in batch)
     assert counts == {0: 20, 1: 20}
+
+
+DEPTHS = [9] * 10 + [10] * 7 + [12] * 3 + [6] * 1
+
+
+def by_depth(masks, slices, **options):
+    return sampler(masks, slices=np.array(slices), **options)
+
+
+def test_batches_hold_one_depth_and_neighbours_where_it_fills_none():
+    made, padded = by_depth([SAX] * 21, DEPTHS), sampler([SAX] * 21)
+    seen, lengths = Counter(), set()
+    for epoch in range(10):
+        made.set_epoch(epoch)
+        padded.set_epoch(epoch)
+        batches = list(made)
+        lengths.add(len(batches))
+        used = [draw for batch in batches for draw in batch]
+        assert sorted(draw.row for draw in used) == sorted(draw.row for batch in padded for draw in batch)
+        seen.update(draw.row for draw in used)
+        assert all(draw.slices == DEPTHS[draw.row - 100] for draw in used)
+        for batch in batches:
+            assert {draw.depth for draw in batch} == {max(draw.slices for draw in batch)}
+        # 10, 7, 3 and 1 samples, less one that is left over: at least 2 + 1 batches of 4 hold one depth
+        assert sum(len({draw.slices for draw in batch}) == 1 for batch in batches) >= 3
+    assert lengths == {5}
+    assert len(seen) == 21  # also those of rare depths
+
+
+def test_depth_counts_only_where_the_stack_is_used():
+    batches = list(by_depth([NO_SAX] * 4 + [SAX] * 4 + [NO_2C] * 3 + [ALL] * 1, [9] * 12, batch_size=4))
+    for batch in batches:
+        assert {(draw.slices, draw.depth) for draw in batch} == {(9, 9) if "sax" in batch[0].views else (0, 0)}
+    assert len(batches) == 3
+
+
+def test_one_depth_changes_nothing():
+    plain, deep = sampler(MIXED), by_depth(MIXED, [9] * 37)
+    for one, other in zip(plain, deep, strict=True):
+        assert [draw[:5] for draw in one] == [draw[:5] for draw in other]
+
+
+@pytest.mark.parametrize(("world_size", "cuts"), [(2, 1), (1, 2), (2, 2)])
+def test_the_depth_is_that_of_the_whole_batch_on_any_devices(world_size, cuts):
+    options = {"batch_size": 4 // world_size // cuts, "world_size": world_size, "cuts": cuts}
+    ranks = [list(by_depth([SAX] * 21, DEPTHS, rank=rank, **options)) for rank in range(world_size)]
+    parts = [draw for share in zip(*ranks, strict=True) for part in share for draw in part]
+    assert parts == [draw for batch in by_depth([SAX] * 21, DEPTHS) for draw in batch]
+
+
+def test_balanced_classes_come_by_depth_too():
+    made = by_depth([SAX] * 20, [9] * 10 + [12] * 10, batch_size=5)
+    made.classes = np.array([0] * 16 + [1] * 4)
+    for batch in made:
+        assert all(draw.slices == (9 if draw.row < 110 else 12) for draw in batch)
+        assert {draw.depth for draw in batch} == {max(draw.slices for draw in batch)}
+    assert Counter(made.classes[draw.row - 100] for batch in made for draw in batch) == {0: 10, 1: 10}
+
+
+@pytest.mark.parametrize("world_size", [1, 2])
+def test_validation_batches_hold_one_depth(world_size):
+    ranks = [by_depth([SAX] * 21, DEPTHS, shuffle=False, world_size=world_size, rank=r) for r in range(world_size)]
+    for shares in zip(*ranks, strict=True):
+        assert len({draw.slices for share in shares for draw in share}) == 1
+        assert {draw.depth for share in shares for draw in share} == {shares[0][0].slices}
+    real = sorted(draw.row for rank in ranks for batch in rank for draw in batch if draw.weight)
+    assert real == list(range(100, 121))
