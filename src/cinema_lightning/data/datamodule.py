@@ -17,7 +17,7 @@ from torch.utils.data import DataLoader
 from cinema_lightning.data import formerly
 from cinema_lightning.data.augment.base import Effect, check_order
 from cinema_lightning.data.dataset import FrameDataset, Prepared, Step
-from cinema_lightning.data.evaluation import Left, order_samples, single_batches
+from cinema_lightning.data.evaluation import Left, at_once, order_samples, single_batches
 from cinema_lightning.data.loader import at_least, open_loader
 from cinema_lightning.data.native import Native
 from cinema_lightning.data.nifti import NiftiReader
@@ -53,7 +53,8 @@ class CineDataModule(L.LightningDataModule):
         geometry: What to believe of a plain NIfTI file whose sform says another voxel size than its pixdim: sform or
             pixdim; by default it is refused.
         batch_size: Samples per device and step. Halved, with a warning, where the training set is smaller.
-        val_batch_size: Samples per device in validation, test and prediction; the batch size where not given.
+        val_batch_size: Samples per device in validation, test and prediction; where not given the batch size, and in
+            test and prediction less of it where memory holds less or more at once are no faster.
         num_workers: Processes per device that read files; 0 reads in the main process.
         prefetch_factor: Batches that each worker reads ahead.
         pin_memory: Read into page-locked memory, where there is a GPU.
@@ -379,7 +380,8 @@ class CineDataModule(L.LightningDataModule):
     def _eval_loader(self, samples: Samples, dataset: FrameDataset | None = None) -> DataLoader[Any] | list[Any]:
         if not len(samples[0]):
             return []
-        return self._loader(self._sampler(samples, self.val_batch_size or self.batch_size, shuffle=False), dataset)
+        batch_size = self.val_batch_size or at_once(self.trainer, self.batch_size)
+        return self._loader(self._sampler(samples, batch_size, shuffle=False), dataset)
 
     def _loader(self, sampler: ViewGroupSampler, dataset: FrameDataset | None = None) -> DataLoader[Any]:
         workers = self.num_workers

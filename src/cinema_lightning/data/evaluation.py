@@ -96,6 +96,22 @@ def order_samples(opened: Opened, samples: Samples, **options: Any) -> ViewGroup
     return ViewGroupSampler(rows, opened.masks[rows], seed=seed, frames=frames, slices=slices, **options)
 
 
+def at_once(trainer: Any, batch_size: int) -> int:
+    """Samples of a batch that is not trained on, where nobody said it: of a test or prediction what memory holds.
+
+    Args:
+        trainer: The trainer, or None.
+        batch_size: Samples of a training batch, which are not exceeded.
+
+    Returns:
+        The number, alike on all ranks.
+    """
+    if trainer is None or not (trainer.testing or trainer.predicting):
+        return batch_size
+    found = getattr(trainer.lightning_module, "samples_at_once", lambda: None)()
+    return int(trainer.strategy.broadcast(min(batch_size, found or batch_size)))
+
+
 def single_batches(
     opened: Opened, dataset: FrameDataset, transform: Fit, keys: Sequence[tuple[str, int]], device: torch.device
 ) -> Iterator[Any]:

@@ -46,7 +46,7 @@ def features(
     frames: Frames = "all",
     ed: int | None = None,
     es: int | None = None,
-    batch_size: int = 8,
+    batch_size: int | None = None,
     geometry: Geometry = "refuse",
 ) -> Features:
     """Features of a scan, those that `cinema predict` writes after pretraining.
@@ -62,7 +62,7 @@ def features(
         frames: Frames to do.
         ed: Frame of end-diastole.
         es: Frame of end-systole.
-        batch_size: Frames in one pass of the network.
+        batch_size: Frames in one pass of the network; by default as many as are of use and memory holds.
         geometry: What to believe where a NIfTI header contradicts itself.
 
     Returns:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -45,6 +46,10 @@ class Model:
         self.device = device
         self.precision = precision
 
+    @cached_property
+    def _at_once(self) -> int:
+        return self._task.samples_at_once() or 1
+
     @property
     def network(self) -> nn.Module:
         """The plain torch module: ``forward({view: (B, C, X, Y[, Z])})``, images in [0, 1] at ``spec.spacing``.
@@ -66,7 +71,7 @@ class Model:
         ed: int | None = None,
         es: int | None = None,
         probabilities: bool = False,
-        batch_size: int = 8,
+        batch_size: int | None = None,
         geometry: Geometry = "refuse",
     ) -> Result:
         """Applies the network to a scan.
@@ -84,7 +89,7 @@ class Model:
             ed: Frame of end-diastole, for networks that see ED and ES together; files named so need not say it.
             es: Frame of end-systole.
             probabilities: Also give the probability of each class in each voxel.
-            batch_size: Frames in one pass of the network.
+            batch_size: Frames in one pass of the network; by default as many as are of use and memory holds.
             geometry: What to believe where a NIfTI header contradicts itself, sform or pixdim; by default neither.
 
         Returns:
@@ -108,10 +113,12 @@ class Model:
         frames: Frames,
         ed: int | None,
         es: int | None,
-        batch_size: int,
+        batch_size: int | None,
         geometry: Geometry,
     ) -> Scanned:
         """Opens a scan at the voxel size of this network; arguments and errors as of :meth:`__call__`."""
+        if batch_size is None:
+            batch_size = self._at_once
         if not isinstance(batch_size, int) or batch_size < 1:
             raise CinemaError(f"batch_size is {batch_size}; give a whole number of frames above 0.")
         voxels = Voxels(spacing, affine)

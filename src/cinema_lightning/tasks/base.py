@@ -22,6 +22,7 @@ from cinema_lightning.data.draws import generator
 from cinema_lightning.data.protocol import planned_data
 from cinema_lightning.data.table import mask_of
 from cinema_lightning.errors import CinemaError
+from cinema_lightning.models.memory import samples_at_once
 from cinema_lightning.models.position import PositionTable
 from cinema_lightning.models.precision import choose_float32
 from cinema_lightning.tasks.optim import Optimisation
@@ -183,6 +184,11 @@ class Task(Paced):
     def from_scores(self, batch: Batch, scores: dict[str, Tensor]) -> Output:
         """The output of which these are the :meth:`scores`."""
         raise NotImplementedError(f"{type(self).__name__} does not say what follows from averaged scores.")
+
+    def samples_at_once(self) -> int | None:
+        """How many samples to infer together where nobody says it; None where that cannot be told."""
+        images = {view: (self.spec["channels"], *size) for view, size in self.spec["input_size"].items()}
+        return samples_at_once(self.network, images, self.device)
 
     @property
     def alone(self) -> Task:

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from cinema_lightning.columns import CASE, agreement_of, is_prediction, spread_of
 from cinema_lightning.errors import CinemaError
+from cinema_lightning.models.sharing import encoding_once, share_encoders
 from cinema_lightning.tasks.base import Batch, Output, Panels, Task, Volume
 from cinema_lightning.tasks.downstream import Downstream
 from cinema_lightning.tasks.turns import TURNS, Turn, Turning, turned, turned_back
@@ -79,6 +80,8 @@ class Ensemble(Task):
         if type(members[0]).scores is Task.scores:
             members[0].scores(None)  # says why not
         self.members = nn.ModuleList(members)
+        compiled = any(member.compile_network for member in members)
+        self._shared = [] if compiled else share_encoders([member.network for member in members])
         self.turning = turning
         self._turns = TURNS[turning]
         if any(turn.quarters % 2 for turn in self._turns):
@@ -116,14 +119,25 @@ class Ensemble(Task):
         """See :meth:`Task.host_steps`."""
         return self.alone.host_steps()
 
+    def samples_at_once(self) -> int | None:
+        """See :meth:`Task.samples_at_once`; networks and turned images go one after the other."""
+        return self.alone.samples_at_once()
+
     # ------------------------------------------------------------------ asking
     @torch.no_grad()
     def infer(self, batch: Batch) -> Together:
         """The average of what all members say, and what each says."""
-        said = [[self._seen(member, batch, turn) for turn in self._turns] for member in self._tasks()]
-        each = said[0] if len(said) == 1 else [mean_scores(turns) for turns in said]
+        by_turn = [self._said(batch, turn) for turn in self._turns]
+        each = [said[0] for said in by_turn]
+        if len(self.members) > 1:
+            each = [mean_scores(turns) for turns in zip(*by_turn, strict=True)]
         outputs = tuple(self.alone.from_scores(batch, scores) for scores in each)
         return Together(self.alone.from_scores(batch, mean_scores(each)), outputs)
+
+    def _said(self, batch: Batch, turn: Turn) -> list[dict[str, Tensor]]:
+        """What each member says of turned images; an encoder that several have sees them once."""
+        with encoding_once(self._shared):
+            return [self._seen(member, batch, turn) for member in self._tasks()]
 
     def _seen(self, member: Task, batch: Batch, turn: Turn) -> dict[str, Tensor]:
         images = member.images(batch)

@@ -15,6 +15,7 @@ from torchmetrics import MeanMetric
 from cinema_lightning.data.draws import Key, generator
 from cinema_lightning.data.transforms import KEYS, PLAN, sample_keys
 from cinema_lightning.models.mae import MaeOutput, MaskedAutoencoder
+from cinema_lightning.models.memory import samples_at_once
 from cinema_lightning.models.patches import Selection, select
 from cinema_lightning.tasks import TASKS
 from cinema_lightning.tasks.base import Batch, Panels, Task, Volume, run_seed
@@ -91,6 +92,17 @@ class Encoded:
         return masks, self.network(self.images, masks)
 
 
+class _Whole(nn.Module):
+    """The autoencoder's way with images of which nothing is hidden."""
+
+    def __init__(self, network: MaskedAutoencoder) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, images: dict[str, Tensor]) -> dict[str, Tensor]:
+        return self.network.encode(images)
+
+
 @TASKS.register
 class Pretrain(Task):
     """Reconstructs hidden patches of short- and long-axis frames from the visible ones of all views.
@@ -157,6 +169,11 @@ class Pretrain(Task):
             metric.update(loss, weight)
             self.log(f"val/loss_{view}", metric, on_step=False, on_epoch=True)
         return output.loss
+
+    def samples_at_once(self) -> int | None:
+        """See :meth:`Task.samples_at_once`, of whole images."""
+        images = {view: (self.spec["channels"], *size) for view, size in self.spec["input_size"].items()}
+        return samples_at_once(_Whole(self.network), images, self.device)
 
     def infer(self, batch: Batch) -> Encoded:
         """What the autoencoder makes of the images, whole and with hidden patches."""
