@@ -11,6 +11,8 @@ def test_dicom_lies_beside_the_results(study, network, tmp_path, capsys, caplog,
     # A name of one part and dates that are none: libraries would remark upon them, and quote them.
     odd = {"PatientID": "SENTINEL7", "PatientName": "SENTINEL", "StudyDate": "20120000"}
     folder = study(tags=odd).write(tmp_path / "s", ("SAX",))
+    caplog.clear()
+    recwarn.clear()
     out = tmp_path / "out"
     assert main(["analyse", str(folder), "--out", str(out), "--dicom", "--dicom_cine"]) == 0
     (where,) = (tmp_path / "out.dicom").iterdir()
