@@ -89,7 +89,7 @@ def test_validation_stacks_keep_their_depth(root, cls, deepest):
     seen = {}
     for batch in data.val_dataloader():
         batch = data.on_after_batch_transfer(data.on_before_batch_transfer(batch, 0), 0)
-        seen |= {study: batch["sax"].shape[2:] for study in batch["id"]}
+        seen |= dict.fromkeys(batch["id"], batch["sax"].shape[2:])
         assert batch["sax_size"][:, 2].tolist() == [batch["sax"].shape[4]] * len(batch["id"])
     assert {study: size[2] for study, size in seen.items()} == {"s4": 3, "s5": 5, "s6": 3, "s7": deepest}
     assert {size[:2] for size in seen.values()} == {(16, 16)}
