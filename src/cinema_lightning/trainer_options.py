@@ -175,4 +175,4 @@ def choose_precision(trainer: Any, training: bool) -> None:
         )
         trainer.precision = instead
     if cuda and training and trainer.benchmark is None and not trainer.deterministic:
-        trainer.benchmark = True  # batches are of one size for each set of views; those of a test are of many
+        trainer.benchmark = True  # batches are of one size for each set of views and depth; those of a test are of many
