@@ -33,8 +33,8 @@ from cinema_lightning.errors import CinemaError
 from cinema_lightning.files import replacing
 
 PARTS = ("sorting", "function", "gate")
-SEED, EACH = 42, 5
-"""Limits of the gate were chosen on subjects of seed 41; those of 42 had no say in them."""
+SEED, EACH = 43, 5
+"""Limits of the gate were chosen on subjects of seeds 40 to 42; those of 43 had no say in them."""
 QUANTITIES = ("lv_edv", "lv_esv", "lv_ef", "lv_mass", "rv_edv", "rv_esv", "rv_ef")
 CALIBRATION, SPLITS = 39, 20
 WORST_DICE, HEADERS = 0.7, (6.0, 8.0, 12.0)

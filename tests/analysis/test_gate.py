@@ -8,7 +8,7 @@ import pytest
 
 from cinema_lightning.analysis.gate import check, read_limits, without_numbers
 from cinema_lightning.analysis.measure import measure
-from cinema_lightning.analysis.shape import order_ratio
+from cinema_lightning.analysis.shape import order_ratio, unlike_ratio
 from cinema_lightning.analysis.values import AsScanned, Study, View
 from cinema_lightning.errors import CinemaError
 from cinema_lightning.phantom.acquisition import Acquisition
@@ -143,6 +143,24 @@ def test_any_two_slices_that_are_exchanged_are_seen_in_the_pictures():
             assert limit.judge(order_ratio(images[:, :, order])) == "warn", (one, other)
     assert order_ratio(images[:, :, :4]) is None
     assert order_ratio(np.zeros((8, 8, 6, 2))) is None
+
+
+def test_a_slice_of_another_person_is_seen_in_the_pictures():
+    grid = Acquisition(views=("sax",), n_frames=2, sax_size=(64, 64), sax_spacing=(3.0, 3.0), seed=41)
+    one, other = (
+        np.moveaxis(Imager(Heart(draw_subject(41, index)), grid, [0, 0.36]).image("sax").images, 0, -1)
+        for index in (0, 1)
+    )
+    limit = read_limits()["slice_unlike"]
+    noisy = one + np.random.default_rng(0).normal(0, 0.2, one.shape)
+    for good in (one, other, noisy):
+        assert limit.judge(unlike_ratio(good)) == "pass"
+    for z in range(3, 6):
+        spoilt = one.copy()
+        spoilt[:, :, z] = other[:, :, other.shape[2] // 2]
+        assert limit.judge(unlike_ratio(spoilt)) == "warn", z
+    assert unlike_ratio(one[:, :, :4]) is None
+    assert unlike_ratio(np.zeros((8, 8, 6, 2))) is None
 
 
 def test_what_was_scanned_is_judged_before_what_was_filled(hearts, segmented):

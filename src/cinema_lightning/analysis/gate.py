@@ -24,6 +24,7 @@ from cinema_lightning.analysis.shape import (
     profile_jump,
     slice_shift,
     slices_in_step,
+    unlike_ratio,
 )
 from cinema_lightning.analysis.values import Check, Measured, Segmented, Study, Verdict, View
 from cinema_lightning.errors import CinemaError
@@ -140,6 +141,9 @@ def _as_scanned(view: View) -> Iterator[Found]:
     order = order_ratio(view.frames)
     more = 100 * max(0.0, (order or 0) - 1)
     yield "slice_order", order, f"With two slices exchanged neighbouring ones would be {more:.0f}% more alike"
+    unlike = unlike_ratio(view.frames)
+    far = 100 * max(0.0, (unlike or 1) - 1)
+    yield "slice_unlike", unlike, f"One slice is {far:.0f}% less like its neighbours than slices here usually are"
     frames = view.n_frames
     yield "frames", float(frames) if view.is_cine else None, f"{frames} frames over the beat"
     if scanned.phases and view.is_cine:

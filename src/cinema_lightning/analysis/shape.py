@@ -97,13 +97,42 @@ def order_ratio(frames: np.ndarray) -> float | None:
     n = frames.shape[2]
     if n < 5:
         return None
-    apart = squareform(pdist(frames.mean(axis=3, dtype=np.float32).reshape(-1, n).T))
-    exchanged = []
+    apart, exchanged = _apart(frames), []
     for one, other in itertools.combinations(range(n), 2):
         order = np.arange(n)
         order[[one, other]] = other, one
         exchanged.append(_length(apart, order))
     return _length(apart, np.arange(n)) / min(exchanged) if min(exchanged) > 0 else None
+
+
+def unlike_ratio(frames: np.ndarray) -> float | None:
+    """How much less one slice is like its neighbours than slices of this stack usually are, by their mean pictures.
+
+    From slice to slice a picture changes about as much as half of what it changes over two. Of another person, artefact
+    or breath-hold, a slice is as far from both neighbours as they are from each other, or farther. Noise makes all
+    slices less alike; hence the comparison with the usual one.
+
+    Args:
+        frames: (X, Y, Z, T) grey levels as scanned.
+
+    Returns:
+        Mean distance of a slice from its neighbours over theirs from each other, the largest over the median one: 1
+        where all are the same; None with fewer than five slices, or of blank ones.
+    """
+    n = frames.shape[2]
+    if n < 5:
+        return None
+    apart, middle = _apart(frames), np.arange(1, n - 1)
+    around = apart[middle - 1, middle + 1]
+    if not around.all():
+        return None
+    ratio = (apart[middle - 1, middle] + apart[middle, middle + 1]) / 2 / around
+    return float(ratio.max() / np.median(ratio))
+
+
+def _apart(frames: np.ndarray) -> np.ndarray:
+    """(Z, Z) distances between the mean pictures of slices."""
+    return squareform(pdist(frames.mean(axis=3, dtype=np.float32).reshape(-1, frames.shape[2]).T))
 
 
 def _length(apart: np.ndarray, order: np.ndarray) -> float:
