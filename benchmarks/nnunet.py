@@ -81,7 +81,8 @@ def ours(raw: Path, work: Path, image: Path, steps: int, samples: int, small: bo
     command = [str(Path(sys.executable).with_name("cinema")), "prepare", str(raw / DATASET / "dataset.json")]
     prepare, _ = core_seconds([*command, "--out", str(store), *(["--size", "small"] if small else [])])
     cohort = read_cohort(store)
-    size = [64, 64, 16] if small else [192, 192, 16]
+    slices = max(cohort.reader.open(str(study), "sax").shape[-1] for study in cohort.ids)  # no slice that is not there
+    size = [64, 64, slices] if small else [192, 192, slices]
     fit = ["fit", "--config", "seg.yaml", "--config", "laptop.yaml", "--data.root", str(store), "--runs", str(work)]
     fit += ["--model.network.size=base", f"--data.input_size={{sax: {size}}}", "--data.batch_size=1"]
     fit += ["--trainer.max_epochs=1", "--trainer.limit_train_batches=1", "--trainer.limit_val_batches=1"]
