@@ -60,9 +60,9 @@ def draw_studies(axis: Axes, found: Mapping[str, Any]) -> None:
         "an epoch of pretraining, base": found["depth"]["rows"]["pretraining step"][UKB_DEPTH]["core_seconds"] / 3600,
         "preparing from DICOM": found["prepare"]["ukb"]["core_seconds_per_study"] / 3600,
     }
-    for (name, hours), colour in zip(each.items(), (BLUE, ORANGE), strict=True):
+    for (name, hours), colour, down in zip(each.items(), (BLUE, ORANGE), (0, -8), strict=True):
         axis.plot(studies, [n * hours for n in studies], "-", color=colour, label=name)
-        note(axis, f"{studies[-1] * hours:.0f} h", studies[-1], studies[-1] * hours)
+        note(axis, f"{studies[-1] * hours:.0f} h", studies[-1], studies[-1] * hours, (6, down))
     axis.plot(studies, [opened[n] for n in studies], "o-", color=GREEN, label="opening, to the first batch")
     note(axis, f"{3600 * opened[studies[-1]]:.1f} s", studies[-1], opened[studies[-1]])
     axis.set(
