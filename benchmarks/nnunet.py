@@ -22,8 +22,9 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -62,7 +63,7 @@ def core_seconds(command: list[str], **more: str) -> tuple[float, str]:
     return after.ru_utime - before.ru_utime + after.ru_stime - before.ru_stime, last[0]
 
 
-def theirs(python: Path, raw: Path, work: Path, image: Path, steps: int, threads: int) -> dict[str, object]:
+def theirs(python: Path, raw: Path, work: Path, image: Path, steps: int, threads: int) -> dict[str, Any]:
     """nnU-Net's core seconds."""
     places = {f"nnUNet_{name}": str(work / name) for name in ("preprocessed", "results")}
     more = {"nnUNet_raw": str(raw), "nnUNet_n_proc_DA": "1", "OMP_NUM_THREADS": str(threads), **places}
@@ -75,7 +76,7 @@ def theirs(python: Path, raw: Path, work: Path, image: Path, steps: int, threads
     return {"prepare": prepare, **json.loads(found), **json.loads(case)}
 
 
-def ours(raw: Path, work: Path, image: Path, steps: int, samples: int, small: bool) -> dict[str, object]:
+def ours(raw: Path, work: Path, image: Path, steps: int, samples: int, small: bool) -> dict[str, Any]:
     """This package's core seconds, with ConvUNetR at base size."""
     store = work / "store"
     command = [str(Path(sys.executable).with_name("cinema")), "prepare", str(raw / DATASET / "dataset.json")]
@@ -98,13 +99,13 @@ def ours(raw: Path, work: Path, image: Path, steps: int, samples: int, small: bo
     return {"prepare": prepare, "step": statistics.median(seconds), "shape": shape, "predict": statistics.median(cases)}
 
 
-def _timed(run: object) -> float:
+def _timed(run: Callable[[], object]) -> float:
     start = time.process_time()
-    run()  # type: ignore[operator]
+    run()
     return time.process_time() - start
 
 
-def table(found: Mapping[str, Mapping[str, object]]) -> str:
+def table(found: Mapping[str, Mapping[str, Any]]) -> str:
     """The figures side by side."""
     rows = [f"{'core seconds':44} {'nnU-Net':>10} {'ConvUNetR':>10} {'ratio':>7}"]
     names = {"prepare": "preparing all scans", "step": "training step", "batch": "making its batch"}
