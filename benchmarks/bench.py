@@ -23,12 +23,14 @@ ELSEWHERE = {
     "nnunet": "needs nnU-Net in an environment of its own",
     "learning": "trains for hours",
     "analyse": "trains a network first",
+    "own_depth": "trains small networks",
     "slurm_phantom_benchmark": "trains 18 small networks through SLURM",
 }
 OPTIONS = {
     "analyse_speed": ["--subjects", "4"],
     "dense_inference": ["--pairs", "2"],
     "end_to_end": ["--turns", "2", "--only", *(f"{run}, mini, small pictures" for run in ("pretraining", "masks"))],
+    "finetune_depth": ["--steps", "1"],
     "finetune_step": ["--steps", "1", "--no-memory", "--only", "ConvUNetR 4CH segmentation", "ConvViT 4CH coordinates"],
     "prepare": ["--studies", "8", "--rounds", "1"],
     "pretrain_step": ["--steps", "2"],

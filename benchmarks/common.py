@@ -20,18 +20,15 @@ def clock(cpu_time: bool) -> Callable[[], float]:
 
 
 def take_turns(
-    runs: Mapping[str, Callable[[], object]],
-    turns: int,
-    warm_ups: int = WARM_UPS,
-    now: Callable[[], float] = time.perf_counter,
+    runs: Mapping[str, Callable[[], object]], turns: int, now: Callable[[], float] = time.perf_counter
 ) -> dict[str, list[float]]:
     """Seconds of each run; they take turns (A B A B ...), because a busy machine's speed swings."""
     seconds: dict[str, list[float]] = {name: [] for name in runs}
-    for turn in range(warm_ups + turns):
+    for turn in range(WARM_UPS + turns):
         for name, run in runs.items():
             start = now()
             run()
-            if turn >= warm_ups:
+            if turn >= WARM_UPS:
                 seconds[name].append(now() - start)
     return seconds
 

@@ -85,7 +85,7 @@ def main() -> None:
     peaks = {name: peak_in_own_process(__file__, name, *common) for name in measured}
     runs = {name: predictor(name, args.size, device, args.depth) for name in names}
     masks = {name: run().argmax(dim=1) for name, run in runs.items()}
-    seconds = take_turns(runs, args.pairs, now=clock(args.cpu_time))
+    seconds = take_turns(runs, args.pairs, clock(args.cpu_time))
     rows = {
         name: {
             "seconds": statistics.median(seconds[name]),

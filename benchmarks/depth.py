@@ -12,7 +12,6 @@ from __future__ import annotations
 import argparse
 import json
 import statistics
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -22,7 +21,7 @@ from torch import Tensor, nn
 from cinema_lightning.models.convunetr import ConvUNetR
 from cinema_lightning.models.mae import MaskedAutoencoder
 from cinema_lightning.views import VIEWS
-from common import take_turns
+from common import clock, take_turns
 
 DEPTHS = (6, 9, 11, 16)
 SAX = "sax"
@@ -94,7 +93,7 @@ def main() -> None:
     for name, make in WORK.items():
         at = make(args.size)
         runs = {str(depth): at(depth) for depth in args.depths}
-        found = take_turns(runs, args.turns, warm_ups=1, now=time.process_time)
+        found = take_turns(runs, args.turns, clock(cpu_time=True))
         seconds = {depth: statistics.median(values) for depth, values in found.items()}
         deepest = seconds[str(max(args.depths))]
         rows[name] = {depth: {"core_seconds": s, "ratio": s / deepest} for depth, s in seconds.items()}

@@ -16,7 +16,7 @@ import json
 import statistics
 import tempfile
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -39,6 +39,7 @@ class Case:
         config: Configurations.
         batch: Samples of a batch.
         batches: Batches of a turn.
+        network: Size of the network.
     """
 
     verb: str
@@ -46,11 +47,12 @@ class Case:
     config: tuple[str, ...]
     batch: int
     batches: int
+    network: str = "mini"
 
 
 PRETRAIN, SEGMENT = ("pretrain.yaml",), ("acdc_seg.yaml",)
 CASES = {
-    "pretraining, base": Case("fit", "full", (*PRETRAIN, "laptop.yaml"), 1, 3),
+    "pretraining, base": Case("fit", "full", (*PRETRAIN, "laptop.yaml"), 1, 3, "base"),
     "pretraining, mini": Case("fit", "full", (*PRETRAIN, "laptop.yaml"), 4, 6),
     "pretraining, mini, small pictures": Case("fit", "small", (*PRETRAIN, "phantom.yaml"), 8, 10),
     "segmentation, mini, small pictures": Case("fit", "small", (*SEGMENT, "phantom.yaml"), 4, 10),
@@ -75,7 +77,7 @@ def make_store(root: Path, size: str, subjects: int, copies: int) -> None:
     write_cohort(root, out)
 
 
-def options(case: Case, root: Path, runs: Path, workers: int, size: str) -> list[str]:
+def options(case: Case, root: Path, runs: Path, workers: int) -> list[str]:
     """Arguments of a run."""
     out = [part for name in case.config for part in ("--config", name)]
     out += ["--data.root", str(root), "--runs", str(runs), "--data.batch_size", str(case.batch)]
@@ -84,30 +86,30 @@ def options(case: Case, root: Path, runs: Path, workers: int, size: str) -> list
     if case.config[0] == "acdc_seg.yaml":
         out += ["--data.dataset", "phantom"]
     if case.verb == "fit":
-        out += ["--model.network.size", size, "--trainer.enable_model_summary=false", "--trainer.max_epochs", MANY]
-        out += ["--trainer.check_val_every_n_epoch", MANY]
+        out += ["--model.network.size", case.network, "--trainer.enable_model_summary=false"]
+        out += ["--trainer.max_epochs", MANY, "--trainer.check_val_every_n_epoch", MANY]
     return out
 
 
-def weights_for(case: Case, store: Path, runs: Path, size: str) -> None:
+def weights_for(case: Case, store: Path, runs: Path) -> None:
     """A run of a single step, whose network is applied."""
-    fit = Case("fit", case.size, case.config, 1, 1)
+    fit = replace(case, verb="fit", batch=1)
     short = ["--trainer.max_epochs=1", "--trainer.limit_train_batches=1", "--trainer.limit_val_batches=1"]
-    if cinema(["fit", *options(fit, store, runs, 0, size), *short, "--pictures.every_n_epochs=0"]):
+    if cinema(["fit", *options(fit, store, runs, 0), *short, "--pictures.every_n_epochs=0"]):
         raise SystemExit("The network to apply could not be made.")
 
 
 def measure(name: str, store: Path, workers: int, n_turns: int) -> dict[str, float]:
     """Samples per second of the loop and of the network alone, and the loop's share."""
-    case, size = CASES[name], "base" if "base" in name else "mini"
+    case = CASES[name]
     callback = "turns.FitTurns" if case.verb == "fit" else "turns.PredictTurns"
     with tempfile.TemporaryDirectory() as runs:
         if case.verb == "predict":
-            weights_for(case, store, Path(runs), size)
+            weights_for(case, store, Path(runs))
         more = [f"--trainer.callbacks={callback}", f"--trainer.callbacks.batches={case.batches}"]
         more.append(f"--trainer.callbacks.turns={n_turns}")
         with suppress(turns.Done):
-            cinema([case.verb, *options(case, store, Path(runs), workers, size), *more])
+            cinema([case.verb, *options(case, store, Path(runs), workers), *more])
     if len(turns.FOUND) < n_turns:
         raise SystemExit(f"{name}: the run ended before all turns were taken.")
     middle = {key: statistics.median(getattr(turn, key) for turn in turns.FOUND) for key in vars(turns.FOUND[0])}

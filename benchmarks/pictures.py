@@ -34,6 +34,11 @@ def read(folder: Path) -> dict[str, Any]:
     return {name: json.loads((folder / f"{name}.json").read_text(encoding="utf-8")) for name in MADE_BY}
 
 
+def note(axis: Axes, text: str, x: float, y: float, offset: tuple[int, int] = (6, -3)) -> None:
+    """A number beside a point."""
+    axis.annotate(text, (x, y), textcoords="offset points", xytext=offset, size=8)
+
+
 def draw_depth(axis: Axes, rows: Mapping[str, Mapping[str, Mapping[str, float]]]) -> None:
     """Share of the cost at 16 slices."""
     for (name, found), colour in zip(rows.items(), (BLUE, ORANGE), strict=True):
@@ -41,9 +46,7 @@ def draw_depth(axis: Axes, rows: Mapping[str, Mapping[str, Mapping[str, float]]]
         ratios = [found[str(depth)]["ratio"] for depth in depths]
         axis.plot(depths, ratios, "o-", color=colour, label=name)
         for depth, ratio in zip(depths, ratios, strict=True):
-            axis.annotate(
-                f"{ratio:.2f}", (depth, ratio), textcoords="offset points", xytext=(0, -14), ha="center", size=8
-            )
+            note(axis, f"{ratio:.2f}", depth, ratio, (-8, -14))
     axis.axline((0, 0), (16, 1), color="grey", linewidth=0.8, linestyle=":", label="in proportion")
     axis.set(xlabel="slices of the short-axis stack", ylabel="cost, of that at 16 slices", xlim=(5, 17), ylim=(0, 1.1))
     axis.legend(frameon=False, loc="lower right")
@@ -57,23 +60,23 @@ def draw_studies(axis: Axes, found: Mapping[str, Any]) -> None:
         "an epoch of pretraining, base": found["depth"]["rows"]["pretraining step"][UKB_DEPTH]["core_seconds"] / 3600,
         "preparing from DICOM": found["prepare"]["ukb"]["core_seconds_per_study"] / 3600,
     }
-    for (name, hours), colour in zip(each.items(), (BLUE, ORANGE), strict=True):
+    for (name, hours), colour, down in zip(each.items(), (BLUE, ORANGE), (0, -8), strict=True):
         axis.plot(studies, [n * hours for n in studies], "-", color=colour, label=name)
-        axis.annotate(
-            f"{studies[-1] * hours:.0f} h", (studies[-1], studies[-1] * hours), size=8, va="bottom", ha="right"
-        )
+        note(axis, f"{studies[-1] * hours:.0f} h", studies[-1], studies[-1] * hours, (6, down))
     axis.plot(studies, [opened[n] for n in studies], "o-", color=GREEN, label="opening, to the first batch")
-    axis.annotate(
-        f"{3600 * opened[studies[-1]]:.1f} s", (studies[-1], opened[studies[-1]]), size=8, va="bottom", ha="right"
+    note(axis, f"{3600 * opened[studies[-1]]:.1f} s", studies[-1], opened[studies[-1]])
+    axis.set(
+        xscale="log", yscale="log", xlabel="studies", ylabel="core hours", xlim=(studies[0] / 1.5, studies[-1] * 3)
     )
-    axis.set(xscale="log", yscale="log", xlabel="studies", ylabel="core hours")
     axis.legend(frameon=False, loc="center left", fontsize=8)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--results", type=Path, default=HERE / "measured", help="folder of the JSONs")
-    parser.add_argument("--out", type=Path, default=HERE / "cost.png", help="picture to write")
+    parser.add_argument(
+        "--out", type=Path, default=HERE.parent / "docs" / "benchmarks_cost.png", help="picture to write"
+    )
     args = parser.parse_args()
     found = read(args.results)
     figure = Figure(figsize=(9.5, 3.6), layout="constrained")
