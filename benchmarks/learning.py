@@ -28,8 +28,7 @@ from cinema_lightning.phantom.truth import AGE_RISK
 
 GROUPS = ["segmentation", "transfer", "classification", "regression", "landmarks", "survival"]
 PHANTOM = ["--config", "phantom.yaml", "--data.dataset", "phantom"]
-LONG_AXIS = ["--data.views", "[lax_2c,lax_3c,lax_4c]", "--model.network.patch_size", "[2,2,1]"]
-"""Long-axis images in patches of 8 x 8 pixels: at 4 mm a pixel, 16 x 16 would hold a whole ventricle."""
+LONG_AXIS = ["--data.views", "[lax_2c,lax_3c,lax_4c]"]
 LONG_STEPS = ["--model.optim.lr", "4e-3"]
 """Narrow networks with a dense decoder, and the masked autoencoder, learn faster than at the paper's 1e-3."""
 SMALL_BATCH = ["--data.batch_size", "4", *LONG_STEPS]
@@ -40,7 +39,6 @@ BY_LIKELIHOOD = ["--checkpoint.monitor", "val/loss", "--checkpoint.mode", "min"]
 """C of 77 validation subjects jumps about; their partial likelihood is steadier."""
 COHORTS = {"small": (80, 184), "large": (256, 0), "outcome": (768, 256)}
 """Subjects with splits of their own, and how many more to test on only: labelled, to pretrain on, with outcomes."""
-FINE = ["--model.network.patch_size", "[2,2,1]", "--model.network.dec_channels", "[8,16,32,64]"]
 
 
 @dataclass(frozen=True)
@@ -78,7 +76,7 @@ def transfer(seed: int, weights: str) -> Iterator[Experiment]:
                 "mnms2_4ch_seg.yaml",
                 epochs,
                 "small",
-                [*options, *FINE, *LONG_STEPS],
+                [*options, *LONG_STEPS],
                 given,
                 ("mean_dice", "mean_hd95"),
             )

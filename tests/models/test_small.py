@@ -48,12 +48,18 @@ def test_instance_norm_is_torchs(dims):
     torch.manual_seed(0)
     maps = torch.randn(2, *[7, 5, 3][:dims], 6) * 4 + 30
     ours, theirs = InstanceNorm(6), (nn.InstanceNorm2d if dims == 2 else nn.InstanceNorm3d)(6, affine=True)
-    for norm in (ours, theirs):
-        nn.init.normal_(norm.weight, generator=torch.Generator().manual_seed(1))
-        nn.init.normal_(norm.bias, generator=torch.Generator().manual_seed(2))
+    theirs.load_state_dict({"weight": ours.scale.data.normal_(), "bias": ours.shift.data.normal_()})
     torch.testing.assert_close(ours(maps), theirs(maps.movedim(-1, 1)).movedim(1, -1), rtol=1e-4, atol=1e-5)
     with torch.autocast("cpu", torch.bfloat16):
         assert ours(maps.bfloat16()).dtype == torch.bfloat16
+
+
+def test_a_decoder_trained_with_other_norms_is_not_taken_for_this_one():
+    theirs, network = small(norm="layer"), small()
+    report = transfer(network, state_source(theirs, theirs.state_dict(), "layer norms"))
+    decoder = [slot.published for slot in published_slots(network) if slot.own.startswith("decoders.")]
+    assert set(decoder) <= set(report.fresh)
+    assert transfer(small(), state_source(network, network.state_dict(), "instance norms")).complete
 
 
 def test_with_instance_norms_the_decoder_sees_edges_of_the_image():

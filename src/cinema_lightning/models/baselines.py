@@ -308,8 +308,8 @@ class SwinUNETR(_Dense):
 class ResNet50(_PerView, PooledBackbone):
     """monai's ResNet-50 in 2D or 3D, one per view: 7 x 7[x 7] stem of stride 2, max-pool, bottlenecks.
 
-    The stem has twice the width. Tiny and mini have one bottleneck per stage instead of 3, 4, 6 and 3. Outputs are
-    averaged over the views present. Batch norm wants more than one sample per batch in training.
+    The stem has twice the width. Tiny, mini and small have one bottleneck per stage instead of 3, 4, 6 and 3. Outputs
+    are averaged over the views present. Batch norm wants more than one sample per batch in training.
 
     Args:
         views: Views to build weights for.
@@ -337,7 +337,7 @@ class ResNet50(_PerView, PooledBackbone):
         for view, image_size in self.input_size.items():
             self.networks[view] = ResNet(
                 "bottleneck",
-                layers=[1, 1, 1, 1] if size in ("tiny", "mini") else [3, 4, 6, 3],
+                layers=[1, 1, 1, 1] if size in ("tiny", "mini", "small") else [3, 4, 6, 3],
                 block_inplanes=[2 * self.width * 2**i for i in range(4)],
                 spatial_dims=len(image_size),
                 n_input_channels=channels,

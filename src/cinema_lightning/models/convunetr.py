@@ -14,7 +14,7 @@ from cinema_lightning.models.backbone import DenseBackbone, DenseOutput
 from cinema_lightning.models.blocks import PointwiseConv
 from cinema_lightning.models.dense_decoder import ViewDecoder
 from cinema_lightning.models.encoder import EncoderOptions, MultiViewEncoder
-from cinema_lightning.models.sizes import Norm, ViewGeometry, decoder_channels, decoder_norm
+from cinema_lightning.models.sizes import Norm, ViewGeometry, decoder_blocks, decoder_channels, decoder_norm
 
 
 @BACKBONES.register
@@ -34,6 +34,7 @@ class ConvUNetR(DenseBackbone):
         checkpointing: Compute activations again in the backward pass instead of keeping them.
         dec_channels: Channels of the decoder's levels, fine to coarse, by default the size's (32, 64, 128, 256, 512
             for base).
+        dec_blocks: Residual blocks of each level going up, by default the size's: 2, and 1 for small.
         norm: What the decoder's norms go over: the channels of each voxel (layer, published), or the voxels of each
             channel (instance); by default the size's, which is layer for all but small.
         deep_supervision: In training give as many coarser levels besides, which learn the same labels.
@@ -55,6 +56,7 @@ class ConvUNetR(DenseBackbone):
         dropout: float = 0.1,
         checkpointing: bool = False,
         dec_channels: Sequence[int] | None = None,
+        dec_blocks: int | None = None,
         norm: Norm | None = None,
         deep_supervision: int = 0,
         **encoder: Any,
@@ -84,6 +86,7 @@ class ConvUNetR(DenseBackbone):
                     dropout,
                     checkpointing,
                     self.norm,
+                    decoder_blocks(size, dec_blocks),
                     deep_supervision,
                 )
                 for view, g in geometries.items()

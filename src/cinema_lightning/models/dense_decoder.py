@@ -44,16 +44,17 @@ class InstanceNorm(nn.Module):
 
     def __init__(self, channels: int) -> None:
         super().__init__()
-        self.weight = nn.Parameter(torch.ones(channels))
-        self.bias = nn.Parameter(torch.zeros(channels))
+        # not weight and bias: weights that were trained with layer norms would seem to fit, and the other way round
+        self.scale = nn.Parameter(torch.ones(channels))
+        self.shift = nn.Parameter(torch.zeros(channels))
 
     def forward(self, maps: Tensor) -> Tensor:
         """Maps (B, X, Y[, Z], C) to the same shape."""
         with torch.autocast(maps.device.type, enabled=False):
             values = maps.float()
             variance, mean = torch.var_mean(values, dim=tuple(range(1, maps.ndim - 1)), correction=0, keepdim=True)
-            scale = self.weight.float() * torch.rsqrt(variance + INSTANCE_NORM_EPS)
-            return torch.addcmul(self.bias.float() - mean * scale, values, scale).to(maps.dtype)
+            scale = self.scale.float() * torch.rsqrt(variance + INSTANCE_NORM_EPS)
+            return torch.addcmul(self.shift.float() - mean * scale, values, scale).to(maps.dtype)
 
 
 def norm_of(channels: int, norm: Norm) -> nn.Module:
@@ -167,7 +168,7 @@ class ImageBlock(ResidualBlock):
 
 
 class UpLevel(nn.Module):
-    """One step up: a transposed convolution, the skip added, two residual blocks.
+    """One step up: a transposed convolution, the skip added, residual blocks.
 
     Args:
         in_channels: Channels of the coarser level.
@@ -175,6 +176,7 @@ class UpLevel(nn.Module):
         kernel: Scale between them.
         checkpointing: Compute activations again in the backward pass instead of keeping them.
         norm: Kind of the blocks' norms.
+        n_blocks: Number of residual blocks.
     """
 
     def __init__(
@@ -184,11 +186,14 @@ class UpLevel(nn.Module):
         kernel: Sequence[int],
         checkpointing: bool = False,
         norm: Norm = "layer",
+        n_blocks: int = 2,
     ) -> None:
         super().__init__()
         self.checkpointing = checkpointing
         self.up = PatchUpConv(in_channels, out_channels, kernel)
-        self.blocks = nn.ModuleList(ResidualBlock(out_channels, out_channels, len(kernel), norm=norm) for _ in range(2))
+        self.blocks = nn.ModuleList(
+            ResidualBlock(out_channels, out_channels, len(kernel), norm=norm) for _ in range(n_blocks)
+        )
 
     def forward(self, maps: Tensor, skip: Tensor | None) -> Tensor:
         """Maps (B, X, Y[, Z], in_channels), with the skip of this level or None, to this level's maps."""
@@ -214,6 +219,7 @@ class ViewDecoder(nn.Module):
         dropout: Rate of dropout in the skips.
         checkpointing: Compute activations again in the backward pass instead of keeping them.
         norm: Kind of the blocks' norms.
+        n_blocks: Residual blocks of each level going up.
         side_levels: How many levels below the full size are given beside it in training (deep supervision).
     """
 
@@ -228,6 +234,7 @@ class ViewDecoder(nn.Module):
         dropout: float = 0.0,
         checkpointing: bool = False,
         norm: Norm = "layer",
+        n_blocks: int = 2,
         side_levels: int = 0,
     ) -> None:
         super().__init__()
@@ -243,7 +250,8 @@ class ViewDecoder(nn.Module):
         )
         finer = (dec_channels[0], *dec_channels)
         self.ups = nn.ModuleList(
-            UpLevel(dec_channels[i], finer[i], scale, checkpointing, norm) for i in reversed(range(len(dec_channels)))
+            UpLevel(dec_channels[i], finer[i], scale, checkpointing, norm, n_blocks)
+            for i in reversed(range(len(dec_channels)))
         )
 
     def forward(self, image: Tensor, stages: Sequence[Tensor], tokens: Tensor) -> list[Tensor]:

@@ -14,10 +14,10 @@ from cinema_lightning.models.blocks import PatchConv
 from cinema_lightning.models.inputs import ordered_images
 from cinema_lightning.models.patches import Selection, nested_patches, select, take
 from cinema_lightning.models.sizes import (
-    CONV_BLOCKS,
     ViewGeometry,
     product,
     resolve_size,
+    stem_blocks,
     stem_channels,
     stem_patch,
     view_geometry,
@@ -50,7 +50,7 @@ class EncoderOptions:
             size small 8 x 8 pixels.
         scale: Kernel of the later convolution stages and of the patch embedding, 2 x 2 x 1 by default.
         conv_channels: Channels of the convolution stages, by default the size's.
-        conv_blocks: Masked convolution blocks per stage, 2 by default.
+        conv_blocks: Masked convolution blocks per stage, by default the size's: 2, and 1 for small.
         enc_dim: Encoder width; like the next two it is taken from the size table unless given.
         enc_depth: Encoder blocks.
         enc_heads: Encoder heads.
@@ -96,7 +96,7 @@ class MultiViewEncoder(nn.Module):
         self.dim = table.enc_dim
         self.channels = channels
         self.conv_channels = stem_channels(size, options.conv_channels)
-        self.conv_blocks = CONV_BLOCKS if options.conv_blocks is None else options.conv_blocks
+        self.conv_blocks = stem_blocks(size, options.conv_blocks)
         self.visible_only = visible_only
         self.geometries = {
             view: view_geometry(

@@ -44,7 +44,9 @@ _PATCH_SIZE = {"small": (2, 2, 1)}
 """Tokens of 8 x 8 pixels: of 16 x 16, one would hold a whole ventricle of a 64 x 64 picture."""
 
 DEC_CHANNELS = (32, 64, 128, 256, 512)
-_DEC_CHANNELS = {"tiny": (4, 8, 16, 24, 32), "mini": (8, 16, 32, 64, 128), "small": (8, 16, 32, 64)}
+_DEC_CHANNELS = {"tiny": (4, 8, 16, 24, 32), "mini": (8, 16, 32, 64, 128), "small": (16, 32, 64, 128)}
+_CONV_BLOCKS = {"small": 1}
+_DEC_BLOCKS = {"small": 1}
 _DEC_NORMS: dict[str, Norm] = {"small": "instance"}
 _WIDTHS = {"tiny": 8, "mini": 16, "small": 16, "base": 32, "large": 48, "huge": 64}
 
@@ -64,6 +66,16 @@ def stem_patch(size: str, given: Sequence[int] | None = None) -> Sequence[int] |
 def decoder_channels(size: str, given: Sequence[int] | None = None) -> tuple[int, ...]:
     """Channels of the dense decoder's levels, fine to coarse: those given, else the size's."""
     return tuple(_DEC_CHANNELS.get(size, DEC_CHANNELS) if given is None else given)
+
+
+def stem_blocks(size: str, given: int | None = None) -> int:
+    """Masked convolution blocks of each stage of the stem: those given, else the size's."""
+    return _CONV_BLOCKS.get(size, CONV_BLOCKS) if given is None else given
+
+
+def decoder_blocks(size: str, given: int | None = None) -> int:
+    """Residual blocks of each level of the dense decoder going up: those given, else the size's."""
+    return _DEC_BLOCKS.get(size, 2) if given is None else given
 
 
 def decoder_norm(size: str, given: Norm | None = None) -> Norm:
