@@ -30,9 +30,9 @@ def row_of(path: Path, study: str | None = None) -> dict[str, str]:
 
 
 def figure(row: dict[str, Any], digits: int) -> str:
-    """A figure with its interval."""
-    value, low, high = (f"{row[key]:.{digits}f}" for key in ("value", "low", "high"))
-    return f"{value} [{low}, {high}]"
+    """A figure, with its interval where there were subjects enough for one."""
+    value, *ends = (f"{row[key]:.{digits}f}" for key in ("value", "low", "high") if row[key] is not None)
+    return f"{value} [{', '.join(ends)}]" if ends else value
 
 
 def sentences(demo: Path) -> str:

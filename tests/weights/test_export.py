@@ -108,6 +108,25 @@ def test_exported_networks_come_back_to_the_bit(name, tmp_path):
     assert trained_on(out, out.parent / "config.yaml") == "acdc"
 
 
+def test_what_serves_training_alone_stays_behind(tmp_path):
+    init = {"size": "small", "norm": "layer", "deep_supervision": 2, "enc_depth": 1}
+    path, task = checkpoint(
+        tmp_path, hyperparameters("Segmentation", {"class_path": f"{MODELS}.convunetr.ConvUNetR", "init_args": init})
+    )
+    out = tmp_path / "mine" / "weights.safetensors"
+    export(path, out)
+    assert not [key for key in load_file(out) if "side" in key]
+    hparams, state = published_network(out, {})
+    assert "deep_supervision" not in hparams["network"]["init_args"]
+    again = instantiate_module(Task, hparams).eval()
+    again.network.load_state_dict(state)
+    seen = images(task.spec)
+    assert torch.equal(again.network(seen)["sax"], task.network(seen)["sax"])
+    save_file(load_file(out), out)  # of one block a level and tokens of 8 x 8, as the shapes say
+    network, _ = load_finetuned(out, enc_heads=4)
+    assert torch.equal(network.eval()(seen)["sax"], task.network(seen)["sax"])
+
+
 def test_what_lora_learnt_is_folded_in(tmp_path, capsys):
     hparams = hyperparameters("Segmentation", lora={"rank": 2, "alpha": 16.0, "dropout": 0.0})
     torch.manual_seed(5)

@@ -27,7 +27,7 @@ class Progress(ProgressBar):
         self._enabled = False
         self._close()
 
-    def _close(self, *_: Any) -> None:
+    def _close(self) -> None:
         if self._line is not None:
             self._line.close()
         self._line = None
@@ -59,27 +59,37 @@ class Progress(ProgressBar):
     ) -> None:
         """One batch more; within a training it is what is at work."""
         if trainer.state.fn == "validate":
-            self._count("validate", trainer.num_val_batches, "batches")
+            self._count("validate", trainer.num_val_batches)
         elif self._line is not None:
             self._line.show(self._line.done, f"{_epoch(trainer)}, validating")
 
     def on_test_batch_end(self, trainer: Trainer, *_: Any, **__: Any) -> None:
         """One batch more."""
-        self._count("test", trainer.num_test_batches, "batches")
+        self._count("test", trainer.num_test_batches)
 
     def on_predict_batch_end(self, trainer: Trainer, *_: Any, **__: Any) -> None:
         """One batch more."""
-        self._count("predict", trainer.num_predict_batches, "batches")
+        self._count("predict", trainer.num_predict_batches)
 
-    def _count(self, title: str, batches: Any, unit: str) -> None:
+    def _count(self, title: str, batches: Any) -> None:
         if self._enabled and self._line is None:
             total = sum(batches) if isinstance(batches, list) else batches
-            self._line = ProgressLine(title, total, unit=unit)
+            self._line = ProgressLine(title, total, unit="batches")
         if self._line is not None:
             self._line.update()
 
     # ------------------------------------------------------------------ the end of each
-    on_train_end = on_test_end = on_predict_end = _close
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Ends the line."""
+        self._close()
+
+    def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Ends the line."""
+        self._close()
+
+    def on_predict_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Ends the line."""
+        self._close()
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Ends the line of a validation by itself."""

@@ -243,6 +243,7 @@ def network_arguments(config_path: Path | None, shapes: Shapes, facts: Mapping[s
         ups = _count(shapes, rf"decoder_dict\.{view}\.blocks\.(\d+)\.")
         keys = [f"decoder_dict.{view}.blocks.{i}.up.weight" for i in reversed(range(ups))]
         found["dec_channels"] = [int(shapes[key][0]) for key in keys if shapes.get(key)]
+        found["dec_blocks"] = _count(shapes, rf"decoder_dict\.{view}\.blocks\.0\.conv\.(\d+)\.")
     if config_path is None:
         return found
     config = read_config(config_path)
