@@ -144,8 +144,7 @@ def _decided(groups: list[_Group], decided: Mapping[str, tuple[int, ...]]) -> li
 def _images(groups: Sequence[_Group]) -> tuple[list[DicomImage], list[str]]:
     """Frames of all series that may be cines, under the numbers of series and file."""
     images: list[DicomImage] = []
-    said: list[str] = []
-    left_out: list[str] = []
+    said, left_out = list[str](), list[str]()
     for group in groups:
         if group.reason:
             continue
