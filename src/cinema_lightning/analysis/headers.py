@@ -200,6 +200,20 @@ def vendor_of(text: str) -> str | None:
     return "United Imaging" if vendor is None and {"united", "uih"} & set(words) else vendor
 
 
+def identity_of(headers: Sequence[Header]) -> str:
+    """What tells a study from all others; some of its files, such as a DICOMDIR, say nothing of it.
+
+    Args:
+        headers: Headers of one study.
+
+    Returns:
+        Text that a name is keyed with, and that is never written.
+    """
+    patients = {header.identity[0] for header in headers} - {""} or {header.identity[1] for header in headers}
+    studies = {header.study for header in headers} - {""} or {header.series for header in headers}
+    return f"{min(patients - {''}, default='')}|{min(studies)}"
+
+
 def person_of(headers: Sequence[Header]) -> tuple[Person, list[str]]:
     """What may be known of the person; what cannot be right, or differs between files, is left out and said.
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from cinema_lightning.analysis.choose import Choice, is_derived, one_study, why_no_cine
-from cinema_lightning.analysis.headers import Header, person_of, read_headers, scanner_of
+from cinema_lightning.analysis.headers import Header, identity_of, person_of, read_headers, scanner_of
 from cinema_lightning.analysis.sources import Source
 from cinema_lightning.analysis.values import AsScanned, Series, Study, View
 from cinema_lightning.datasets.dicom_study import centre_of, long_axes_of, normal_of, plane_of, short_axis_of
@@ -104,7 +104,7 @@ def read_dicom(
     if not found.used() and not found.problem:
         raise CinemaError(nothing(series))
     return Study(
-        key=name(_identity(headers)),
+        key=name(identity_of(headers)),
         views=_as_views(found),
         series=series,
         person=person,
@@ -113,13 +113,6 @@ def read_dicom(
         problems={"sax": found.problem} if found.problem else {},
         pictures=_pictures(beating),
     )
-
-
-def _identity(headers: Sequence[Header]) -> str:
-    """What tells the study from all others; some files, such as a DICOMDIR, say nothing of it."""
-    patients = {header.identity[0] for header in headers} - {""} or {header.identity[1] for header in headers}
-    studies = {header.study for header in headers} - {""} or {header.series for header in headers}
-    return f"{min(patients - {''}, default='')}|{min(studies)}"
 
 
 def _groups(headers: Sequence[Header]) -> list[_Group]:
@@ -151,8 +144,7 @@ def _decided(groups: list[_Group], decided: Mapping[str, tuple[int, ...]]) -> li
 def _images(groups: Sequence[_Group]) -> tuple[list[DicomImage], list[str]]:
     """Frames of all series that may be cines, under the numbers of series and file."""
     images: list[DicomImage] = []
-    said: list[str] = []
-    left_out: list[str] = []
+    said, left_out = list[str](), list[str]()
     for group in groups:
         if group.reason:
             continue
