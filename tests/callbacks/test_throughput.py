@@ -46,20 +46,21 @@ def test_only_the_loader_is_waited_for(reading, transfer, low, high):
 
 
 class Validated(lightning.LightningModule):
-    """Sleeps in training and validation batches."""
+    """Lets a clock go on in training and validation batches."""
 
     def __init__(self, training: float, validating: float) -> None:
         super().__init__()
         self.weight = torch.nn.Parameter(torch.zeros(1))
         self.seconds = training, validating
+        self.now = 0.0
         self.shares: list[float] = []
 
     def training_step(self, batch, _):
-        time.sleep(self.seconds[0])
+        self.now += self.seconds[0]
         return self.weight.sum()
 
     def validation_step(self, batch, _):
-        time.sleep(self.seconds[1])
+        self.now += self.seconds[1]
 
     def on_train_epoch_end(self) -> None:
         if "speed/validation_share" in self.trainer.callback_metrics:
@@ -70,18 +71,19 @@ class Validated(lightning.LightningModule):
 
 
 @pytest.mark.parametrize(
-    ("training", "validating", "low", "high"), [(0.0, 0.2, 0.5, 1.0), (0.2, 0.0, 0.0, 0.1)], ids=["much", "little"]
+    ("training", "validating", "share", "sentences"),
+    [(30.0, 10.0, 0.25, 1), (30.0, 3.0, 1 / 11, 0), (3.0, 1.0, 0.25, 0)],
+    ids=["much", "little", "much of a minute"],
 )
 def test_share_of_validation_is_logged_and_said_where_it_is_large(
-    training, validating, low, high, tmp_path, monkeypatch
+    training, validating, share, sentences, tmp_path, monkeypatch
 ):
     said: list[str] = []
-    monkeypatch.setattr(throughput, "TOO_SHORT_S", 0.0)
-    monkeypatch.setattr(throughput, "rank_zero_info", said.append)
     task, loader = Validated(training, validating), torch.utils.data.DataLoader([{"id": ["a"]}] * 2, batch_size=None)
+    monkeypatch.setattr(throughput, "rank_zero_info", said.append)
+    monkeypatch.setattr(throughput, "time", SimpleNamespace(perf_counter=lambda: task.now))
     quiet = {"logger": False, "enable_progress_bar": False, "enable_checkpointing": False, "accelerator": "cpu"}
     trainer = lightning.Trainer(max_epochs=3, callbacks=[Throughput()], default_root_dir=tmp_path, **quiet)
     trainer.fit(task, loader, loader)
-    assert len(task.shares) == 2, "of the first epoch none is known when it starts"
-    assert all(low <= share <= high for share in task.shares)
-    assert [("check_val_every_n_epoch than 1" in sentence) for sentence in said] == ([True] if low else [])
+    assert task.shares == pytest.approx([share] * 2), "of the first epoch none is known when it starts"
+    assert [("25%" in one, "check_val_every_n_epoch than 1 " in one) for one in said] == [(True, True)] * sentences
