@@ -1,9 +1,11 @@
 """The size small, made to learn from pictures of 64 x 64 pixels; instance norms and deep supervision of the decoder."""
 
 import math
+from pathlib import Path
 
 import pytest
 import torch
+import yaml
 from torch import nn
 from torch.nn import functional as F
 
@@ -115,6 +117,14 @@ def test_heads_of_deep_supervision_are_not_written_for_others_and_need_not_be_th
 def test_levels_that_the_decoder_has_not_are_refused(levels):
     with pytest.raises(CinemaError, match=f"deep_supervision is {levels}"):
         small(deep_supervision=levels)
+
+
+def test_the_overlay_strong_is_what_was_measured():
+    strong = yaml.safe_load((Path(__file__).parents[2] / "configs" / "strong.yaml").read_text())
+    network = small(**strong["model"]["init_args"]["network"]["init_args"])
+    assert network.norm == "instance"
+    assert len(network({"sax": torch.rand(1, 1, 32, 32, 2)})["sax"]) == 2
+    assert not [part for part in network.modules() if isinstance(part, nn.Dropout) and part.p]
 
 
 def test_it_is_a_network_of_a_laptop():
