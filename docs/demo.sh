@@ -31,15 +31,16 @@ cinema predict --config pretrain.yaml --config phantom.yaml --data.root cohort \
     --data.predict_split val --data.predict_frames ed_es --output.folder reconstructions --output.pictures true
 
 echo "3/5 Segmentation: fine-tuned from there"
-cinema fit --config seg.yaml $small --data.views '[sax]' --model.weights pretrain+phantom --data.batch_size 4 \
-    --model.network.deep_supervision 1 --model.optim.lr 4e-3 --trainer.max_epochs 30 --trainer.check_val_every_n_epoch 5
+cinema fit --config seg.yaml $small --config strong.yaml --name segmentation --model.weights pretrain+phantom \
+    --data.views '[sax]' --data.batch_size 4 --model.optim.lr 4e-3 --trainer.max_epochs 30 \
+    --trainer.check_val_every_n_epoch 5
 
 echo "4/5 Test: subjects that it has never seen"
-cinema test --config seg.yaml --config phantom.yaml --data.root cohort --output.folder test
+cinema test --config seg.yaml --config phantom.yaml --name segmentation --data.root cohort --output.folder test
 
 echo "5/5 Analysis: one of them, as a scanner exports the study"
 cinema phantom --dataset dicom --subjects 3 --size small --workers 2 --out studies
-cinema analyse studies/phantom_00002 --out analysis --weights seg+phantom
+cinema analyse studies/phantom_00002 --out analysis --weights segmentation
 python - <<'PY'
 import csv
 

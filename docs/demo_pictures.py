@@ -14,6 +14,13 @@ from PIL import Image
 HERE = Path(__file__).parent
 STUDY = "phantom_00002"
 WIDTH, HEIGHT = 760, 620
+VERDICTS = {"pass": "the gate passes it", "warn": "the gate warns", "refuse": "the gate refuses it"}
+TABLE = """
+| | |
+|---|---|
+| ![A heart drawn from a quarter of it](docs/demo_reconstruction.png) | ![Held-out hearts](docs/demo_segmentation.png) |
+| ![Ejection fraction](docs/demo_ef.png) | ![One study analysed: contours at ED](docs/demo_analysis.png) |
+"""
 
 
 def smaller(source: Path, name: str) -> None:
@@ -39,9 +46,7 @@ def sentences(demo: Path) -> str:
     """What this very run found."""
     rows = {row["metric"]: row for row in json.loads((demo / "test" / "summary.json").read_text("utf-8"))["headlines"]}
     found, truth = row_of(demo / "analysis" / "results.csv"), row_of(demo / "studies" / "phantom_truth.csv", STUDY)
-    verdict = {"pass": "the gate passes it", "warn": "the gate warns", "refuse": "the gate refuses it"}[
-        found["quality"]
-    ]
+    verdict = VERDICTS[found["quality"]]
     numbers = (
         f" finds an LVEF of {float(found['lv_ef']):.0f}% (true: {float(truth['lv_ef_true']):.0f}%) and an LVEDV of "
         f"{float(found['lv_edv']):.0f} ml ({float(truth['lv_edv_true']):.0f} ml);"
@@ -53,7 +58,7 @@ def sentences(demo: Path) -> str:
         f"The pictures are of its last run: {rows['mean_dice']['n_subjects']} phantom hearts that were never seen are "
         f"segmented with a Dice of {figure(rows['mean_dice'], 2)}, and their LVEF is "
         f"{figure(rows['lv_ef_mae'], 1)} points off on average. `cinema analyse` of one of them, as DICOM from a "
-        f"scanner,{numbers} {verdict[found['quality']]}{why}."
+        f"scanner,{numbers} {verdict}{why}."
     )
 
 
@@ -78,7 +83,7 @@ def main(demo: Path) -> None:
         smaller(source, name)
     readme = HERE.parent / "README.md"
     text = readme.read_text(encoding="utf-8")
-    new = f"<!-- demo: docs/demo_pictures.py writes this -->\n{folded(sentences(demo))}\n<!-- demo -->"
+    new = f"<!-- demo: docs/demo_pictures.py writes this -->\n{folded(sentences(demo))}\n{TABLE}<!-- demo -->"
     text = re.sub(r"<!-- demo: .*?<!-- demo -->", lambda _: new, text, count=1, flags=re.DOTALL)
     readme.write_text(text, encoding="utf-8")
 

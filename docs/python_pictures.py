@@ -86,7 +86,7 @@ def cycle(features: cinema.inference.features.Features) -> plt.Figure:
 def main(demo: Path) -> None:
     """Writes the pictures beside this file."""
     image = scan_of(demo, STUDY)
-    name, root = "seg+phantom", demo / "runs"
+    name, root = "segmentation", demo / "runs"
     found = cinema.load(name, root=root)(image)
     volume = found.values["sax_lv_volume"]
     ed, es = int(np.argmax(volume)), int(np.argmin(volume))
