@@ -48,7 +48,7 @@ def hub(tmp_path, monkeypatch):
 
 
 def test_published_weights_by_default(study, hub, golden, tmp_path, capsys):
-    place, out = study(frames=4).write(tmp_path / "s", ("SAX",)), tmp_path / "out"
+    place, out = study(frames=4, slices=6).write(tmp_path / "s", ("SAX",)), tmp_path / "out"
     assert _run(place, "--out", out) == 2
     error = capsys.readouterr().err
     assert error.count("\n") == 1
