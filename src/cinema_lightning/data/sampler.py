@@ -228,7 +228,8 @@ class ViewGroupSampler(DistributedSampler[list[Draw]]):
         order = rng.permutation(len(self.rows)) if self.classes is None else self._balanced(rng)
         groups = self._by_depth(self._group(order))
         weights = np.ones(self.planned)
-        return [self._with_depth(*groups[i], weights) for i in rng.permutation(len(groups))]
+        shuffled = [groups[i] for i in rng.permutation(len(groups))]
+        return [self._with_depth(mask, positions, weights) for mask, positions in shuffled]
 
     def _balanced(self, rng: np.random.Generator) -> np.ndarray:
         """Positions with as many of each class as there can be; that of an n-th repeat is higher by n epochs' samples.
