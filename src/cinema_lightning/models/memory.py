@@ -25,7 +25,7 @@ AMPLE = 16384
 _CGROUP = Path("/sys/fs/cgroup")
 
 
-class _Peak(TorchDispatchMode):
+class Peak(TorchDispatchMode):
     """Adds up what is allocated and freed while it is on.
 
     Args:
@@ -82,7 +82,7 @@ def pass_bytes(network: nn.Module, images: Mapping[str, Sequence[int]], device: 
         state = {**dict(network.named_parameters()), **dict(network.named_buffers())}
         weights = {name: fake.from_tensor(value.detach()) for name, value in state.items()}
         inputs = {view: torch.empty(tuple(shape), device=device) for view, shape in images.items()}
-        with _Peak([*weights.values(), *inputs.values()]) as peak:
+        with Peak([*weights.values(), *inputs.values()]) as peak:
             output = torch.func.functional_call(network, weights, (inputs,))
         outputs = sum(tensor.nbytes for tensor in tree_leaves(output) if isinstance(tensor, Tensor))
     return peak.most + KEPT_OUTPUTS * outputs + sum(image.nbytes for image in inputs.values())
