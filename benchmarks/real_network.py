@@ -91,8 +91,8 @@ def train(folder: Path, store: Path, epochs: int, name: str = NAME) -> Path:
     options += ["--runs", str(folder), "--name", name, "--ckpt_path", "auto"]
     options += ["--model.network", "DynUNet", "--model.network.width", "8"]
     options += ["--model.optim.lr", "3e-3", "--model.optim.warmup_epochs", "1", "--model.layer_decay", "1"]
-    options += ["--trainer.max_epochs", str(epochs), "--trainer.check_val_every_n_epoch", "2"]
-    options += ["--checkpoint.every_n_epochs", "2", "--early_stop.patience", "0", "--pictures.every_n_epochs", "0"]
+    options += ["--trainer.max_epochs", str(epochs), "--trainer.check_val_every_n_epoch", "1"]
+    options += ["--checkpoint.every_n_epochs", "1", "--early_stop.patience", "0", "--pictures.every_n_epochs", "0"]
     options += ["--trainer.enable_progress_bar", "false", "--trainer.enable_model_summary", "false"]
     if cinema(["fit", *options]):
         raise SystemExit("the network was not trained")
