@@ -113,10 +113,18 @@ def test_heads_of_deep_supervision_are_not_written_for_others_and_need_not_be_th
     assert report.fresh == ["side_heads.sax.0.weight", "side_heads.sax.0.bias"]
 
 
-@pytest.mark.parametrize("levels", [-1, 4])
-def test_levels_that_the_decoder_has_not_are_refused(levels):
-    with pytest.raises(CinemaError, match=f"deep_supervision is {levels}"):
-        small(deep_supervision=levels)
+@pytest.mark.parametrize(
+    ("option", "message"),
+    [
+        ({"deep_supervision": -1}, "deep_supervision is -1; give how many coarser levels learn besides, 0 to 3"),
+        ({"deep_supervision": 4}, "deep_supervision is 4"),
+        ({"dec_blocks": 0}, "dec_blocks is 0"),
+        ({"norm": "batch"}, "no norm 'batch'; choose layer or instance"),
+    ],
+)
+def test_what_the_decoder_cannot_have_is_refused(option, message):
+    with pytest.raises(CinemaError, match=message):
+        small(**option)
 
 
 def test_the_overlay_strong_is_what_was_measured():

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 from cinema_lightning.errors import CinemaError
 from cinema_lightning.views import get_view
@@ -74,12 +74,24 @@ def stem_blocks(size: str, given: int | None = None) -> int:
 
 
 def decoder_blocks(size: str, given: int | None = None) -> int:
-    """Residual blocks of each level of the dense decoder going up: those given, else the size's."""
+    """Residual blocks of each level of the dense decoder going up: those given, else the size's.
+
+    Raises:
+        CinemaError: If the number is not positive.
+    """
+    if given is not None and given < 1:
+        raise CinemaError(f"dec_blocks is {given}; give a positive number.")
     return _DEC_BLOCKS.get(size, 2) if given is None else given
 
 
 def decoder_norm(size: str, given: Norm | None = None) -> Norm:
-    """Norm of the dense decoder: the one given, else the size's."""
+    """Norm of the dense decoder: the one given, else the size's.
+
+    Raises:
+        CinemaError: If there is no such norm.
+    """
+    if given is not None and given not in get_args(Norm):
+        raise CinemaError(f"There is no norm '{given}'; choose {' or '.join(get_args(Norm))}.")
     return _DEC_NORMS.get(size, "layer") if given is None else given
 
 
