@@ -318,29 +318,14 @@ class ViewDecoder(nn.Module):
         x = self.down(nested_patches(tokens, [self.down.kernel]).flatten(2)).unflatten(1, grid)
         blocks = [self.image, *[None] * (self.first_level - 1), *self.skips]
         sources = [image, *[None] * (self.first_level - 1), *stages, tokens, x]
-<<<<<<< HEAD
         deepest = blocks.pop()
         assert deepest is not None
         x = deepest(sources.pop())
-        levels = []
-        for up in self.ups:
-            block, source = blocks.pop(), sources.pop()
-            x = up(x, None if block is None else block(source))
-            levels.append(x)
-        return levels[: -2 - self.side_levels if self.training else -2 : -1]
-=======
-        x = self._run(blocks.pop(), sources.pop())
         sides = self.side_levels if self.training else 0
         kept: list[Tensor] = []
         for level, up in zip(reversed(range(len(self.ups))), self.ups, strict=True):
             block, source = blocks.pop(), sources.pop()
-            x = up(x, None if block is None or source is None else self._run(block, source))
+            x = up(x, None if block is None else block(source))
             if level <= sides:
                 kept.append(x)
         return kept[::-1]
-
-    def _run(self, block: nn.Module | None, maps: Tensor | None) -> Tensor:
-        assert block is not None
-        assert maps is not None
-        return run(block, maps, checkpointing=self.checkpointing)
->>>>>>> small
