@@ -41,7 +41,7 @@ format: $(READY)
 	$(BIN)/ruff format src tests benchmarks
 
 bench: $(READY)
-	mkdir -p benchmarks/results; for script in benchmarks/[a-z]*.py; do case $$script in */reference_*|*/common.py|*/simulation.py|*/gpu.py|*/learning.py|*/analyse*.py|*/slurm_*) ;; *) $(BIN)/python $$script --json benchmarks/results/$$(basename $$script .py).json ;; esac || exit 1; done
+	mkdir -p benchmarks/results; for script in benchmarks/[a-z]*.py; do case $$script in */reference_*|*/common.py|*/simulation.py|*/gpu.py|*/learning.py|*/own_depth.py|*/analyse*.py|*/slurm_*) ;; *) $(BIN)/python $$script --json benchmarks/results/$$(basename $$script .py).json ;; esac || exit 1; done
 
 gpu: $(READY)
 	$(BIN)/python benchmarks/gpu.py --json benchmarks/results/gpu.json
