@@ -144,7 +144,7 @@ def _without_shunt(subject: Subject) -> Subject:
 def _truth(heart: Heart) -> dict[str, float]:
     moments = [heart.at(time) for time in np.arange(200) / 200]
     volumes = np.array([heart.ventricles.volumes(moment) for moment in moments])
-    out = {}
+    out: dict[str, float] = {}
     for side, curve in zip(("lv", "rv"), volumes.T, strict=True):
         edv, esv = float(curve.max()), float(curve.min())
         out |= {f"{side}_edv": edv, f"{side}_esv": esv, f"{side}_ef": 100 * (edv - esv) / edv}
