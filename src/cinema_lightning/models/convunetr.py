@@ -140,10 +140,15 @@ class ConvUNetR(DenseBackbone):
             maps = self.decoders[view](image.movedim(1, -1), encoded.stems[view].stages, tokens)
             size = given[view].shape[2:]
             full: Tensor = crop_to(self.heads[view](maps[0]).movedim(-1, 1), size)
-            sides = zip(self.side_heads[view], maps[1:], strict=True) if maps[1:] else ()
-            coarse = [F.interpolate(head(level).movedim(-1, 1), image.shape[2:]) for head, level in sides]
-            logits[view] = [full, *(crop_to(level, size) for level in coarse)] if coarse else full
+            logits[view] = [full, *self._coarse(view, maps[1:], image.shape[2:], size)] if maps[1:] else full
         return logits
+
+    def _coarse(self, view: str, maps: Sequence[Tensor], padded: Sequence[int], size: Sequence[int]) -> list[Tensor]:
+        """Logits of the coarser levels, brought to the image's size."""
+        heads = self.side_heads[view]
+        assert isinstance(heads, nn.ModuleList)
+        levels = [head(level).movedim(-1, 1) for head, level in zip(heads, maps, strict=True)]
+        return [crop_to(F.interpolate(level, tuple(padded)), size) for level in levels]
 
 
 def _deepened(geometry: ViewGeometry, image: Tensor) -> Tensor:
