@@ -24,6 +24,7 @@ ELSEWHERE = {
     "learning": "trains for hours",
     "analyse": "trains a network first",
     "own_depth": "trains small networks",
+    "real_images": "trains a network, and needs real images",
     "slurm_phantom_benchmark": "trains 18 small networks through SLURM",
 }
 OPTIONS = {
