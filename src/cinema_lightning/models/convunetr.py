@@ -134,8 +134,8 @@ class ConvUNetR(DenseBackbone):
             tokens = encoded.tokens[view].unflatten(1, grid)
             maps = self.decoders[view](image.movedim(1, -1), encoded.stems[view].stages, tokens)
             full: Tensor = self.heads[view](maps[0]).movedim(-1, 1)
-            sides = zip(self.side_heads[view], maps[1:], strict=True) if maps[1:] else ()
-            coarse = [head(level).movedim(-1, 1) for head, level in sides]
+            sides: Any = self.side_heads[view] if self.side_heads else ()
+            coarse = [head(level).movedim(-1, 1) for head, level in zip(sides, maps[1:], strict=False)]
             logits[view] = [full, *(F.interpolate(level, image.shape[2:]) for level in coarse)] if coarse else full
         return logits
 
