@@ -22,7 +22,7 @@ HABITS = ("Siemens", "GE", "Philips")
 FRAMES, LEVEL = {"full": 30, "small": 16}, 500
 GRIDS = {"full": (192, 1.4, 1.5), "small": (68, 2.8, 3.4)}
 """Pixels, and their size in the short and in the long axis, mm."""
-CINE = {
+CINE: dict[str, dict[str, Any]] = {
     "Siemens": {"ImageType": ["ORIGINAL", "PRIMARY", "M", "RETRO", "NORM", "DIS2D"], "SequenceName": "*tfi2d1_10"},
     "GE": {"ImageType": ["ORIGINAL", "PRIMARY", "OTHER"], "ScanOptions": ["FAST_GEMS", "SEQ_GEMS", "CG"]},
     "Philips": {"ImageType": ["ORIGINAL", "PRIMARY", "M_FFE", "M"]},
