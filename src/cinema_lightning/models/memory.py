@@ -80,7 +80,7 @@ def pass_bytes(network: nn.Module, images: Mapping[str, Sequence[int]], device: 
 
     with torch.no_grad(), torch.compiler.set_stance("force_eager"), FakeTensorMode(allow_non_fake_inputs=True) as fake:
         state = {**dict(network.named_parameters()), **dict(network.named_buffers())}
-        weights = {name: fake.from_tensor(value.detach()) for name, value in state.items()}
+        weights: dict[str, Tensor] = {name: fake.from_tensor(value.detach()) for name, value in state.items()}
         inputs = {view: torch.empty(tuple(shape), device=device) for view, shape in images.items()}
         with Peak([*weights.values(), *inputs.values()]) as peak:
             output = torch.func.functional_call(network, weights, (inputs,))
