@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 
+@pytest.mark.slow
 def test_contours_give_the_volumes_that_the_experts_gave(real, monkeypatch):
     """EDV and ESV in ml and EF of two studies, counted in pixels; the wall lies around the cavity at ED only."""
     monkeypatch.syspath_prepend(str(Path(__file__).parents[1] / "benchmarks"))
