@@ -331,7 +331,7 @@ def test_bad_input(change, message):
         ({"views": []}, "different view names"),
         ({"views": ["sax", "sax"]}, "different view names"),
         ({"views": ["axial"], "input_size": None}, "no view called 'axial'"),
-        ({"size": "small"}, "sizes are tiny, base"),
+        ({"size": "medium"}, "sizes are tiny, base"),
         ({"mask_ratio": 1.0}, "mask_ratio"),
         ({"decoder": "both"}, "cross or self"),
         ({"drop_path": 1.0}, "drop_path"),

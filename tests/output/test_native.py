@@ -214,7 +214,7 @@ def test_headers_are_not_read_frame_by_frame(tmp_path, threshold, monkeypatch):
     names = [f"s{i:02d}" for i in range(9)]
     for name in names:
         write_series(series_path(root, name, "sax"), frames, affine=affine)
-    counts = {"n_frames": 4, "n_frames_sax": 4, "ed_frame": 0, "es_frame": 1}
+    counts = {"n_frames": 4, "n_frames_sax": 4, "n_slices": 2, "ed_frame": 0, "es_frame": 1}
     write_cohort(root, [{"id": name, "views": "sax", **counts} for name in names])
     ckpt = checkpoint(tmp_path / "best.ckpt", root)
     opened: list[str] = []
