@@ -257,7 +257,7 @@ def test_real_images_work_as_they_are(real):
     model = Collect()
     with pytest.warns(UserWarning, match="batch size is 1 instead"):
         trainer(max_epochs=1).fit(model, PretrainData(str(real), num_workers=0, batch_size=4))
-    assert model.train_batches[0]["sax"].shape == (1, 1, 192, 192, 10)
+    assert model.train_batches[0]["sax"].shape == (1, 1, 192, 192, 10)  # its own slices
     predicted = trainer().predict(Collect(), PretrainData(str(real), num_workers=0))
     assert sum(len(ids) for ids, _ in predicted) == 4
 

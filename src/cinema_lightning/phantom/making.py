@@ -145,7 +145,7 @@ def _check_same(root: Path, found: Mapping[str, Any], wanted: Mapping[str, Any])
     if key is not None:
         what = "raw phantoms" if "dataset" in wanted else "phantoms"
         raise CinemaError(
-            f"{root} holds {what} made with {key} = {found.get(key, 0)}, not {wanted.get(key, 0)}; "
+            f"{root} holds {what} made with {key} = {found.get(key, 'none')}, not {wanted.get(key, 'none')}; "
             "give another --out, the same settings, or --overwrite true."
         )
 
