@@ -6,6 +6,7 @@ import shutil
 from pathlib import Path
 
 import pydicom
+import pytest
 
 from cinema_lightning.analysis import write
 from cinema_lightning.analysis.keys import secret_folder
@@ -35,6 +36,7 @@ def _studies(study, folder: Path, count: int, frames: int = 4) -> list[Path]:
     ]
 
 
+@pytest.mark.slow
 def test_killed_and_shared_runs_give_what_one_run_gives(study, network, tmp_path):
     places = _studies(study, tmp_path / "all", 2, frames=12)
     out, whole = tmp_path / "out", tmp_path / "whole"
