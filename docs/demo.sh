@@ -2,9 +2,10 @@
 # The main job in small: phantom hearts, pretraining, segmentation, one person's study. Usage: demo.sh FOLDER
 set -euo pipefail
 out=${1:-demo}
+out=${out%/}
 here=$(cd "$(dirname "$0")/.." && pwd)
 # What is there of another version of the code is no part of this demo; what is there of this one is gone on with.
-recipe=$(cat "$0" $(find "$here/src" "$here/configs" -name '*.py' -o -name '*.yaml' | sort) | cksum)
+recipe=$({ cat "$0"; find "$here/src" "$here/configs" -type f \( -name '*.py' -o -name '*.yaml' \) -print0 | sort -z | xargs -0 cat; } | cksum)
 if [ -d "$out" ] && [ -n "$(ls -A "$out")" ]; then
     if [ "$(cat "$out/.recipe" 2>/dev/null)" = "$recipe" ]; then
         echo "Going on with what is in $out."

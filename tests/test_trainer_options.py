@@ -116,6 +116,21 @@ def test_a_wrong_key_suggests_the_nearest_right_one(phantom_cohort, tmp_path, ca
     assert f"Did you mean {nearest}?" in capsys.readouterr().err.strip().splitlines()[-1]
 
 
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["--config=strong.yaml"], "key 'model.network': Option 'norm' is not accepted. It is an option of ConvUNetR."),
+        (
+            ["--model.dice_over=batch"],
+            "key 'model' of Pretrain: Option 'dice_over' is not accepted. It is an option of Segmentation.",
+        ),
+    ],
+)
+def test_an_option_of_another_class_says_whose_it_is(phantom_cohort, tmp_path, capsys, options, said):
+    assert fit(phantom_cohort, tmp_path / "runs", *options) == 2
+    assert capsys.readouterr().err.strip().splitlines()[-1] == f"cinema fit: {said}"
+
+
 def test_a_time_that_leaves_no_step_is_said(phantom_cohort, tmp_path, capsys):
     assert fit(phantom_cohort, tmp_path, "--trainer.max_time=00:00:00:00") == 2
     assert "nothing was trained" in capsys.readouterr().err

@@ -158,13 +158,17 @@ def suggestion(message: str, known: Iterable[str], registries: Mapping[str, tupl
         registries: For the first part of a key, the classes whose options stand under it.
 
     Returns:
-        `` Did you mean ...?``; empty where nothing is near, or the complaint is another.
+        `` Did you mean ...?``, or which other classes have that option; empty where nothing is near, or the complaint
+        is another.
     """
     option = re.search(r"^(?:key '([\w.]+)'(?: of \w+)?: )?Option '([\w.]+)' is not accepted", message)
     whole = re.search(r"does not accept option '([\w.]+)'|unrecognized arguments: --([\w.]+)", message)
     near = None
     if option is not None:
         place, name = option[1] or "", option[2]
+        others = [cls.__name__ for cls in _classes_at(place.split("."), registries) if name in _arguments(cls)]
+        if others:  # of an overlay for another kind of network, such as strong.yaml
+            return f" It is an option of {', '.join(others)}."
         near = _nearest(name, _options_at(place.split("."), registries))
         near = f"{place}.{near}".lstrip(".") if near else None
     elif whole is not None:
@@ -188,15 +192,18 @@ def _nearest_key(key: str, known: list[str]) -> str | None:
 
 def _options_at(keys: list[str], registries: Mapping[str, tuple[Registry[type], ...]]) -> set[str]:
     """Names of options under a key: of the classes that it takes, or of the group that one of their options is."""
+    if whole := _classes_at(keys, registries):
+        return {name for cls in whole for name in _arguments(cls)}
     classes = [cls for registry in registries.get(keys[0], ()) for cls in registry.values()]
-    if len(keys) == 1:
-        classes = [cls for registry in registries.get(keys[0], ())[:1] for cls in registry.values()]
-        return {name for cls in classes for name in _arguments(cls)}
-    if keys[-1] == "network":
-        backbones = [cls for registry in registries.get(keys[0], ())[1:] for cls in registry.values()]
-        return {name for cls in backbones for name in _arguments(cls)}
     groups = [hint for cls in classes for hint in _types(_arguments(cls).get(keys[-1])) if is_dataclass(hint)]
     return {field.name for group in groups for field in fields(group)}
+
+
+def _classes_at(keys: list[str], registries: Mapping[str, tuple[Registry[type], ...]]) -> list[type]:
+    """Classes that may stand at a key: the tasks or data at the first, backbones at ``network``."""
+    there = registries.get(keys[0], ())
+    chosen = there[:1] if len(keys) == 1 else there[1:] if keys[-1] == "network" else ()
+    return [cls for registry in chosen for cls in registry.values()]
 
 
 def _arguments(cls: type) -> dict[str, Any]:

@@ -18,19 +18,19 @@ from cinema_lightning.phantom.command import phantom
 from cinema_lightning.prepare.command import prepare
 from cinema_lightning.prepare.scratch import scratch_of
 
-# What version 0.1.0 made, before phantoms were made by the runner of preparation.
+# What version 0.1.0 made, before phantoms were made by the runner of preparation; rows count each view's frames since.
 PLAIN = {
-    "cohort.csv": "36552a228e3abc37",
+    "cohort.csv": "101677086a3114ab",
     "landmarks.csv": "e8e35538b52da2e1",
     "phantom.json": "7ddd59d38497b525",
     "phantom_00000/lax_3c.b2nd": "c1a88abadd44c098",
     "phantom_00000/lax_3c_label.b2nd": "b095d83124015990",
-    "phantom_00000/row.json": "4a0ee118f06f7908",
+    "phantom_00000/row.json": "049b1a00837c6ea5",
     "phantom_00001/lax_3c.b2nd": "52aa04426f1023e7",
     "phantom_00001/lax_3c_label.b2nd": "c01b4a80bdecbd60",
     "phantom_00001/lax_4c.b2nd": "9c4611db8beecb33",
     "phantom_00001/lax_4c_label.b2nd": "4af01cbe182b774a",
-    "phantom_00001/row.json": "c6b6a8f9554e1b43",
+    "phantom_00001/row.json": "1957372a811165be",
     "phantom_00001/sax.b2nd": "b057d39273a02fc4",
     "phantom_00001/sax_label.b2nd": "16bdc5023a3128ea",
 }

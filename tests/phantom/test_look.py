@@ -70,8 +70,10 @@ def test_a_store_of_variety_is_another_store(tmp_path):
     assert not np.array_equal(one.read(), usual.read())
     assert one.info.provenance["options"]["variety"] == 1.0
     assert "variety" not in usual.info.provenance["options"]
-    with pytest.raises(CinemaError, match="phantom"):  # another cohort's folder
-        phantom(1, tmp_path / "usual", size="small", frames=2, variety=1.0)
+    # another cohort's folder, which would become a mixture
+    for folder, variety, said in (("usual", 1.0, "none, not 1.0"), ("one", 0.0, "1.0, not none")):
+        with pytest.raises(CinemaError, match=f"made with variety = {said};"):
+            phantom(2, tmp_path / folder, size="small", frames=2, variety=variety)
     assert json.loads((tmp_path / "usual" / "phantom_00000" / "row.json").read_text())["row"]["id"] == "phantom_00000"
     with pytest.raises(CinemaError, match="--variety is between 0 and 1, not 2"):
         phantom(1, tmp_path / "x", variety=2)

@@ -56,8 +56,8 @@ def opening(trainer: Trainer, task: Task) -> str:
     trained = sum(part.numel() for part in task.parameters() if part.requires_grad)
     samples = f"{data_of(trainer).n_train} samples"
     people = f"{samples} of {task.spec['n_subjects']} subjects" if "n_subjects" in task.spec else samples
-    limits = (("epochs", trainer.max_epochs or 0), ("steps", trainer.max_steps or 0))
-    length = " or ".join(f"{count} {name}" for name, count in limits if count > 0) or "no end"
+    limits = (("epoch", trainer.max_epochs or 0), ("step", trainer.max_steps or 0))
+    length = " or ".join(f"{count} {name}{'s' if count > 1 else ''}" for name, count in limits if count > 0) or "no end"
     device, count = trainer.strategy.root_device.type, trainer.world_size
     name = f"{type(task).__name__} trains {type(task.network).__name__} ({trained / 1e6:.1f} million parameters)"
     return f"{name} on {people}: {length}, {f'{count} x ' if count > 1 else ''}{device}, {trainer.precision}."

@@ -15,7 +15,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 AT_ONCE = {"cpu": 4, "cuda": 16}
-"""Samples in one pass by kind of device where nothing is said; see benchmarks/README.md, "Frames at once"."""
+"""Samples in one pass by kind of device where nothing is said; see benchmarks/details.md, "Frames at once"."""
 SHARE = 0.5
 """Share of the free memory that a pass may take: libraries need room to work, and results wait to be written."""
 KEPT_OUTPUTS = 6

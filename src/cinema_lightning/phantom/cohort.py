@@ -60,10 +60,9 @@ class Settings:
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values, with the version of the software that gives these bytes."""
-        options = asdict(self)
-        if not self.variety:  # stores of the usual look say what they always said, so that they are gone on with
-            del options["variety"]
-        return {**options, "version": __version__}
+        # where they are not asked for, a store says what it always said, so that its bytes stay and it is gone on with
+        given = {key: value for key, value in asdict(self).items() if value or key not in ("slice_distance", "variety")}
+        return {**given, "version": __version__}
 
 
 def scanner(subject: Subject) -> tuple[str, str, float, dict[str, Any]]:

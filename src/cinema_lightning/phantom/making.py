@@ -140,11 +140,12 @@ def _check_sort(root: Path, found: Mapping[str, Any], wanted: Mapping[str, Any])
 
 
 def _check_same(root: Path, found: Mapping[str, Any], wanted: Mapping[str, Any]) -> None:
-    key = next((key for key in wanted if found.get(key) != wanted[key]), None)
+    # what one of the two leaves out is none of it: a store without variety does not name it
+    key = next((key for key in {**wanted, **found} if (found.get(key) or None) != (wanted.get(key) or None)), None)
     if key is not None:
         what = "raw phantoms" if "dataset" in wanted else "phantoms"
         raise CinemaError(
-            f"{root} holds {what} made with {key} = {found.get(key)}, not {wanted[key]}; "
+            f"{root} holds {what} made with {key} = {found.get(key, 'none')}, not {wanted.get(key, 'none')}; "
             "give another --out, the same settings, or --overwrite true."
         )
 
