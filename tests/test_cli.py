@@ -107,14 +107,14 @@ def test_debug_shows_the_stack(monkeypatch):
 @pytest.mark.parametrize("encoding", ["ascii", "latin-1"])
 def test_a_log_of_another_encoding_ends_nothing(phantom_cohort, tmp_path, monkeypatch, encoding):
     written = [io.BytesIO(), io.BytesIO()]
-    monkeypatch.setattr("cinema_lightning.progress.SPARSE", 0.0)  # the line of progress too
     for name, stream in zip(("stdout", "stderr"), written, strict=True):
         monkeypatch.setattr(sys, name, io.TextIOWrapper(stream, encoding=encoding, write_through=True))
     command = ["fit", "--config", "pretrain.yaml", "--config", "phantom.yaml", "--data.root", str(phantom_cohort)]
     command += ["--runs", str(tmp_path), "--trainer.max_epochs=1", "--pictures.every_n_epochs=0", "--name", "µ"]
     assert main(command) == 0
     assert (tmp_path / "µ" / "0" / "checkpoints" / "last.ckpt").is_file()
-    assert b"fit: " in written[1].getvalue()
+    assert main(["verify", "phantom", "--root", str(tmp_path / "µ")]) == 2
+    assert "/µ".encode(encoding, "replace") in written[1].getvalue()
 
 
 def test_an_option_of_several_values_is_given_several_times():

@@ -8,12 +8,14 @@ import numpy as np
 import pytest
 import torch
 import yaml
+from jsonargparse import Namespace
 
 import cinema_lightning
 from cinema_lightning.cli import main
 from cinema_lightning.data.store import series_path, write_series
 from cinema_lightning.data.table import write_cohort
 from cinema_lightning.weights.files import load_checkpoint
+from cinema_lightning.weights.restore import keep_depth
 
 SLICES = [3, 5, 3, 4, 3, 5, 3, 6, 3, 4]
 TINY = [
@@ -87,6 +89,15 @@ def test_a_network_learns_and_tests_at_the_stacks_own_depth_unless_it_was_traine
     assert depth_seen(checkpoint, 3) == ("padded", {5})
     assert run("fit", store, "--ckpt_path=last", "--trainer.max_epochs=2") == 0
     assert load_checkpoint(checkpoint)["hyper_parameters"]["spec"]["depth"] == "padded"
+
+
+@pytest.mark.parametrize(("spec", "depth"), [({"depth": "own"}, "own"), ({}, "padded")])
+def test_a_checkpoint_away_from_its_run_goes_on_as_it_began(tmp_path, spec, depth):
+    torch.save({"state_dict": {}, "hyper_parameters": {"spec": spec}}, tmp_path / "copied.ckpt")
+    for given in ("own", "padded"):
+        config = Namespace(data=Namespace(init_args=Namespace(depth=given)))
+        keep_depth(tmp_path / "copied.ckpt", None, config)
+        assert config.data.init_args.depth == depth
 
 
 def test_an_exported_autoencoder_says_its_depth(tmp_path):

@@ -248,18 +248,6 @@ def keep_weights(run: Path, config: Any) -> None:
         config.model.init_args.weights = options["weights"]
 
 
-def keep_depth(run: Path, config: Any) -> None:
-    """A resumed run that began before there was a choice of depths goes on with padded stacks.
-
-    Args:
-        run: Folder of the run.
-        config: The configuration; changed in place.
-    """
-    options = ((saved(run) or {}).get("data") or {}).get("init_args")
-    if options is not None and "depth" not in options and config.data.init_args.get("depth") is not None:
-        config.data.init_args.depth = "padded"
-
-
 def take_data(options: Any, run: Path | None) -> None:
     """Fills what a configuration leaves empty of its data (root, target) with what the run was trained on.
 

@@ -52,7 +52,7 @@ from cinema_lightning.trainer_options import as_list, choose_precision, of_run, 
 from cinema_lightning.weights.compatibility import buildable, check_fits
 from cinema_lightning.weights.files import load_checkpoint
 from cinema_lightning.weights.published import PUBLISHED, published_network
-from cinema_lightning.weights.restore import find_checkpoint
+from cinema_lightning.weights.restore import find_checkpoint, keep_depth
 
 
 class DataSource(Protocol):
@@ -178,9 +178,10 @@ class CinemaCLI(LightningCLI):
         runs.take_data(config.data.init_args, resumed)
         self._resolve_weights(config, root)
         if self._verb == "fit":
+            if self.checkpoint:
+                keep_depth(self.checkpoint, resumed, config)
             if self.checkpoint and resumed:
                 runs.keep_weights(resumed, config)
-                runs.keep_depth(resumed, config)
                 runs.check_same_experiment(resumed, self._plain_config(), bool(config.allow_changes))
             self._trial = bool(config.trainer.fast_dev_run)
             self.run_dir = (None if self._trial else resumed) or self._new_run(root, name)

@@ -215,7 +215,7 @@ def test_a_table_that_counts_other_frames_than_the_file_has_is_refused(dataset, 
         told.sample(draw(1))
 
 
-@pytest.mark.parametrize("said", [0, -3, 2.5])
+@pytest.mark.parametrize("said", [0, -3, 2.5, float("inf")])
 def test_a_count_of_frames_that_is_none_is_refused(dataset, tmp_path, said):
     with pytest.raises(CinemaError, match=rf"row 's1' has {said:g} in column n_frames_sax, which is no number"):
         counted(tmp_path, n_frames_sax=said)

@@ -67,6 +67,8 @@ def test_numbers_as_statistics_programs_write_them(outcomes):
         ("eid,Participant ID\n1,1\n", "names participants in 'eid' and 'Participant ID'; leave one"),
         ("eid,Age,age\n1,2,3\n", "has more than one column 'age'"),
         ("eid,split\n1,2\n", "may not have a column 'split'"),
+        ("eid,n_slices\n1,2\n", "may not have a column 'n_slices'"),  # the stack's, by which batches are made
+        ("eid,n_frames_sax\n1,2\n", "may not have a column 'n_frames_sax'"),
         ("eid,age\n1000001,2\n\n1000001,3\n", "row 4: lists the EID 1000001 twice"),
         ("eid,age\n1000001\n", r"outcomes\.csv, row 2: 1 cells for 2 columns"),
         ("eid,age\n9,5\n1000001,2,3\n", r"outcomes\.csv, row 3: 3 cells for 2 columns"),

@@ -9,7 +9,7 @@ from torch import nn
 from cinema_lightning.models import memory
 from cinema_lightning.models.convunetr import ConvUNetR
 from cinema_lightning.models.convvit import ConvViT
-from cinema_lightning.models.memory import AT_ONCE, KEPT_OUTPUTS, pass_bytes, samples_at_once
+from cinema_lightning.models.memory import AT_ONCE, KEPT_OUTPUTS, Room, pass_bytes, samples_at_once
 
 CPU = torch.device("cpu")
 SIZE = {"sax": [32, 32, 4]}
@@ -41,11 +41,21 @@ def test_a_pass_takes_more_with_every_sample_and_touches_no_weight(network):
 
 
 @pytest.mark.parametrize(("passes", "wanted"), [(1000, AT_ONCE["cpu"]), (2.5, 2), (0.1, 1)])
-def test_as_many_as_half_of_the_free_memory_holds(monkeypatch, passes, wanted):
+def test_as_many_as_a_share_of_the_memory_holds(monkeypatch, passes, wanted):
+    """What is free changes nothing as long as it is enough, so that numbers are the same in the next run."""
     network = ConvUNetR(["sax"], SIZE, size="tiny").eval()
     one = pass_bytes(network, {"sax": (1, 1, *SIZE["sax"])}, CPU)
-    monkeypatch.setattr(memory, "free_bytes", lambda device: int(passes * one / memory.SHARE))
-    assert samples_at_once(network, {"sax": (1, *SIZE["sax"])}, CPU) == wanted
+    whole = int(passes * one / memory.SHARE)
+    for free in (1.0, 0.7, 0.55):
+        monkeypatch.setattr(memory, "room_of", lambda device, free=free: Room(whole, int(free * whole)))
+        assert samples_at_once(network, {"sax": (1, *SIZE["sax"])}, CPU) == wanted
+
+
+def test_no_more_than_what_is_free_holds(monkeypatch):
+    network = ConvUNetR(["sax"], SIZE, size="tiny").eval()
+    one = pass_bytes(network, {"sax": (1, 1, *SIZE["sax"])}, CPU)
+    monkeypatch.setattr(memory, "room_of", lambda device: Room(1000 * one, int(2.5 * one / memory.FREE_SHARE)))
+    assert samples_at_once(network, {"sax": (1, *SIZE["sax"])}, CPU) == 2
 
 
 def test_nothing_is_said_where_nothing_is_known(monkeypatch):
@@ -53,16 +63,24 @@ def test_nothing_is_said_where_nothing_is_known(monkeypatch):
         def forward(self, images):
             return images["sax"] if images["sax"].mean() > 0 else None
 
-    monkeypatch.setattr(memory, "free_bytes", lambda device: 1000)
+    monkeypatch.setattr(memory, "room_of", lambda device: Room(1000, 1000))
     assert samples_at_once(Asking(), {"sax": (1, 8, 8, 4)}, CPU) is None
-    monkeypatch.setattr(memory, "free_bytes", lambda device: None)
+    monkeypatch.setattr(memory, "room_of", lambda device: None)
     assert samples_at_once(Squares(), {"sax": (1, 8, 8, 4)}, CPU) is None
 
 
-def test_a_container_s_limit_counts(monkeypatch, tmp_path):
-    monkeypatch.setattr(memory, "_CGROUP", tmp_path)
-    (tmp_path / "memory.current").write_text("1000\n")
-    (tmp_path / "memory.max").write_text("3000\n")
-    assert memory.free_bytes(CPU) == 2000
-    (tmp_path / "memory.max").write_text("max\n")
-    assert memory.free_bytes(CPU) > 2000
+@pytest.mark.parametrize("own", ["", "system.slice/slurm/job_7/step_0"])
+def test_the_limit_of_a_container_or_a_job_counts(monkeypatch, tmp_path, own):
+    """Of 2500 bytes in use, 500 are files that are only cached."""
+    group = tmp_path / "cgroup" / own
+    group.mkdir(parents=True)
+    monkeypatch.setattr(memory, "_CGROUP", tmp_path / "cgroup")
+    monkeypatch.setattr(memory, "_OWN_GROUP", tmp_path / "own")
+    (tmp_path / "own").write_text(f"0::/{own}\n")
+    limited = group if not own else group.parent  # SLURM limits the job, not the step in it
+    (limited / "memory.current").write_text("2500\n")
+    (limited / "memory.max").write_text("3000\n")
+    (limited / "memory.stat").write_text("anon 2000\ninactive_file 500\n")
+    assert memory.room_of(CPU) == Room(3000, 1000)
+    (limited / "memory.max").write_text("max\n")
+    assert memory.room_of(CPU).free > 3000

@@ -51,6 +51,12 @@ def test_a_common_encoder_sees_each_image_once(passes):
     assert all(torch.equal(*pair) for image in zip(found, wanted, strict=True) for pair in zip(*image, strict=True))
 
 
+def test_encoders_of_other_heads_are_not_shared_though_their_weights_are_the_same():
+    first, other = (ConvUNetR(["sax"], SIZE, size="tiny", enc_heads=heads).eval() for heads in (1, 2))
+    other.load_state_dict(first.state_dict())
+    assert share_encoders([first, other]) == []
+
+
 def test_encoders_that_differ_in_a_number_or_a_size_are_not_shared():
     first, other = network(0), probe(network(0), 1)
     with torch.no_grad():

@@ -16,6 +16,8 @@ from cinema_lightning.output import rows
 from cinema_lightning.output.aside import Aside
 from cinema_lightning.output.parts import PartWriter
 from cinema_lightning.output.predict import PredictionWriter
+from cinema_lightning.tasks.base import Rows
+from cinema_lightning.tasks.ensemble import Ensemble
 from cinema_lightning.tasks.segmentation.data import SegmentationData
 from cinema_lightning.tasks.segmentation.task import Segmentation
 
@@ -52,15 +54,14 @@ def test_an_error_is_raised_where_jobs_are_given_and_nothing_follows_it(at):
     done, go = [], threading.Event()
 
     def full():
-        if at == "close":
-            go.wait()  # until the next job is given
+        go.wait()
         raise CinemaError("no space")
 
     aside = Aside(waiting=1 if at == "next" else 2)
     aside(full)
     if at == "close":
         aside(lambda: done.append(1))
-        go.set()
+    go.set()
     with pytest.raises(CinemaError, match="no space"):
         aside.close() if at == "close" else aside(lambda: done.append(1))
     assert done == []
@@ -101,6 +102,28 @@ def test_rows_are_written_beside_the_network_and_are_the_same(phantom_cohort, tm
     gathered = [row for batch in prediction.trainer().predict(prediction.task, prediction.data) for row in batch]
     wanted = pd.DataFrame(gathered).sort_values(["id", "frame"], ignore_index=True)
     pd.testing.assert_frame_equal(table, wanted, check_dtype=False, rtol=1e-6)
+
+
+class Graded(Segmentation):
+    """A plug-in's task that adds to the rows of a batch in steps of its own."""
+
+    def predict_step(self, batch, batch_idx):
+        rows = super().predict_step(batch, batch_idx)
+        return Rows([row | {"grade": row["frame"] + 1} for row in rows], rows.output)
+
+    def test_step(self, batch, batch_idx):
+        found = super().test_step(batch, batch_idx)
+        return {"rows": Rows([row | {"grade": row["frame"] + 1} for row in found["rows"]], found["rows"].output)}
+
+
+def test_what_a_step_of_a_plug_in_adds_to_the_rows_is_written(phantom_cohort, tmp_path):
+    prediction = Prediction(phantom_cohort, tmp_path / "out")
+    torch.manual_seed(0)
+    prediction.task = Graded(prediction.data.spec, network=lambda **given: ConvUNetR(**given, size="tiny"))
+    table = prediction.run()
+    assert len(table) == 20
+    assert (table["grade"] == table["frame"] + 1).all()
+    assert (Graded.rows_beside, Segmentation.rows_beside, Ensemble.rows_beside) == (False, True, True)
 
 
 def test_a_full_disk_is_said_and_no_row_is_lost_or_written_twice(phantom_cohort, tmp_path, monkeypatch):

@@ -72,6 +72,7 @@ def test_golden_stores_are_sound(name, tmp_path, capsys):
         ({"es_frame": "0"}, "the same frame"),
         ({"n_frames": "9"}, "says 9 frames"),
         ({"n_frames_sax": "9"}, "sax: the table says 9 frames"),
+        ({"n_slices": "99"}, "sax: the table says 99 slices, the file "),
         ({"lv_edv": "5", "lv_esv": "10"}, "LV EDV 5 ml is less than ESV 10 ml"),
         ({"sex": "W"}, "sex is 'W'"),
         ({"height": "tall"}, "height is 'tall'"),

@@ -33,6 +33,7 @@ TABLE = "cohort.csv"
 Split = Literal["train", "val", "test"]
 SPLITS: tuple[Split, ...] = ("train", "val", "test")
 GET_DATA = "prepare the data with `cinema prepare`, or make some with `cinema phantom --out DIR`, and give that folder"
+MOST_FRAMES = np.iinfo(np.int32).max
 # Bit of each view in a study's mask of views.
 VIEW_BITS = {name: 1 << bit for bit, name in enumerate(VIEWS)}
 
@@ -242,7 +243,7 @@ def _frames(cohort: Cohort) -> dict[str, np.ndarray]:
     found = {}
     for view in (view for view in VIEWS if frames_column(view) in cohort.table):
         counts = cohort.numbers(frames_column(view))
-        wrong = np.flatnonzero((counts < 1) | (counts % 1 > 0))
+        wrong = np.flatnonzero((counts < 1) | (counts > np.floor(counts)) | (counts > MOST_FRAMES))
         if len(wrong):
             raise CinemaError(
                 f"{cohort.source}: row '{cohort.ids[wrong[0]]}' has {counts[wrong[0]]:g} in column "

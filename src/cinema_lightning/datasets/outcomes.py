@@ -17,7 +17,11 @@ from cinema_lightning.tables import Notation, Table, decimal_marks, finite, open
 PARTICIPANT = ("eid", "participantid", "participanteid", "feid", "neid", "xeid", "ukbeid", "ukbid")
 SEXES = {"0": "F", "1": "M"}
 # What preparation itself says of a study.
-TAKEN = tuple(column.name for column in COHORT if column.housekeeping and column.kind != "number")
+TAKEN = tuple(
+    column.name
+    for column in COHORT
+    if column.housekeeping and (column.kind != "number" or column.name.startswith(("n_frames", "n_slices")))
+)
 SHOWN = 5
 # How R, Stata and pandas write that there is nothing.
 ABSENT = ("NA", "NaN", "nan", ".")

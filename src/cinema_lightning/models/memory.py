@@ -6,6 +6,7 @@ import math
 import os
 import weakref
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,13 +17,16 @@ from torch.utils._pytree import tree_leaves
 
 AT_ONCE = {"cpu": 4, "cuda": 16}
 """Samples in one pass by kind of device where nothing is said; see benchmarks/details.md, "Frames at once"."""
-SHARE = 0.5
-"""Share of the free memory that a pass may take: libraries need room to work, and results wait to be written."""
+SHARE = 0.4
+"""Share of the whole memory that a pass may take: others use some, and libraries need room to work."""
+FREE_SHARE = 0.8
+"""Share of the free memory that a pass may take at most."""
 KEPT_OUTPUTS = 6
 """Copies of a pass's output that are there at a time: logits, probabilities, and those that wait to be written."""
 AMPLE = 16384
 """Bytes a voxel of the image that no network comes near; where that fits, nothing is worked out more closely."""
 _CGROUP = Path("/sys/fs/cgroup")
+_OWN_GROUP = Path("/proc/self/cgroup")
 
 
 class Peak(TorchDispatchMode):
@@ -88,30 +92,64 @@ def pass_bytes(network: nn.Module, images: Mapping[str, Sequence[int]], device: 
     return peak.most + KEPT_OUTPUTS * outputs + sum(image.nbytes for image in inputs.values())
 
 
-def free_bytes(device: torch.device) -> int | None:
-    """Memory that is free on a device; None where the system does not say."""
+@dataclass(frozen=True)
+class Room:
+    """Memory of a device that a process may use.
+
+    Attributes:
+        whole: Bytes in all, the same in every run.
+        free: Bytes that are free now.
+    """
+
+    whole: int
+    free: int
+
+
+def room_of(device: torch.device) -> Room | None:
+    """Memory of a device; None where the system does not say."""
     if device.type == "cuda":
+        free, whole = torch.cuda.mem_get_info(device)
         cached = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
-        return int(torch.cuda.mem_get_info(device)[0]) + cached
+        return Room(int(whole), int(free) + cached)
     try:
-        lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
-        free = next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable"))
-    except (OSError, StopIteration):
+        lines = (line.split() for line in Path("/proc/meminfo").read_text(encoding="ascii").splitlines())
+        bytes_of = {words[0]: int(words[1]) * 1024 for words in lines}
+        machine = Room(bytes_of["MemTotal:"], bytes_of["MemAvailable:"])
+    except (OSError, KeyError):
         return None
-    return min(free, _left_in_group(free))
+    groups = [found for folder in _groups() if (found := _group_room(folder)) is not None]
+    return Room(*(min(sizes) for sizes in zip(*((one.whole, one.free) for one in [machine, *groups]), strict=True)))
 
 
-def _left_in_group(otherwise: int) -> int:
-    """What a container or a SLURM job may still take."""
+def _groups() -> list[Path]:
+    """The folders of this process's control group and of those around it: a container's, a SLURM job's."""
     try:
-        limit, used = (_CGROUP.joinpath(f"memory.{name}").read_text(encoding="ascii") for name in ("max", "current"))
-        return otherwise if limit.strip() == "max" else max(int(limit) - int(used), 0)
-    except (OSError, ValueError):
-        return otherwise
+        lines = _OWN_GROUP.read_text(encoding="utf-8").splitlines()
+    except OSError:
+        lines = []
+    own = next((line.removeprefix("0::/") for line in lines if line.startswith("0::/")), "")
+    inner = _CGROUP / own
+    return [folder for folder in (inner, *inner.parents) if folder.is_relative_to(_CGROUP)]
+
+
+def _group_room(folder: Path) -> Room | None:
+    """What a control group may use; None where it has no limit. Files that are only cached make room when asked."""
+    try:
+        limit = int(folder.joinpath("memory.max").read_text(encoding="ascii"))
+        used = int(folder.joinpath("memory.current").read_text(encoding="ascii"))
+        lines = folder.joinpath("memory.stat").read_text(encoding="ascii").splitlines()
+    except (OSError, ValueError):  # ValueError: max, no limit
+        return None
+    cached = next((int(line.split()[1]) for line in lines if line.startswith("inactive_file ")), 0)
+    return Room(limit, min(max(limit - used + cached, 0), limit))
 
 
 def samples_at_once(network: nn.Module, images: Mapping[str, Sequence[int]], device: torch.device) -> int | None:
     """How many samples to put through a network together where nobody says it.
+
+    On a CPU numbers differ in their last digit with the size of a batch. What is free changes from run to run, so the
+    whole memory decides, and the same command gives the same numbers on a machine; only where so much is not free are
+    they fewer.
 
     Args:
         network: The network, in evaluation mode.
@@ -119,19 +157,20 @@ def samples_at_once(network: nn.Module, images: Mapping[str, Sequence[int]], dev
         device: Where it computes.
 
     Returns:
-        1 at least; no more than ``AT_ONCE``, of which half of the free memory holds as many. Processes of one machine
-        share its memory. None where the system does not say what is free, or the network cannot be gone through
+        1 at least; no more than ``AT_ONCE``, of which ``SHARE`` of the memory holds as many. Processes of one machine
+        share its memory. None where the system does not say what there is, or the network cannot be gone through
         without computing.
     """
-    free = free_bytes(device)
-    if free is None:
+    room = room_of(device)
+    if room is None:
         return None
     beside = int(os.environ.get("LOCAL_WORLD_SIZE", "1")) if device.type == "cpu" else 1
     most = AT_ONCE.get(device.type, 1)
-    if most * AMPLE * sum(map(math.prod, images.values())) < SHARE * free / beside:
+    held = min(SHARE * room.whole, FREE_SHARE * room.free) / beside
+    if most * AMPLE * sum(map(math.prod, images.values())) < held:
         return most
     try:
         one = pass_bytes(network, {view: (1, *shape) for view, shape in images.items()}, device)
     except Exception:  # a network of a plug-in may ask for values, which nothing computed
         return None
-    return max(1, min(most, int(SHARE * free / beside / one)))
+    return max(1, min(most, int(held / one)))

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from cinema_lightning.models.encoder import EncoderOutput, MultiViewEncoder
 from cinema_lightning.models.patches import Selection
+from cinema_lightning.models.transformer import SelfAttention
 
 
 def share_encoders(networks: Sequence[nn.Module]) -> list[MultiViewEncoder]:
@@ -67,9 +68,13 @@ def _remembering(encoder: MultiViewEncoder) -> Iterator[None]:
 
 
 def _same(one: MultiViewEncoder, other: MultiViewEncoder) -> bool:
-    return (one.geometries, one.channels) == (other.geometries, other.channels) and _equal(
-        one.state_dict(), other.state_dict()
-    )
+    return _made_alike(one) == _made_alike(other) and _equal(one.state_dict(), other.state_dict())
+
+
+def _made_alike(encoder: MultiViewEncoder) -> tuple[object, ...]:
+    """What an encoder is made of that its weights do not tell."""
+    heads = [part.heads for part in encoder.modules() if isinstance(part, SelfAttention)]
+    return encoder.geometries, encoder.channels, heads
 
 
 def _equal(one: Mapping[str, Tensor], other: Mapping[str, Tensor]) -> bool:

@@ -206,6 +206,7 @@ def check_study(reader: Dataset, root: Path, row: Row, marks: list[Row], full: b
     if not views:
         yield Finding("error", name, "views", "the row names no view")
     frames: dict[str, int] = {}
+    counts: dict[str, tuple[str, int, str]] = {}
     for view in views:
         if view not in VIEWS:
             yield Finding("error", name, "views", f"there is no view '{view}'")
@@ -218,12 +219,14 @@ def check_study(reader: Dataset, root: Path, row: Row, marks: list[Row], full: b
             if path.is_file():
                 yield from _check_labels(reader, name, view, series, open_series(path), row)
             frames[view] = series.n_frames
+            counts |= {frames_column(view): (view, series.n_frames, "frames")}
+            counts |= {"n_slices": (view, series.shape[2], "slices")} if len(series.shape) == 3 else {}
         except CinemaError as error:
             yield Finding("error", name, "files", str(error))
     if frames:
         # ED and ES count in the SAX series, where there is one; other views may have fewer frames.
         yield from _check_phases(row, min(frames.values()), frames.get("sax", min(frames.values())))
-        yield from _check_counts(row, frames)
+        yield from _check_counts(row, counts)
     yield from _check_stack(row)
     yield from _check_clinical(row)
 
@@ -280,11 +283,11 @@ def _check_marks(name: str, view: str, marks: list[Row], size: tuple[int, ...]) 
             yield Finding("error", name, "landmarks", f"{view}: {mark['landmark']} is at {at}, outside of {size}")
 
 
-def _check_counts(row: Row, frames: Mapping[str, int]) -> Iterator[Finding]:
-    for view, count in frames.items():
-        said = row.get(frames_column(view))
+def _check_counts(row: Row, counts: Mapping[str, tuple[str, int, str]]) -> Iterator[Finding]:
+    for column, (view, count, what) in counts.items():
+        said = row.get(column)
         if said and number(said) != count:
-            yield Finding("error", row["id"], "frames", f"{view}: the table says {said} frames, the file {count}")
+            yield Finding("error", row["id"], what, f"{view}: the table says {said} {what}, the file {count}")
 
 
 def _check_phases(row: Row, n_frames: int, counted: int) -> Iterator[Finding]:

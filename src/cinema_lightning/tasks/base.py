@@ -133,8 +133,14 @@ class Task(Paced):
     """How :meth:`scores` turn with the image."""
 
     def __init_subclass__(cls, **options: Any) -> None:
-        """Lets methods that take the batch alone, as plug-ins wrote them before there was :meth:`infer`, go on."""
+        """Lets methods that take the batch alone, as plug-ins wrote them before there was :meth:`infer`, go on.
+
+        A step of a class's own finds all rows, as it may add to them; a class whose steps leave them says
+        ``rows_beside`` itself.
+        """
         super().__init_subclass__(**options)
+        if vars(cls).keys() & {"predict_step", "test_step"} and "rows_beside" not in vars(cls):
+            cls.rows_beside = False
         for name in ("rows", "cases", "panels", "volumes"):
             method = vars(cls).get(name)
             if method is not None and len(inspect.signature(method).parameters) == 2:
@@ -236,7 +242,9 @@ class Task(Paced):
             rank_zero_warn("torch.compile needs a C++ compiler on a CPU and found none: the network runs uncompiled.")
             return
         # shapes change with the set of views and the depth: one graph for each, rather than one with symbolic sizes
-        torch._dynamo.config.recompile_limit = max(torch._dynamo.config.recompile_limit, GRAPHS)
+        options = torch._dynamo.config
+        limit = "recompile_limit" if hasattr(options, "recompile_limit") else "cache_size_limit"  # until torch 2.6
+        setattr(options, limit, max(getattr(options, limit), GRAPHS))
         self.network.compile(dynamic=False)
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:

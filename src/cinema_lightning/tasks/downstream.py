@@ -60,6 +60,7 @@ class Downstream(Task):
 
     kind: ClassVar[str]
     """Kind of target that the data has to have."""
+    rows_beside = True
     scans: Callable[[str, str], Native] | None = None
     """Says how the image of a study and view came, where that is no data module's to say."""
 

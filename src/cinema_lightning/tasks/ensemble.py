@@ -71,6 +71,8 @@ class Ensemble(Task):
         CinemaError: If they do not belong together, or the task does not say what may be averaged.
     """
 
+    rows_beside = True  # where its members' do
+
     def __init__(self, members: Sequence[Task], turning: Turning = "none", names: Sequence[str] | None = None) -> None:
         super().__init__(members[0].spec)
         if turning not in TURNS:

@@ -52,6 +52,24 @@ def load_task(path: Path, config: Mapping[str, Any] | None = None) -> tuple[Any,
     return task, hparams
 
 
+def keep_depth(checkpoint: Path, run: Path | None, config: Any) -> None:
+    """What is resumed goes on with the depth of stacks that it began with.
+
+    A run that names a depth is compared with the configuration later; one of before there was a choice, and a
+    checkpoint that lies outside of its run, is what it says of itself, by default padded.
+
+    Args:
+        checkpoint: The checkpoint.
+        run: Folder of the run, where there is one.
+        config: The configuration; changed in place.
+    """
+    options = ((runs.saved(run) if run is not None else None) or {}).get("data") or {}
+    if config.data.init_args.get("depth") is None or "depth" in (options.get("init_args") or {}):
+        return
+    spec = load_checkpoint(checkpoint, mmap=True)["hyper_parameters"].get("spec") or {}
+    config.data.init_args.depth = spec.get("depth", "padded")
+
+
 def find_checkpoint(given: str | None, root: Path, name: str, verb: str) -> tuple[Path | None, Path | None]:
     """A checkpoint, or published weights, and the run that it is of, see :func:`runs.resolve_checkpoint`.
 
