@@ -61,7 +61,7 @@ def _subject(store: Path, index: int) -> dict[str, Any]:
     """Writes ED and ES of one subject, 64 x 64 pixels of 3 mm, slices 10 mm apart."""
     subject = draw_subject(SEED, index)
     heart = Heart(subject)
-    vendor, centre, field, look = scanner(subject)
+    look = scanner(subject)[3]
     acquisition = Acquisition(
         views=("sax",),
         n_frames=2,
@@ -71,6 +71,13 @@ def _subject(store: Path, index: int) -> dict[str, Any]:
         base_first=index % 2 == 0,
         **look,
     )
+    return write_subject(store, heart, acquisition)
+
+
+def write_subject(store: Path, heart: Heart, acquisition: Acquisition) -> dict[str, Any]:
+    """Writes ED and ES of a heart's short axis, and gives its row."""
+    subject = heart.subject
+    vendor, centre, field, _ = scanner(subject)
     imager = Imager(heart, acquisition, [0.0, subject.es_phase])
     image = imager.image("sax")
     common: dict[str, Any] = {"affine": image.affine, "spacing": image.spacing}

@@ -8,16 +8,14 @@ from typing import Any
 
 import pandas as pd
 
+from analyse_network import write_subject
 from cinema_lightning.cli import main as cinema
 from cinema_lightning.data.draws import generator
-from cinema_lightning.data.store import series_path, write_series
 from cinema_lightning.files import replacing
 from cinema_lightning.phantom.acquisition import Acquisition
 from cinema_lightning.phantom.anatomy import Heart
-from cinema_lightning.phantom.cohort import normalised, scanner
-from cinema_lightning.phantom.imaging import Imager
+from cinema_lightning.phantom.cohort import scanner
 from cinema_lightning.phantom.subject import draw_subject
-from cinema_lightning.phantom.truth import table_row
 
 SEED, VALIDATION = 31, 6
 PIXELS, PIXEL, INPUT = 112, 2.0, (96, 96, 8)
@@ -49,7 +47,7 @@ def make_store(store: Path, subjects: int, variety: float) -> None:
 def _subject(store: Path, index: int, variety: float) -> dict[str, Any]:
     """Writes ED and ES of one subject, and gives its row."""
     subject = draw_subject(SEED, index, variety)
-    heart, (vendor, centre, field, look) = Heart(subject), scanner(subject)
+    heart, look = Heart(subject), scanner(subject)[3]
     rng = generator(SEED, "real images", "scan", index)
     acquisition = Acquisition(
         views=("sax",),
@@ -63,13 +61,7 @@ def _subject(store: Path, index: int, variety: float) -> dict[str, Any]:
         base_first=bool(rng.random() < 0.5),
         **look,
     )
-    imager = Imager(heart, acquisition, [0.0, subject.es_phase])
-    image = imager.image("sax")
-    common: dict[str, Any] = {"affine": image.affine, "spacing": image.spacing}
-    write_series(series_path(store, subject.id, "sax"), normalised(image.images), **common)
-    write_series(series_path(store, subject.id, "sax", "label"), image.labels, **common)
-    row = table_row(heart, acquisition, {"sax": image}, imager.phases)
-    return row | {"vendor": vendor, "centre": centre, "field_strength": field}
+    return write_subject(store, heart, acquisition)
 
 
 def train(folder: Path, store: Path, epochs: int, name: str = NAME) -> Path:
