@@ -88,6 +88,7 @@ def test_outside_of_its_subjects_it_is_not_valid(tested):
     old = analysed()
     aged = Result(Study("one", old.study.views, person=Person("M", 85)), old.segmented, old.measured)
     assert "age of 85 years is outside 30 to 70" in intervals(aged, calibration)[0].note
+    assert "not compared: vendor" in intervals(aged, calibration)[0].note
 
 
 def test_vendors_have_their_own_where_there_are_enough(tested):

@@ -258,29 +258,49 @@ def intervals(result: Result, calibration: Calibration, coverage: float = 0.9) -
         return float(spread[structure][getattr(own, phase)]) if own and structure in spread else float("nan")
 
     known = {name: float(value) for name, value in numbers.items() if value is not None}
-    outside = _outside(result, calibration)
+    facts = _facts(result)
+    outside, unknown = _outside(facts, calibration), _unknown(facts, calibration)
+    remark = f" Not valid here: {outside}." if outside else ""
+    remark += f" Not known here, so not compared: {unknown}." if unknown else ""
     group = group_of(calibration.by, {"vendor": result.study.scanner.vendor}, known.get("lv_ef"))
     out = []
     for name, scores in calibration.scores.items():
         if name in known:
             low, high, own = interval(name, known[name], scale_of(name, at, known), scores, coverage, group)
             whom = f"{calibration.name}, of which {group}" if own and group else calibration.name
-            note = f"Calibrated on {whom}." + (f" Not valid here: {outside}." if outside else "")
-            out.append(Interval(name, low, high, coverage, not outside, note))
+            out.append(Interval(name, low, high, coverage, not outside, f"Calibrated on {whom}.{remark}"))
     return tuple(out)
 
 
-def _outside(result: Result, calibration: Calibration) -> str:
+def _facts(result: Result) -> dict[str, Any]:
+    """What of a study is compared with the calibration subjects; None or empty where unknown."""
+    study = result.study
+    spacing = study.views["sax"].spacing[2] if "sax" in study.views else None
+    return {
+        "vendor": study.scanner.vendor,
+        "age": study.person.age,
+        "field_strength": study.scanner.field_strength,
+        "spacing_z": spacing,
+    }
+
+
+def _outside(facts: dict[str, Any], calibration: Calibration) -> str:
     """In what a study differs from all calibration subjects, where both are known."""
-    study, said = result.study, []
-    vendor = study.scanner.vendor
+    said, vendor = [], facts["vendor"]
     if vendor and calibration.vendors and vendor not in calibration.vendors:
         said.append(f"the scanner is of {vendor}, those were of {' and '.join(calibration.vendors)}")
-    facts = {"age": study.person.age, "field_strength": study.scanner.field_strength}
-    facts["spacing_z"] = study.views["sax"].spacing[2] if "sax" in study.views else None
     for name, (low, high) in (calibration.ranges or {}).items():
         value = facts.get(name)
         if value is not None and not low - MARGIN[name] <= value <= high + MARGIN[name]:
-            what = name.replace("_z", "").replace("_", " ")
-            said.append(f"its {what} of {value:g} {RANGES[name]} is outside {low:g} to {high:g}")
+            said.append(f"its {_words(name)} of {value:g} {RANGES[name]} is outside {low:g} to {high:g}")
     return "; ".join(said)
+
+
+def _unknown(facts: dict[str, Any], calibration: Calibration) -> str:
+    """What is known of the calibration subjects, but not of a study."""
+    names = [*(["vendor"] if calibration.vendors else []), *(calibration.ranges or {})]
+    return " and ".join(_words(name) for name in names if facts.get(name) in (None, ""))
+
+
+def _words(name: str) -> str:
+    return name.replace("_z", "").replace("_", " ")
