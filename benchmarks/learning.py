@@ -197,12 +197,12 @@ def features(setting: Setting) -> Iterator[Bar]:
     options += ["--data.spacing", "own"]  # the gap between slices is each phantom's own, and no cohort's is another's
     if cinema(["predict", *options, "--runs", str(setting.runs), "--name", "pretrain"]):
         raise SystemExit("no features were made")
-    known, cohort = frozen(folder / "features.csv"), pd.read_csv(store / "cohort.csv", dtype={"id": str})
-    cohort = cohort.set_index("id").loc[known.index]
+    cohort = pd.read_csv(store / "cohort.csv", dtype={"id": str}).set_index("id")
+    known = frozen(pd.read_csv(folder / "features.csv", dtype={"id": str}), cohort)
     train, test = ((cohort["split"] == name).to_numpy() for name in ("train", "test"))
 
     def read(targets: np.ndarray) -> np.ndarray:
-        return read_features(known[train].to_numpy(), targets[train], known[test].to_numpy())["linear"]
+        return read_features(known[train], targets[train], known[test])["linear"]
 
     lvef = cohort["lv_ef"].to_numpy(dtype=float)[:, None]
     found = figure(pearson, read(lvef)[:, 0], lvef[test, 0])
@@ -213,13 +213,12 @@ def features(setting: Setting) -> Iterator[Bar]:
     yield held("diagnosis, the same, AUROC", found, "at least 0.85", found.value >= 0.85, beside)
 
 
-def frozen(path: Path) -> pd.DataFrame:
-    """Features of ED beside those of ES, one row per subject that has both."""
-    table = pd.read_csv(path, dtype={"id": str}).sort_values(["id", "frame"])
+def frozen(table: pd.DataFrame, cohort: pd.DataFrame) -> np.ndarray:
+    """(N, D) features of ED beside those of ES, of the subjects of a cohort in its order."""
     columns = [name for name in table if name.startswith(("cls_", "sax_", "lax_")) and name[-1].isdigit()]
-    first, last = (table.groupby("id")[columns].nth(place) for place in (0, 1))
-    first, last = (part.set_index(table.loc[part.index, "id"]) for part in (first, last))
-    return first.join(last, lsuffix="_first", rsuffix="_last", how="inner").dropna()
+    features = table.set_index(["id", "frame"])[columns]
+    phases = [features.loc[list(zip(cohort.index, cohort[name], strict=True))] for name in ("ed_frame", "es_frame")]
+    return np.concatenate([phase.to_numpy(dtype=float) for phase in phases], axis=1)
 
 
 def ensemble(setting: Setting) -> Iterator[Bar]:
@@ -265,7 +264,7 @@ def by_subject(cases: pd.DataFrame) -> pd.DataFrame:
     """Dice, and where several networks spoke the spread of the volumes as a share of them, means over ED and ES."""
     volumes = [name for name in cases if name.endswith("_volume_pred")]
     spreads = [f"{name}_sd" for name in volumes if f"{name}_sd" in cases]
-    relative = cases[spreads].sum(axis=1) / cases[volumes].sum(axis=1)
+    relative = cases[spreads].sum(axis=1, skipna=False) / cases[volumes].sum(axis=1)
     return cases.assign(spread=relative).groupby("subject")[["mean_dice", "spread"]].mean()
 
 
