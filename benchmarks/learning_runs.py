@@ -186,8 +186,6 @@ def as_text(name: str, took: float, results: Path, store: Path) -> str:
 
 def epochs_within(experiment: Experiment, setting: Setting) -> int:
     """Epochs of a training that fit into the minutes, at the pace of a few epochs of it; a multiple of four."""
-    if setting.quick:
-        return 2
     name = f"pace_{experiment.name}"
     pace = fit(replace(experiment, name=name, epochs=PACE_EPOCHS), setting, "--trainer.limit_val_batches", "0")
     return max(1, int(setting.minutes * PACE_EPOCHS / pace) // 4) * 4

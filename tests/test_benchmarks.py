@@ -3,6 +3,7 @@
 import importlib.util
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -85,3 +86,13 @@ def test_a_run_of_other_options_is_not_taken_for_the_one_that_was_asked_for(lear
     (place / "trained.json").write_text('{"minutes": 2.5, "options": ["--trainer.max_epochs", "9"]}')
     with pytest.raises(SystemExit, match="trained with other options"):
         runs.train("one", ["--trainer.max_epochs", "8"], setting)
+
+
+def test_a_bar_is_judged_only_where_it_is_measured_as_it_asks(learning, tmp_path):
+    runs = sys.modules["learning_runs"]
+    whole = runs.Setting(tmp_path, (0, 1, 2), 9.0, 0.25, 450, False)
+    quick, one = (replace(whole, **part) for part in ({"quick": True}, {"seeds": (0,)}))
+    assert all(learning.as_asked(group, whole) for group in learning.GROUPS)
+    assert not any(learning.as_asked(group, quick) for group in learning.GROUPS)
+    assert [group for group in learning.GROUPS if learning.as_asked(group, one)] == ["features"]
+    assert not learning.as_asked("pretraining", replace(whole, fraction=1.0))
