@@ -22,7 +22,8 @@ LONG_STEPS = ["--model.optim.lr", "4e-3"]
 """Narrow networks with a dense decoder, and the masked autoencoder, learn faster than at the paper's 1e-3."""
 EVEN = ["--model.layer_decay", "1"]
 """The autoencoder's first convolution is the same for ED and ES, and has to learn as fast as the rest to tell them."""
-OUTCOMES = ["--model.chunk", "null", "--checkpoint.monitor", "val/loss", "--checkpoint.mode", "min"]
+WHOLE = ["--model.chunk", "null"]
+BY_LIKELIHOOD = ["--checkpoint.monitor", "val/loss", "--checkpoint.mode", "min"]
 """C of few validation subjects jumps about; their partial likelihood is steadier."""
 STARTS = ("pretrained", "scratch")
 COHORTS = {"small": (80, 184), "large": (256, 0), "outcome": (768, 256)}
@@ -80,7 +81,7 @@ class Experiment:
         cohort: Name in COHORTS.
         options: Further options of fit and test.
         fit: Further options of fit alone.
-        validations: How often it looks at the validation subjects, the last time at its end.
+        validations: How often it looks at the validation subjects; the last time at its end where the epochs are a multiple.
     """
 
     name: str
