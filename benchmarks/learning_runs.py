@@ -81,7 +81,7 @@ class Experiment:
         cohort: Name in COHORTS.
         options: Further options of fit and test.
         fit: Further options of fit alone.
-        validations: How often it looks at the validation subjects; the last time at its end where the epochs are a multiple.
+        validations: How often it looks at the validation subjects; epochs that are a multiple end with one.
     """
 
     name: str
