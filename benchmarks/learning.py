@@ -1,262 +1,312 @@
-"""Evidence that the tasks learn: small networks on phantom hearts, held-out subjects, two CPU cores.
+"""The bars of what is learnt, on phantom hearts that were never seen in training: claim, figure, bar, met or not.
 
-Every line of the table is one run of `cinema fit` and `cinema test` (test subjects are never seen in training).
-Cohorts have further subjects to test on only, since few test subjects make wide intervals. Run it with
-`python benchmarks/learning.py --json FILE`; `--only segmentation` and the like run a part. Two parts at a time, each
-with `OMP_NUM_THREADS=1`, finish sooner than one after the other with two threads. Stopped, it goes on.
+    OMP_NUM_THREADS=1 python benchmarks/learning.py --seeds 0 1 2 --json FILE      # hours; --only features: a part
+    python benchmarks/learning.py --quick                                          # that all of it runs: minutes
+
+- segmentation: SAX by the strong recipe from the pretrained start, against nnU-Net's (DynUNet) in the same minutes.
+- pretraining: pretrained against scratch in five tasks with few labels.
+- features: what a linear reader finds in the features of the pretrained network as it is.
+- ensemble: the segmentation networks of all seeds with turned images, against their mean.
+
+Every run is one of `cinema fit` and `cinema test`; those that two parts need are trained once. Stopped, it goes on. One
+network is pretrained, so intervals are about subjects and about fine-tunings of it, not about pretrainings.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Iterator
-from dataclasses import asdict, dataclass, field
-from itertools import product
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from cinema_lightning.cli import main as cinema
-from cinema_lightning.files import replacing
-from cinema_lightning.metrics.estimates import figure
-from cinema_lightning.metrics.inference import difference
-from cinema_lightning.metrics.survival import concordance
-from cinema_lightning.phantom.truth import AGE_RISK
+from cinema_lightning.columns import CASE
+from cinema_lightning.metrics.agreement import pearson
+from cinema_lightning.metrics.classification import auroc
+from cinema_lightning.metrics.estimates import compare, estimate, figure
+from cinema_lightning.metrics.inference import Inference, difference
+from cinema_lightning.metrics.probe import read_features
+from cinema_lightning.metrics.samples import Sample
+from cinema_lightning.results.folder import read_results
+from cinema_lightning.results.headline import Headline
+from cinema_lightning.results.kind import headlines
+from learning_runs import (
+    BY_LIKELIHOOD,
+    EVEN,
+    LONG_AXIS,
+    LONG_STEPS,
+    QUIET,
+    STARTS,
+    WHOLE,
+    Done,
+    Experiment,
+    Setting,
+    epochs_within,
+    pretrain,
+    run,
+)
 
-GROUPS = ["segmentation", "transfer", "classification", "regression", "landmarks", "survival"]
-PHANTOM = ["--config", "phantom.yaml", "--data.dataset", "phantom"]
-LONG_AXIS = ["--data.views", "[lax_2c,lax_3c,lax_4c]"]
-LONG_STEPS = ["--model.optim.lr", "4e-3"]
-"""Narrow networks with a dense decoder, and the masked autoencoder, learn faster than at the paper's 1e-3."""
-SMALL_BATCH = ["--data.batch_size", "4", *LONG_STEPS]
-EVEN = ["--model.layer_decay", "1"]
-"""The autoencoder's first convolution is the same for ED and ES, and has to learn as fast as the rest to tell them."""
-WHOLE = ["--model.chunk", "null"]
-BY_LIKELIHOOD = ["--checkpoint.monitor", "val/loss", "--checkpoint.mode", "min"]
-"""C of 77 validation subjects jumps about; their partial likelihood is steadier."""
-COHORTS = {"small": (80, 184), "large": (256, 0), "outcome": (768, 256)}
-"""Subjects with splits of their own, and how many more to test on only: labelled, to pretrain on, with outcomes."""
+TURNS = "rotations"
+"""Training rotates images and mirrors none: a mirrored heart is none that the networks know."""
+NETWORKS = {"ours": ["--config", "strong.yaml"], "dynunet": ["--model.network.class_path", "DynUNet"]}
+SEGMENT = ["--data.batch_size", "4", *LONG_STEPS]
+FIGURES = {"diagnosis": "auroc"}
+"""By which tasks are judged, where it is not the first figure of their kind."""
+STRONG = ["--config", "strong.yaml", *LONG_STEPS]
 
 
 @dataclass(frozen=True)
-class Experiment:
-    """One run.
+class Bar:
+    """A claim that is held against its bar.
 
     Attributes:
-        name: Name of the run's folder and of the line.
-        config: Configuration.
-        epochs: Length.
-        cohort: Name in COHORTS.
-        options: Further options of fit and test.
-        fit: Further options of fit alone.
-        figures: Headline figures to report.
+        claim: What is claimed.
+        value: The figure.
+        ends: Its interval; None where there is none.
+        subjects: Test subjects.
+        bar: What the figure has to be.
+        met: Whether it is; None where it was measured otherwise than the bar asks.
+        beside: What belongs to it, such as minutes.
     """
 
-    name: str
-    config: str
-    epochs: int
-    cohort: str = "small"
-    options: list[str] = field(default_factory=list)
-    fit: list[str] = field(default_factory=list)
-    figures: tuple[str, ...] = ()
+    claim: str
+    value: float
+    ends: tuple[float, float] | None
+    subjects: int
+    bar: str
+    met: bool | None
+    beside: str = ""
+
+    def __str__(self) -> str:
+        ends = f" [{self.ends[0]:.4g}, {self.ends[1]:.4g}]" if self.ends else ""
+        verdict = {True: "met", False: "NOT met", None: "not judged"}[self.met]
+        return f"| {self.claim} | {self.value:.4g}{ends} | {self.bar} | {verdict} | {self.beside} |"
 
 
-def transfer(seed: int, weights: str) -> Iterator[Experiment]:
-    """4CH segmentation from scratch and from the pretrained encoder, with all and with a quarter of the labels."""
-    for fraction, epochs in ((1.0, 40), (0.25, 160)):  # as many steps
-        for start in ("scratch", "pretrained"):
-            options = ["--seed_everything", str(seed), "--data.seed", str(seed), "--data.fraction", str(fraction)]
-            given = ["--model.weights", weights] if start == "pretrained" else []
-            name = f"transfer_{fraction:.0%}_{start}_seed{seed}"
-            yield Experiment(
-                name,
-                "mnms2_4ch_seg.yaml",
-                epochs,
-                "small",
-                [*options, *LONG_STEPS],
-                given,
-                ("mean_dice", "mean_hd95"),
-            )
+def held(claim: str, found: Inference, bar: str, met: bool, *beside: str) -> Bar:
+    """A figure with its interval held against a bar; one that is not a number meets none."""
+    ends = (found.low, found.high) if np.isfinite([found.low, found.high]).all() else None
+    told = [f"{found.n_subjects} subjects, {found.n_seeds} training(s)", *beside]
+    return Bar(claim, found.value, ends, found.n_subjects, bar, bool(met), "; ".join(told))
 
 
-def survival(seed: int, runs: Path) -> Iterator[Experiment]:
-    """Time to an event from the three long-axis views: direct, and from a network that has learnt LVEF first.
+# ---------------------------------------------------------------------- figures of runs
+def headline(done: Sequence[Done], name: str | None = None) -> tuple[Headline, list[Sample]]:
+    """A headline figure, by default the first of the kind of task, with its cases in the results of each seed."""
+    several = [read_results(each.results) for each in done]
+    known = headlines(several[0].kind, several[0].facts)
+    (found,) = [one for one in known if one.name == (name or known[0].name)]
+    samples = []
+    for results in several:
+        table = results.table(found.source)
+        named = [column for column in CASE if column in table]
+        sample = found.sample(table, results.facts, table[named].astype(str).agg(" ".join, axis=1).to_numpy())
+        if sample is None:
+            raise SystemExit(f"{results.folder} has no {found.name}")
+        samples.append(sample)
+    return found, samples
 
-    An event says little about one heart, so what to look at is learnt from LVEF, which every cohort has; whether that
-    starts from scratch or from the masked autoencoder is told by two chains.
+
+def gain(ours: Sequence[Done], theirs: Sequence[Done], name: str | None = None) -> tuple[Headline, Inference]:
+    """How much better the first runs are by a headline figure, over subjects and seeds; above 0 is better."""
+    figured, first = headline(ours, name)
+    second = headline(theirs, name)[1]
+    pair = (first, second) if figured.higher_is_better else (second, first)
+    return figured, compare(figured.statistic, *pair, figured.scale)
+
+
+# ---------------------------------------------------------------------- the groups
+def segmented(setting: Setting, network: str) -> list[Done]:
+    """Results of one network that segments SAX, by seed."""
+    start = ["--model.weights", str(pretrain(setting)[0])] if network == "ours" else []
+    options = [*NETWORKS[network], *SEGMENT]
+    one = Experiment(f"segmentation_{network}", "acdc_seg.yaml", 1, options=options, fit=start, validations=4)
+    one = replace(one, epochs=epochs_within(one, setting))
+    return [run(seeded(one, seed), setting) for seed in setting.seeds]
+
+
+def seeded(experiment: Experiment, seed: int, *more: str) -> Experiment:
+    """The experiment with a seed."""
+    options = [*experiment.options, "--seed_everything", str(seed), *more]
+    return replace(experiment, name=f"{experiment.name}_seed{seed}", options=options)
+
+
+def segmentation(setting: Setting) -> Iterator[Bar]:
+    """SAX from the pretrained start against DynUNet in the same minutes."""
+    done = {name: segmented(setting, name) for name in NETWORKS}
+    took = {name: np.mean([each.minutes for each in several]) for name, several in done.items()}
+    beside = f"minutes of training: ours {took['ours']:.1f}, after {pretrain(setting)[1]:.3g} of pretraining; "
+    beside += f"DynUNet {took['dynunet']:.1f}"
+    found = gain(done["ours"], done["dynunet"])[1]
+    yield held("SAX Dice, ours less DynUNet", found, "interval above -0.003", found.low > -0.003, beside)
+    errors = [headline(done[name], "lv_ef_mae") for name in NETWORKS]
+    error, other = (estimate(one.statistic, samples, one.scale) for one, samples in errors)
+    beside = f"DynUNet {other.value:.3g}"
+    yield held("LVEF MAE of ours, points", error, "at most 3.5", error.value <= 3.5, beside)
+
+
+def started(setting: Setting, seed: int, start: str) -> dict[str, Experiment]:
+    """The five tasks from one start. As many steps as with all labels; survival begins at the network that knows LVEF.
+
+    An event says little about one heart, so what to look at is learnt from LVEF first, in both arms.
     """
-    seeded = ["--seed_everything", str(seed), "--data.seed", "0", *LONG_AXIS]
-    about_events = ("c_index",)
-    for start in ("scratch", "pretrained"):
-        first = f"lvef_long_axis_{start}_seed{seed}"
-        given = [*EVEN, "--model.weights", str(best(runs, "pretrain"))] if start == "pretrained" else []
-        options = [*seeded, "--trainer.check_val_every_n_epoch", "4"]
-        yield Experiment(first, "acdc_ef.yaml", 40, "outcome", options, given, ("mae", "pearson"))
-        name = f"survival_from_lvef_{start}_seed{seed}"
-        given = ["--model.weights", str(best(runs, first)), "--model.optim.lr", "5e-4", *BY_LIKELIHOOD]
-        options = [*seeded, *WHOLE, "--data.batch_size", "32", "--trainer.check_val_every_n_epoch", "2"]
-        yield Experiment(name, "ukb_survival.yaml", 20, "outcome", options, given, about_events)
-    options = [*seeded, *WHOLE, "--data.batch_size", "16", "--trainer.check_val_every_n_epoch", "5"]
-    name = f"survival_scratch_seed{seed}"
-    yield Experiment(name, "ukb_survival.yaml", 90, "outcome", options, BY_LIKELIHOOD, about_events)
+    given = ["--model.weights", str(pretrain(setting)[0])] if start == "pretrained" else []
+    pooled = [*EVEN, *given] if given else []
 
+    def one(task: str, config: str, epochs: int, cohort: str, options: list[str], first: list[str]) -> Experiment:
+        more = ["--data.seed", str(seed), "--data.fraction", str(setting.fraction)]
+        longer = 10 * max(1, round(epochs / setting.fraction / 10))  # the last validation is at the end
+        name = f"{task}_{setting.fraction:g}_{start}"
+        return seeded(Experiment(name, config, longer, cohort, options, first), seed, *more)
 
-def best(runs: Path, name: str) -> Path:
-    """The checkpoint that a run of one seed keeps."""
-    return runs / name / "0" / "checkpoints" / "best.ckpt"
-
-
-def experiments(seed: int, runs: Path) -> dict[str, list[Experiment]]:
-    """Experiments of each group for one seed."""
-    seeded = ["--seed_everything", str(seed), "--data.seed", "0"]
-
-    def one(name: str, config: str, epochs: int, cohort: str, figures: tuple[str, ...], *more: str) -> Experiment:
-        return Experiment(f"{name}_seed{seed}", config, epochs, cohort, [*seeded, *more], figures=figures)
-
+    lvef = one("lvef", "acdc_ef.yaml", 40, "outcome", LONG_AXIS, pooled)
+    first = ["--model.weights", str(setting.best(lvef.name)), "--model.optim.lr", "5e-4", *BY_LIKELIHOOD]
+    outcome = [*LONG_AXIS, *WHOLE, "--data.batch_size", "32"]
     return {
-        "segmentation": [
-            one("segmentation", "acdc_seg.yaml", 22, "small", ("mean_dice", "lv_ef_mae", "rv_ef_mae"), *SMALL_BATCH)
-        ],
-        "transfer": list(transfer(seed, str(best(runs, "pretrain")))),
-        "classification": [one("pathology", "acdc_cvd.yaml", 150, "small", ("mcc", "accuracy", "auroc"))],
-        "regression": [one("ef", "acdc_ef.yaml", 200, "small", ("mae", "pearson"))],
-        "landmarks": [
-            one("landmarks", "landmark_heatmap_2ch.yaml", 160, "small", ("mean_distance", "mapse_mae"), *LONG_STEPS)
-        ],
-        "survival": list(survival(seed, runs)),
+        "segmentation": one("masks", "acdc_seg.yaml", 22, "small", [*STRONG, "--data.batch_size", "4"], given),
+        "LVEF": lvef,
+        "diagnosis": one("diagnosis", "acdc_cvd.yaml", 20, "outcome", [], pooled),
+        "landmarks": one("landmarks", "landmark_heatmap_2ch.yaml", 160, "small", STRONG, given),
+        "survival": one("survival", "ukb_survival.yaml", 20, "outcome", outcome, first),
     }
 
 
-def run(experiment: Experiment, folder: Path) -> dict[str, Any]:
-    """Fits and tests; gives the headline figures and the minutes of training."""
-    runs = folder / "runs"
-    common = ["--config", experiment.config, *PHANTOM, *experiment.options]
-    common += ["--data.root", str(folder / experiment.cohort), "--runs", str(runs), "--name", experiment.name]
-    quiet = ["--trainer.enable_progress_bar", "false", "--trainer.enable_model_summary", "false"]
-    schedule = ["--trainer.max_epochs", str(experiment.epochs), "--early_stop.patience", "0"]
-    more = ["--pictures.every_n_epochs", "0", "--ckpt_path", "auto"]  # a run that is there is not trained again
-    if cinema(["fit", *common, *quiet, *schedule, *more, *experiment.fit]) or cinema(["test", *common, *quiet[:2]]):
-        raise SystemExit(f"{experiment.name} failed")
-    place = runs / experiment.name / "0"
-    began = min(int(path.name.split(".")[3]) for path in place.glob("events.out.tfevents.*"))
-    minutes = ((place / "checkpoints" / "last.ckpt").stat().st_mtime - began) / 60
-    results = place / "test" / "phantom"
-    summary = json.loads((results / "summary.json").read_text(encoding="utf-8"))
-    rows = {row["metric"]: row for row in summary["headlines"]}
-    found = {name: rows[name] for name in experiment.figures if name in rows}
-    line = {"run": experiment.name, "minutes": minutes, "figures": found, "folder": str(results)}
-    return line | {"yardstick": yardsticks(summary["facts"]["kind"], results, folder / experiment.cohort)}
+def pretraining(setting: Setting) -> Iterator[Bar]:
+    """Pretrained against scratch with a share of the labels, task by task."""
+    arms = {start: [started(setting, seed, start) for seed in setting.seeds] for start in STARTS}
+    tasks, helped = list(arms["scratch"][0]), []
+    for task in tasks:
+        ours, theirs = ([run(each[task], setting) for each in arms[start]] for start in STARTS)
+        figured, found = gain(ours, theirs, FIGURES.get(task))
+        helped.append(found.low > 0)
+        claim = f"{task} with {setting.fraction:.0%} of the labels: gain of pretraining, {figured.display}"
+        yield held(f"{claim} {figured.unit}".strip(), found, "interval above 0", helped[-1])
+    yield Bar(f"tasks of {len(tasks)} that pretraining helps", sum(helped), None, 0, "at least 4", sum(helped) >= 4)
 
 
-def yardsticks(kind: str, folder: Path, store: Path) -> dict[str, Any]:
-    """What the figure of a kind of task has to beat, and what could be reached: chance, the mean, the true hazard."""
-    cases = pd.read_csv(folder / "cases.csv", dtype={"id": str})
-    table = pd.read_csv(store / "cohort.csv", dtype={"id": str}).set_index("id")
-    if kind == "classification":
-        return {"chance_accuracy": float(cases["true"].value_counts(normalize=True).max())}
-    if kind == "regression":
-        mean = float(table.loc[table["split"] == "train", "lv_ef"].mean())
-        return {"mae_of_the_mean": float((cases["true"] - mean).abs().mean())}
-    if kind != "survival":
-        return {}
-    true = cases["true_risk"].to_numpy(dtype=float)
-    rankings = {
-        "true_hazard": true,
-        "true_hazard_without_age": true - AGE_RISK * cases["age"].to_numpy(dtype=float),
-        "measured_lv_ef": -cases["lv_ef"].to_numpy(dtype=float),
-    }
-    time, event = (cases[name].to_numpy(dtype=float) for name in ("time", "event"))
-    out: dict[str, Any] = {
-        f"c_{name}": asdict(figure(concordance, risk, time, event)) for name, risk in rankings.items()
-    }
-    cox = pd.read_csv(folder / "cox.csv").drop_duplicates("model").set_index("model")["c_index"]
-    out |= {f"c_cox_{name.replace(' ', '_')}": float(value) for name, value in cox.items()}
-    out["log_rank_p"] = float(pd.read_csv(folder / "risk_groups.csv")["log_rank_p"].iloc[0])
-    return out
+def features(setting: Setting) -> Iterator[Bar]:
+    """A linear reader of the pretrained network's features of ED and ES; it learns from training subjects."""
+    checkpoint, store = pretrain(setting)[0], setting.store("outcome")
+    folder = setting.folder / "features"
+    options = ["--config", "pretrain.yaml", "--config", "phantom.yaml", "--data.root", str(store), *QUIET[:2]]
+    options += ["--data.predict_frames", "ed_es", "--output.folder", str(folder), "--ckpt_path", str(checkpoint)]
+    options += ["--data.spacing", "own"]  # the gap between slices is each phantom's own, and no cohort's is another's
+    if cinema(["predict", *options, "--runs", str(setting.runs), "--name", "pretrain"]):
+        raise SystemExit("no features were made")
+    cohort = pd.read_csv(store / "cohort.csv", dtype={"id": str}).set_index("id")
+    known = frozen(pd.read_csv(folder / "features.csv", dtype={"id": str}), cohort)
+    train, test = ((cohort["split"] == name).to_numpy() for name in ("train", "test"))
+
+    def read(targets: np.ndarray) -> np.ndarray:
+        return read_features(known[train], targets[train], known[test])["linear"]
+
+    lvef = cohort["lv_ef"].to_numpy(dtype=float)[:, None]
+    found = figure(pearson, read(lvef)[:, 0], lvef[test, 0])
+    beside = f"learnt from {train.sum()} subjects"
+    yield held("LVEF, linear reader of frozen features, r", found, "at least 0.8", found.value >= 0.8, beside)
+    names, labels = np.unique(cohort["pathology"].to_numpy(dtype=str), return_inverse=True)
+    found = figure(auroc, read(np.eye(len(names))[labels]), labels[test])
+    yield held("diagnosis, the same, AUROC", found, "at least 0.85", found.value >= 0.85, beside)
 
 
-def make_cohort(folder: Path, count: int, exam: int, seed: int) -> None:
-    """Phantoms: the first ``count`` with splits of their own, ``exam`` more of which all are test subjects."""
-    path = folder / "cohort.csv"
-    if path.is_file() and len(pd.read_csv(path, usecols=["id"])) == count + exam:
-        return
-    options = ["--subjects", str(count + exam), "--seed", str(seed), "--size", "small", "--workers", "2"]
-    assert cinema(["phantom", *options, "--out", str(folder)]) == 0
-    table = pd.read_csv(path, dtype=str, keep_default_na=False)
-    table.loc[table["id"] >= f"phantom_{count:05d}", "split"] = "test"
-    with replacing(path) as temporary:
-        table.to_csv(temporary, index=False)
+def frozen(table: pd.DataFrame, cohort: pd.DataFrame) -> np.ndarray:
+    """(N, D) features of ED beside those of ES, of the subjects of a cohort in its order."""
+    columns = [name for name in table if name.startswith(("cls_", "sax_", "lax_")) and name[-1].isdigit()]
+    features = table.set_index(["id", "frame"])[columns]
+    phases = [features.loc[list(zip(cohort.index, cohort[name], strict=True))] for name in ("ed_frame", "es_frame")]
+    return np.concatenate([phase.to_numpy(dtype=float) for phase in phases], axis=1)
 
 
-def paired(lines: list[dict[str, Any]], metric: str = "mean_dice") -> Iterator[str]:
-    """Pretrained less scratch, per fraction of the labels: each test subject's mean over phases and seeds."""
-    for fraction in ("100%", "25%"):
-        values = {}
-        for start in ("pretrained", "scratch"):
-            folders = [line["folder"] for line in lines if line["run"].startswith(f"transfer_{fraction}_{start}_")]
-            tables = [pd.read_csv(Path(folder) / "cases.csv", dtype={"id": str}) for folder in folders]
-            values[start] = pd.concat(tables).groupby("id")[metric].mean()
-        found = difference(values["pretrained"], values["scratch"])
-        better = int((values["pretrained"] > values["scratch"]).sum())
-        yield (
-            f"{fraction} of the labels, {len(tables)} seeds: pretrained less scratch {found.value:+.4f} "
-            f"[{found.low:.4f}, {found.high:.4f}], p = {found.p:.1g} (over subjects, of these trainings only), better "
-            f"in {better} of {len(values['scratch'])} subjects"
-        )
+def ensemble(setting: Setting) -> Iterator[Bar]:
+    """Networks of all seeds with turned images against the mean of each, and whether their spread knows errors."""
+    if len(setting.seeds) < 2:
+        raise SystemExit("an ensemble needs several networks; give --seeds 0 1 2")
+    alone = segmented(setting, "ours")
+    names = [f"segmentation_ours_seed{seed}" for seed in setting.seeds]
+    experiment = Experiment("segmentation_ours", "acdc_seg.yaml", 1, options=[*NETWORKS["ours"], *SEGMENT])
+    folder = setting.folder / "ensemble"
+    networks = [str(setting.best(name)) for name in names]
+    options = [*experiment.command(setting), "--ckpt_path", *networks, "--tta", TURNS]
+    if cinema(
+        [
+            "test",
+            *options,
+            *QUIET[:2],
+            "--runs",
+            str(setting.runs),
+            "--name",
+            "ensemble",
+            "--output.folder",
+            str(folder),
+        ]
+    ):
+        raise SystemExit("the ensemble was not tested")
+    together = read_results(folder).cases
+    mean = np.mean([by_subject(read_results(one.results).cases)["mean_dice"].to_numpy() for one in alone], axis=0)
+    each = by_subject(together)
+    found = difference(each["mean_dice"].to_numpy(), mean)
+    beside = f"{len(networks)} networks, --tta {TURNS}; of these trainings only"
+    yield held("SAX Dice, ensemble less the mean of its networks", found, "interval above 0", found.low > 0, beside)
+    dice, spread = each["mean_dice"].to_numpy(), each["spread"].to_numpy()
+    worst = np.zeros(len(dice), dtype=int)
+    worst[np.argsort(dice, kind="stable")[: max(1, round(len(dice) / 10))]] = 1
+    found = figure(auroc, np.stack([-spread, spread], axis=1), worst)
+    yield held(
+        "the worst tenth by Dice, ranked by the spread of volumes, AUROC", found, "at least 0.75", found.value >= 0.75
+    )
 
 
-def prepare(folder: Path, pretrain_epochs: int, groups: list[str]) -> None:
-    """Makes the cohorts that are wanted and, where it is, the pretrained network."""
-    pretrained = {"transfer", "survival"} & set(groups)
-    unused = {"large"} if not pretrained else set()
-    unused |= {"outcome"} if "survival" not in groups else set()
-    for seed, (name, (count, exam)) in enumerate(COHORTS.items()):
-        if name not in unused:
-            make_cohort(folder / name, count, exam, 1000 * seed)
-    if pretrained:
-        options = ["--config", "pretrain.yaml", "--config", "phantom.yaml", "--data.root", str(folder / "large")]
-        options += [*LONG_AXIS, "--model.optim.lr", "5e-3", "--trainer.max_epochs", str(pretrain_epochs)]
-        options += ["--trainer.enable_progress_bar", "false", "--runs", str(folder / "runs"), "--name", "pretrain"]
-        options += ["--ckpt_path", "auto"]  # one that was stopped goes on, one that is done stays as it is
-        assert cinema(["fit", *options]) == 0
+def by_subject(cases: pd.DataFrame) -> pd.DataFrame:
+    """Dice, and where several networks spoke the spread of the volumes as a share of them, means over ED and ES."""
+    volumes = [name for name in cases if name.endswith("_volume_pred")]
+    spreads = [f"{name}_sd" for name in volumes if f"{name}_sd" in cases]
+    relative = cases[spreads].sum(axis=1, skipna=False) / cases[volumes].sum(axis=1)
+    return cases.assign(spread=relative).groupby("subject")[["mean_dice", "spread"]].mean()
+
+
+GROUPS: dict[str, Callable[[Setting], Iterator[Bar]]] = {
+    "segmentation": segmentation,
+    "pretraining": pretraining,
+    "features": features,
+    "ensemble": ensemble,
+}
+
+
+def as_asked(group: str, setting: Setting) -> bool:
+    """Whether a group is measured as its bars ask: whole cohorts, three seeds, 25% of the labels, nine minutes."""
+    if setting.quick or (group != "features" and len(setting.seeds) < 3):
+        return False
+    return (group != "pretraining" or setting.fraction == 0.25) and (group != "segmentation" or setting.minutes <= 9)
 
 
 def main() -> None:
-    """Prints the table and writes it where asked."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--folder", type=Path, default=Path("benchmarks/results/learning"))
-    parser.add_argument("--seeds", type=int, nargs="*", default=[0])
+    """Prints the bars and writes them where asked."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--folder", type=Path, help="where cohorts and runs lie")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--minutes", type=float, default=9.0, help="of a training to segment SAX")
+    parser.add_argument("--fraction", type=float, default=0.25, help="share of the labels in the group pretraining")
     parser.add_argument("--pretrain_epochs", type=int, default=450)
-    parser.add_argument("--only", nargs="*", default=GROUPS, choices=GROUPS)
-    parser.add_argument("--json", type=Path, default=None)
-    given = parser.parse_args()
-    prepare(given.folder, given.pretrain_epochs, given.only)
-    lines = []
-    for group, seed in product(given.only, given.seeds):
-        for experiment in experiments(seed, given.folder / "runs")[group]:
-            line = run(experiment, given.folder)
-            lines.append(line)
-            print(as_text(line), flush=True)
-            if given.json:
-                given.json.parent.mkdir(parents=True, exist_ok=True)
-                given.json.write_text(json.dumps(lines, indent=2, default=float), encoding="utf-8")
-    if "transfer" in given.only:
-        print(*paired(lines), sep="\n")
-
-
-def as_text(line: dict[str, Any]) -> str:
-    """One line of the table."""
-    cells = []
-    for name, row in line["figures"].items():
-        low, high = (np.nan if row[end] is None else row[end] for end in ("low", "high"))
-        cells.append(f"{name} {row['value']:.3f} [{low:.3f}, {high:.3f}]")
-    for name, value in line["yardstick"].items():
-        number = value["value"] if isinstance(value, dict) else value
-        cells.append(f"({name} {number:.3g})")
-    return f"| {line['run']} | {line['minutes']:.1f} min | {'; '.join(cells)} |"
+    parser.add_argument("--only", nargs="+", default=list(GROUPS), choices=list(GROUPS))
+    parser.add_argument("--quick", action="store_true", help="a few subjects and an epoch or two; figures mean nothing")
+    parser.add_argument("--json", type=Path)
+    args = parser.parse_args()
+    folder = args.folder or Path("benchmarks/results") / ("learning_quick" if args.quick else "learning")
+    seeds = tuple(dict.fromkeys(args.seeds))
+    setting = Setting(folder, seeds, args.minutes, args.fraction, args.pretrain_epochs, args.quick)
+    bars: list[dict[str, object]] = []
+    for group in args.only:
+        for bar in GROUPS[group](setting):
+            told = bar if as_asked(group, setting) else replace(bar, met=None)
+            print(told, flush=True)
+            bars.append({"group": group, **asdict(told)})
+            if args.json:
+                args.json.parent.mkdir(parents=True, exist_ok=True)
+                args.json.write_text(json.dumps(bars, indent=2) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

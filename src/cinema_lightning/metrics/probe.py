@@ -23,7 +23,7 @@ def probe_number(train: np.ndarray, values: np.ndarray, test: np.ndarray, truth:
     spread = float(((truth - values.mean()) ** 2).sum())
     return {
         name: 1 - float(((truth - found[:, 0]) ** 2).sum()) / spread if np.ptp(truth) else float("nan")
-        for name, found in _read(train, values[:, None], test).items()
+        for name, found in read_features(train, values[:, None], test).items()
     }
 
 
@@ -41,7 +41,7 @@ def probe_classes(train: np.ndarray, classes: np.ndarray, test: np.ndarray, trut
     """
     names, index = np.unique(classes, return_inverse=True)
     shares = np.eye(len(names))[index]
-    scores = _read(train, shares, test)
+    scores = read_features(train, shares, test)
     found = {name: names[score.argmax(axis=1)] for name, score in scores.items()}
     return {
         name: float(np.mean([(guess[truth == one] == one).mean() for one in np.unique(truth)]))
@@ -49,8 +49,17 @@ def probe_classes(train: np.ndarray, classes: np.ndarray, test: np.ndarray, trut
     }
 
 
-def _read(train: np.ndarray, targets: np.ndarray, test: np.ndarray) -> dict[str, np.ndarray]:
-    """(M, T) targets of the test features by reader; features are standardised by those of ``train``."""
+def read_features(train: np.ndarray, targets: np.ndarray, test: np.ndarray) -> dict[str, np.ndarray]:
+    """What the readers say of other subjects; features are standardised by those of ``train``.
+
+    Args:
+        train: (N, D) features of the subjects that the readers learn from.
+        targets: (N, T) their numbers, or 1 for their class and 0 for the others.
+        test: (M, D) features of other subjects.
+
+    Returns:
+        ``linear`` and ``knn``: (M, T) each.
+    """
     mean, scale = train.mean(axis=0), train.std(axis=0)
     known = scale > 1e-12
     ours, theirs = ((part[:, known] - mean[known]) / scale[known] for part in (train, test))
