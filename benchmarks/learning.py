@@ -48,6 +48,7 @@ from learning_runs import (
     epochs_within,
     pretrain,
     run,
+    run_all,
 )
 
 TURNS = "rotations"
@@ -120,13 +121,18 @@ def gain(ours: Sequence[Done], theirs: Sequence[Done], name: str | None = None) 
 
 
 # ---------------------------------------------------------------------- the groups
-def segmented(setting: Setting, network: str) -> list[Done]:
-    """Results of one network that segments SAX, by seed."""
+def segmenting(setting: Setting, network: str) -> list[Experiment]:
+    """Trainings of one network that segments SAX, by seed."""
     start = ["--model.weights", str(pretrain(setting)[0])] if network == "ours" else []
     options = [*NETWORKS[network], *SEGMENT]
     one = Experiment(f"segmentation_{network}", "acdc_seg.yaml", 1, options=options, fit=start, validations=4)
     one = replace(one, epochs=epochs_within(one, setting))
-    return [run(seeded(one, seed), setting) for seed in setting.seeds]
+    return [seeded(one, seed) for seed in setting.seeds]
+
+
+def segmented(setting: Setting, network: str) -> list[Done]:
+    """Results of one network that segments SAX, by seed."""
+    return [run(one, setting) for one in segmenting(setting, network)]
 
 
 def seeded(experiment: Experiment, seed: int, *more: str) -> Experiment:
@@ -141,6 +147,11 @@ def segmentation(setting: Setting) -> Iterator[Bar]:
     took = {name: np.mean([each.minutes for each in several]) for name, several in done.items()}
     beside = f"minutes of training: ours {took['ours']:.1f}, after {pretrain(setting)[1]:.3g} of pretraining; "
     beside += f"DynUNet {took['dynunet']:.1f}"
+    if setting.epochs:
+        told = ", ".join(f"{name.split('_')[1]} {count}" for name, count in setting.epochs)
+        beside = (
+            f"epochs that {setting.minutes:g} minutes of one core hold: {told}; on the {setting.accelerator} {beside}"
+        )
     found = gain(done["ours"], done["dynunet"])[1]
     yield held("SAX Dice, ours less DynUNet", found, "interval above -0.003", found.low > -0.003, beside)
     errors = [headline(done[name], "lv_ef_mae") for name in NETWORKS]
@@ -180,7 +191,7 @@ def pretraining(setting: Setting) -> Iterator[Bar]:
     arms = {start: [started(setting, seed, start) for seed in setting.seeds] for start in STARTS}
     tasks, helped = list(arms["scratch"][0]), []
     for task in tasks:
-        ours, theirs = ([run(each[task], setting) for each in arms[start]] for start in STARTS)
+        ours, theirs = ([run(one[task], setting) for one in arms[start]] for start in STARTS)
         figured, found = gain(ours, theirs, FIGURES.get(task))
         helped.append(found.low > 0)
         claim = f"{task} with {setting.fraction:.0%} of the labels: gain of pretraining, {figured.display}"
@@ -194,6 +205,7 @@ def features(setting: Setting) -> Iterator[Bar]:
     folder = setting.folder / "features"
     options = ["--config", "pretrain.yaml", "--config", "phantom.yaml", "--data.root", str(store), *QUIET[:2]]
     options += ["--data.predict_frames", "ed_es", "--output.folder", str(folder), "--ckpt_path", str(checkpoint)]
+    options += setting.device
     options += ["--data.spacing", "own"]  # the gap between slices is each phantom's own, and no cohort's is another's
     if cinema(["predict", *options, "--runs", str(setting.runs), "--name", "pretrain"]):
         raise SystemExit("no features were made")
@@ -276,6 +288,21 @@ GROUPS: dict[str, Callable[[Setting], Iterator[Bar]]] = {
 }
 
 
+def chains(groups: Sequence[str], setting: Setting) -> list[list[Experiment]]:
+    """The trainings of groups, those that wait for each other in one list; the longest lists first."""
+    found: list[list[Experiment]] = []
+    if "pretraining" in groups:
+        for tasks in (started(setting, seed, start) for seed in setting.seeds for start in STARTS):
+            # survival begins where the LVEF of the same start ends
+            found += [[tasks["LVEF"], tasks["survival"]], [tasks["diagnosis"]]]
+            found += [[tasks["landmarks"]], [tasks["segmentation"]]]
+    if {"segmentation", "ensemble"} & set(groups):
+        networks = list(NETWORKS) if "segmentation" in groups else ["ours"]
+        found += [[one] for network in networks for one in segmenting(setting, network)]
+    order = ["lvef", "diagnosis", "segmentation", "landmarks", "masks"]
+    return sorted(found, key=lambda chain: order.index(chain[0].name.split("_")[0]))
+
+
 def as_asked(group: str, setting: Setting) -> bool:
     """Whether a group is measured as its bars ask: whole cohorts, three seeds, 25% of the labels, nine minutes."""
     if setting.quick or (group != "features" and len(setting.seeds) < 3):
@@ -292,13 +319,24 @@ def main() -> None:
     parser.add_argument("--fraction", type=float, default=0.25, help="share of the labels in the group pretraining")
     parser.add_argument("--pretrain_epochs", type=int, default=450)
     parser.add_argument("--only", nargs="+", default=list(GROUPS), choices=list(GROUPS))
+    parser.add_argument("--accelerator", default="cpu", choices=["cpu", "gpu"])
+    parser.add_argument("--jobs", type=int, default=1, help="trainings at a time, each in a process")
+    what = "of a training to segment SAX, ours and DynUNet's: what --minutes hold, where that was measured elsewhere"
+    parser.add_argument("--epochs", type=int, nargs=2, metavar=("OURS", "DYNUNET"), help=what)
     parser.add_argument("--quick", action="store_true", help="a few subjects and an epoch or two; figures mean nothing")
     parser.add_argument("--json", type=Path)
     args = parser.parse_args()
     folder = args.folder or Path("benchmarks/results") / ("learning_quick" if args.quick else "learning")
     seeds = tuple(dict.fromkeys(args.seeds))
+    named = [f"segmentation_{name}" for name in NETWORKS]
+    epochs = tuple(zip(named, args.epochs, strict=True)) if args.epochs else ()
+    if args.accelerator != "cpu" and not (epochs or args.quick):
+        parser.error("the minutes are those of one core; say with --epochs how many fit into them there")
     setting = Setting(folder, seeds, args.minutes, args.fraction, args.pretrain_epochs, args.quick)
+    setting = replace(setting, accelerator=args.accelerator, jobs=args.jobs, epochs=epochs)
     bars: list[dict[str, object]] = []
+    if args.jobs > 1:
+        run_all(chains(args.only, setting), setting)
     for group in args.only:
         for bar in GROUPS[group](setting):
             told = bar if as_asked(group, setting) else replace(bar, met=None)

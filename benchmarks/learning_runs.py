@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import multiprocessing
+from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
@@ -44,6 +47,9 @@ class Setting:
         fraction: Share of the labels where the two starts are compared.
         pretrain_epochs: Length of pretraining.
         quick: An epoch or two of a few subjects, to see that everything runs; the figures mean nothing.
+        accelerator: Where networks are trained and tested, cpu or gpu.
+        jobs: Trainings at a time.
+        epochs: Network -> epochs of a training to segment SAX, where what the minutes hold was measured elsewhere.
     """
 
     folder: Path
@@ -52,11 +58,19 @@ class Setting:
     fraction: float
     pretrain_epochs: int
     quick: bool
+    accelerator: str = "cpu"
+    jobs: int = 1
+    epochs: tuple[tuple[str, int], ...] = ()
 
     @property
     def runs(self) -> Path:
         """Folder of the runs."""
         return self.folder / "runs"
+
+    @property
+    def device(self) -> list[str]:
+        """Options that say where a network runs."""
+        return [] if self.accelerator == "cpu" else ["--trainer.accelerator", self.accelerator]
 
     def best(self, name: str) -> Path:
         """The checkpoint that a run of one seed keeps."""
@@ -94,7 +108,8 @@ class Experiment:
 
     def command(self, setting: Setting) -> list[str]:
         """What fit and test have in common."""
-        return ["--config", self.config, *PHANTOM, *self.options, "--data.root", str(setting.store(self.cohort))]
+        root = ["--data.root", str(setting.store(self.cohort))]
+        return ["--config", self.config, *PHANTOM, *self.options, *root, *setting.device]
 
 
 def make_cohort(folder: Path, count: int, exam: int, seed: int) -> None:
@@ -140,7 +155,7 @@ def pretrain(setting: Setting) -> tuple[Path, float]:
     epochs = 2 if setting.quick else setting.pretrain_epochs
     options = ["--config", "pretrain.yaml", "--config", "phantom.yaml", "--data.root", str(setting.store("large"))]
     options += ["--model.optim.lr", "5e-3", "--trainer.max_epochs", str(epochs)]
-    options += ["--trainer.check_val_every_n_epoch", str(max(1, epochs // 10))]
+    options += ["--trainer.check_val_every_n_epoch", str(max(1, epochs // 10)), *setting.device]
     minutes = train("pretrain", options, setting)
     return setting.best("pretrain"), minutes
 
@@ -166,12 +181,26 @@ def run(experiment: Experiment, setting: Setting) -> Done:
     if setting.quick:
         experiment = replace(experiment, epochs=min(2, experiment.epochs))
     minutes = fit(experiment, setting)
+    results = setting.runs / experiment.name / "0" / "test" / "phantom"
+    if (results / "summary.json").is_file():  # of the last epoch: a run that is trained is not trained again
+        return Done(results, minutes)
     test = ["test", *experiment.command(setting), "--runs", str(setting.runs), "--name", experiment.name]
     if cinema([*test, *QUIET[:2]]):
         raise SystemExit(f"{experiment.name} was not tested")
-    results = setting.runs / experiment.name / "0" / "test" / "phantom"
     print(as_text(experiment.name, minutes, results, setting.store(experiment.cohort)), flush=True)
     return Done(results, minutes)
+
+
+def run_all(chains: Sequence[Sequence[Experiment]], setting: Setting) -> None:
+    """Runs what has to be done one after the other, several such chains at a time; the first failure ends all."""
+    with ProcessPoolExecutor(setting.jobs, multiprocessing.get_context("spawn")) as pool:
+        for ended in as_completed([pool.submit(_run_chain, chain, setting) for chain in chains]):
+            ended.result()
+
+
+def _run_chain(chain: Sequence[Experiment], setting: Setting) -> None:
+    for experiment in chain:
+        run(experiment, setting)
 
 
 def as_text(name: str, took: float, results: Path, store: Path) -> str:
@@ -187,6 +216,8 @@ def as_text(name: str, took: float, results: Path, store: Path) -> str:
 
 def epochs_within(experiment: Experiment, setting: Setting) -> int:
     """Epochs of a training that fit into the minutes, at the pace of a few epochs of it; a multiple of four."""
+    if not setting.quick and experiment.name in (given := dict(setting.epochs)):
+        return given[experiment.name]
     name = f"pace_{experiment.name}"
     pace = fit(replace(experiment, name=name, epochs=PACE_EPOCHS), setting, "--trainer.limit_val_batches", "0")
     return max(1, int(setting.minutes * PACE_EPOCHS / pace) // 4) * 4

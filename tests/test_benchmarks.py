@@ -88,6 +88,19 @@ def test_a_run_of_other_options_is_not_taken_for_the_one_that_was_asked_for(lear
         runs.train("one", ["--trainer.max_epochs", "8"], setting)
 
 
+def test_trainings_side_by_side_wait_only_for_those_they_begin_at(learning, tmp_path, monkeypatch):
+    runs = sys.modules["learning_runs"]
+    setting = runs.Setting(tmp_path, (0, 1), 9.0, 0.25, 1, False, epochs=(("segmentation_ours", 3),))
+    monkeypatch.setattr(learning, "pretrain", lambda _: (tmp_path / "best.ckpt", 1.0))
+    found = learning.chains(["pretraining", "ensemble"], setting)
+    names = [[one.name for one in chain] for chain in found]
+    assert len({name for chain in names for name in chain}) == 2 * (2 * 5 + 1)
+    assert names[0] == ["lvef_0.25_pretrained_seed0", "survival_0.25_pretrained_seed0"]
+    (first,) = (chain for chain in found if chain[0].name == "segmentation_ours_seed0")
+    assert first[0].epochs == 3
+    assert str(setting.best("lvef_0.25_pretrained_seed0")) in found[0][1].fit
+
+
 def test_a_bar_is_judged_only_where_it_is_measured_as_it_asks(learning, tmp_path):
     runs = sys.modules["learning_runs"]
     whole = runs.Setting(tmp_path, (0, 1, 2), 9.0, 0.25, 450, False)

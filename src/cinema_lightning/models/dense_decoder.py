@@ -21,9 +21,14 @@ from cinema_lightning.models.sizes import Norm
 INSTANCE_NORM_EPS = 1e-5
 
 
-def map_conv(in_channels: int, out_channels: int, dims: int) -> nn.Conv2d | nn.Conv3d:
-    """A 3 x 3[x 3] convolution with same padding, its weights channels-last in memory; run it with :func:`convolve`."""
-    conv = (nn.Conv2d if dims == 2 else nn.Conv3d)(in_channels, out_channels, 3, padding=1)
+def map_conv(in_channels: int, out_channels: int, dims: int, flat: bool = False) -> nn.Conv2d | nn.Conv3d:
+    """A 3 x 3[x 3] convolution with same padding, its weights channels-last in memory; run it with :func:`convolve`.
+
+    A flat one looks at no neighbouring slices: 3 x 3 x 1.
+    """
+    kernel = (3, 3, 1 if flat else 3)[:dims]
+    padding = tuple(n // 2 for n in kernel)
+    conv = (nn.Conv2d if dims == 2 else nn.Conv3d)(in_channels, out_channels, kernel, padding=padding)
     layout = torch.channels_last if dims == 2 else torch.channels_last_3d
     conv.weight.data = conv.weight.data.contiguous(memory_format=layout)
     return conv
@@ -114,6 +119,7 @@ class ResidualBlock(nn.Module):
         checkpointing: Keep only the input of each half for the backward pass, which computes norms, GELUs and dropout
             again; the convolutions, which are nearly all of the time, are not computed twice.
         norm: Kind of both norms.
+        flat: Convolutions of stacks look at no neighbouring slices.
     """
 
     def __init__(
@@ -124,14 +130,15 @@ class ResidualBlock(nn.Module):
         dropout: float = 0.0,
         checkpointing: bool = False,
         norm: Norm = "layer",
+        flat: bool = False,
     ) -> None:
         super().__init__()
         self.checkpointing = checkpointing
         self.norm1 = norm_of(in_channels, norm)
-        self.conv1 = map_conv(in_channels, out_channels, dims)
+        self.conv1 = map_conv(in_channels, out_channels, dims, flat)
         self.norm2 = norm_of(out_channels, norm)
         self.dropout = nn.Dropout(dropout)
-        self.conv2 = map_conv(out_channels, out_channels, dims)
+        self.conv2 = map_conv(out_channels, out_channels, dims, flat)
         same = in_channels == out_channels
         self.shortcut = nn.Identity() if same else PointwiseConv(in_channels, out_channels, dims)
 
@@ -226,6 +233,7 @@ class UpLevel(nn.Module):
         checkpointing: See :class:`ResidualBlock`.
         norm: Kind of the blocks' norms.
         n_blocks: Number of residual blocks.
+        flat: See :class:`ResidualBlock`.
     """
 
     def __init__(
@@ -236,11 +244,12 @@ class UpLevel(nn.Module):
         checkpointing: bool = False,
         norm: Norm = "layer",
         n_blocks: int = 2,
+        flat: bool = False,
     ) -> None:
         super().__init__()
         self.up = PatchUpConv(in_channels, out_channels, kernel)
         self.blocks = nn.ModuleList(
-            ResidualBlock(out_channels, out_channels, len(kernel), checkpointing=checkpointing, norm=norm)
+            ResidualBlock(out_channels, out_channels, len(kernel), checkpointing=checkpointing, norm=norm, flat=flat)
             for _ in range(n_blocks)
         )
 
@@ -270,6 +279,8 @@ class ViewDecoder(nn.Module):
         norm: Kind of the blocks' norms.
         n_blocks: Residual blocks of each level going up.
         side_levels: How many levels below the full size are given beside it in training (deep supervision).
+        flat_levels: How many of the finest levels, the full size first, look at no neighbouring slices.
+        carry: The skip of each level also sees that of the finer one, as an encoder of convolutions would.
     """
 
     def __init__(
@@ -285,20 +296,26 @@ class ViewDecoder(nn.Module):
         norm: Norm = "layer",
         n_blocks: int = 2,
         side_levels: int = 0,
+        flat_levels: int = 0,
+        carry: bool = False,
     ) -> None:
         super().__init__()
         dims = len(scale)
         self.first_level = first_level
         self.side_levels = side_levels
-        self.image = ImageBlock(in_channels, dec_channels[0], dims, dropout, checkpointing, norm)
+        self.image = ImageBlock(in_channels, dec_channels[0], dims, dropout, checkpointing, norm, flat_levels > 0)
         self.down = PatchConv(dim, dim, scale)
+        widths, wanted = (*conv_channels, dim, dim), dec_channels[first_level - 1 :]
         self.skips = nn.ModuleList(
-            ResidualBlock(width, wanted, dims, dropout, checkpointing, norm)
-            for width, wanted in zip((*conv_channels, dim, dim), dec_channels[first_level - 1 :], strict=True)
+            ResidualBlock(a, b, dims, dropout, checkpointing, norm, level < flat_levels)
+            for level, (a, b) in enumerate(zip(widths, wanted, strict=True), first_level)
         )
+        steps = [[k**first_level for k in scale], *[scale] * (len(widths) - 1)]
+        sources = zip((dec_channels[0], *wanted), widths, steps, strict=False) if carry else ()
+        self.carries = nn.ModuleList(PatchConv(a, b, step) for a, b, step in sources)
         finer = (dec_channels[0], *dec_channels)
         self.ups = nn.ModuleList(
-            UpLevel(dec_channels[i], finer[i], scale, checkpointing, norm, n_blocks)
+            UpLevel(dec_channels[i], finer[i], scale, checkpointing, norm, n_blocks, i < flat_levels)
             for i in reversed(range(len(dec_channels)))
         )
 
@@ -314,18 +331,30 @@ class ViewDecoder(nn.Module):
             The maps at full size, (B, X, Y[, Z], dec_channels[0]); in training, ``side_levels`` coarser ones after
             them, of dec_channels[0], dec_channels[1], ... channels.
         """
-        grid = [n // k for n, k in zip(tokens.shape[1:-1], self.down.kernel, strict=True)]
-        x = self.down(nested_patches(tokens, [self.down.kernel]).flatten(2)).unflatten(1, grid)
-        blocks = [self.image, *[None] * (self.first_level - 1), *self.skips]
-        sources = [image, *[None] * (self.first_level - 1), *stages, tokens, x]
-        deepest = blocks.pop()
-        assert deepest is not None
-        x = deepest(sources.pop())
-        sides = self.side_levels if self.training else 0
+        skips = self._skips(image, [*stages, tokens])
+        x, sides = skips.pop(), self.side_levels if self.training else 0
         kept: list[Tensor] = []
         for level, up in zip(reversed(range(len(self.ups))), self.ups, strict=True):
-            block, source = blocks.pop(), sources.pop()
-            x = up(x, None if block is None else block(source))
+            x = up(x, skips.pop())
             if level <= sides:
                 kept.append(x)
         return kept[::-1]
+
+    def _skips(self, image: Tensor, sources: Sequence[Tensor]) -> list[Tensor | None]:
+        """What each level adds on the way up, fine to coarse; the last is where that way begins."""
+        given = [image, *sources, _strided(self.down, sources[-1])]
+        blocks = [self.image, *self.skips]
+        if len(self.carries):
+            made = [self.image(image)]
+            for block, source, carry in zip(self.skips, given[1:], self.carries, strict=True):
+                made.append(block(add(source, _strided(carry, made[-1]))))
+        else:  # coarse to fine, the order in which dropout was always drawn
+            made = [block(source) for block, source in zip(blocks[::-1], given[::-1], strict=True)][::-1]
+        return [made[0], *[None] * (self.first_level - 1), *made[1:]]
+
+
+def _strided(conv: nn.Module, maps: Tensor) -> Tensor:
+    """Maps (B, X, Y[, Z], C) by a convolution whose kernel is its stride."""
+    assert isinstance(conv, PatchConv)
+    grid = [n // k for n, k in zip(maps.shape[1:-1], conv.kernel, strict=True)]
+    return conv(nested_patches(maps, [conv.kernel]).flatten(2)).unflatten(1, grid)
