@@ -33,6 +33,7 @@ OPTIONS = {
     "end_to_end": ["--turns", "2", "--only", *(f"{run}, mini, small pictures" for run in ("pretraining", "masks"))],
     "finetune_depth": ["--steps", "1"],
     "finetune_step": ["--steps", "1", "--no-memory", "--only", "ConvUNetR 4CH segmentation", "ConvViT 4CH coordinates"],
+    "frames_at_once": ["--size", "mini", "--shape", "64", "64", "8", "--batches", "1", "2", "4", "8"],
     "prepare": ["--studies", "8", "--rounds", "1"],
     "pretrain_step": ["--steps", "2"],
     "statistics": ["--quick"],

@@ -6,11 +6,15 @@ Forward, loss and backward go through fake tensors, which have shapes and no num
 is added up (:mod:`cinema_lightning.models.memory`), gradients included. To that come weights and AdamW's two moments,
 12 bytes a parameter in float32, and a gigabyte for the CUDA context and the libraries. The memory is not filled to the
 last: one tenth is left for fragmentation.
+
+With ``--device cuda`` the steps are also taken there, AdamW's included, with one sample and with as many as were
+counted to fit, in float32 and under bf16; the process then gets no more memory than --gb less that gigabyte.
 """
 
 from __future__ import annotations
 
 import argparse
+import gc
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -110,13 +114,57 @@ def step_bytes(make: Callable[[int], Step], batch: int) -> tuple[int, int]:
     return sum(value.numel() for value in trained), peak.most
 
 
+def measured(make: Callable[[int], Step], batch: int, device: torch.device, bf16: bool) -> dict[str, float | bool]:
+    """Takes three steps on a GPU; gives the most that was allocated and reserved, GB, or that it does not fit."""
+    torch.cuda.empty_cache()
+    torch.cuda.reset_peak_memory_stats(device)
+    try:
+        with device:
+            model, loss = make(batch)
+            model.to(device).train()
+            optimiser = torch.optim.AdamW(model.parameters(), lr=1e-5, fused=True)
+            for _ in range(3):
+                with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
+                    total = loss(model)
+                total.backward()
+                optimiser.step()
+                optimiser.zero_grad(set_to_none=True)
+        torch.cuda.synchronize(device)
+    except torch.OutOfMemoryError:
+        return {"fits": False}
+    return {
+        "fits": True,
+        "allocated_gb": torch.cuda.max_memory_allocated(device) / 1e9,
+        "reserved_gb": torch.cuda.max_memory_reserved(device) / 1e9,
+    }
+
+
+def measure(name: str, batch: int, device: torch.device) -> dict[str, dict[str, float | bool]]:
+    """What was measured of a task, by precision and number of samples."""
+    found = {}
+    for precision in ("float32", "bf16"):
+        for samples in (1, batch):
+            gc.collect()
+            row = measured(TASKS[name], samples, device, precision == "bf16")
+            found[f"{precision}, {samples}"] = row
+            figures = [f"{row[key]:.2f} GB {key.removesuffix('_gb')}" for key in row if key != "fits"]
+            said = ", ".join(figures) or "too many"
+            print(f"    measured, {precision}, {samples} samples: {said}", flush=True)
+    return found
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--gb", type=float, default=24, help="memory of the GPU, 1e9 bytes")
     parser.add_argument("--only", nargs="+", choices=list(TASKS), default=list(TASKS))
+    parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu", help="cuda: measure what was counted, too")
     parser.add_argument("--json", type=Path, help="file to write the numbers to")
     args = parser.parse_args()
-    rows = {}
+    device = torch.device(args.device)
+    if device.type == "cuda":
+        whole = torch.cuda.get_device_properties(device).total_memory
+        torch.cuda.set_per_process_memory_fraction(min((args.gb - CONTEXT_GB) * 1e9 / whole, 1.0))
+    rows: dict[str, dict[str, Any]] = {}
     print(f"{'task':48} {'M weights':>9} {'GB at 1':>8} {'a sample':>8} {'batch':>6}")
     for name in args.only:
         (parameters, one), (_, two) = (step_bytes(TASKS[name], batch) for batch in (1, 2))
@@ -125,8 +173,10 @@ def main() -> None:
         batch = int((rest - one / 1e9) / each) + 1 if rest > one / 1e9 else 0
         rows[name] = {"parameters": parameters, "gb": fixed + one / 1e9, "gb_each": each, "batch": batch}
         print(f"{name:48} {parameters / 1e6:9.0f} {fixed + one / 1e9:8.2f} {each:8.2f} {batch:6d}", flush=True)
-    if args.json:
-        args.json.write_text(json.dumps({"gb": args.gb, "rows": rows}, indent=2) + "\n", encoding="utf-8")
+        if device.type == "cuda" and batch:
+            rows[name]["measured"] = measure(name, batch, device)
+        if args.json:
+            args.json.write_text(json.dumps({"gb": args.gb, "rows": rows}, indent=2) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":
