@@ -119,9 +119,9 @@ def measured(make: Callable[[int], Step], batch: int, device: torch.device, bf16
     torch.cuda.empty_cache()
     torch.cuda.reset_peak_memory_stats(device)
     try:
-        with device:
-            model, loss = make(batch)
-            model.to(device).train()
+        model, loss = make(batch)
+        model.to(device).train()
+        with device:  # where the loss makes its images
             optimiser = torch.optim.AdamW(model.parameters(), lr=1e-5, fused=True)
             for _ in range(3):
                 with torch.autocast(device.type, torch.bfloat16, enabled=bf16):

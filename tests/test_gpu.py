@@ -13,7 +13,6 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from torch._dynamo.testing import CompileCounterWithBackend
 
 import cinema_lightning
 from cinema_lightning.cli import main
@@ -160,8 +159,11 @@ def test_what_a_thread_writes_beside_a_gpu_is_what_is_written_in_turn(cohort, se
         assert (masks[0] == masks[1]).mean() > 0.999
 
 
+@pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler")
 def test_a_network_is_one_graph_on_a_gpu_for_each_depth():
     """More graphs, or a break in one, would cost a compilation each."""
+    from torch._dynamo.testing import CompileCounterWithBackend  # takes a second
+
     torch._dynamo.reset()
     network = ConvUNetR(["sax"], input_size={"sax": (64, 64, 8)}, size="tiny").to(GPU).eval().requires_grad_(False)
     counter = CompileCounterWithBackend("inductor")
