@@ -160,8 +160,9 @@ def test_what_a_thread_writes_beside_a_gpu_is_what_is_written_in_turn(cohort, se
 
 
 @pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler")
-def test_a_network_is_one_graph_on_a_gpu_for_each_depth():
+def test_a_network_is_one_graph_on_a_gpu_for_each_depth(monkeypatch):
     """More graphs, or a break in one, would cost a compilation each."""
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", False)  # of which a graph and single kernels make other use
     from torch._dynamo.testing import CompileCounterWithBackend  # takes a second
 
     torch._dynamo.reset()

@@ -62,6 +62,8 @@ class Backend(backend_registration._DummyBackendModule):
         return True
 
 
+if torch.cuda.is_available():  # autograd and pinned memory know one accelerator besides the CPU
+    pytest.skip("a simulated device cannot stand beside a real one", allow_module_level=True)
 backend_registration._setup_privateuseone_for_python_backend("simulated", Backend())
 DEVICE = torch.device("simulated", 0)
 aten = torch.ops.aten
