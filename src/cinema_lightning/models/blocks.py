@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -111,16 +111,39 @@ class _CpuDepthwise(torch.autograd.Function):
         (grad,) = grads
         axes = tuple(range(2, weight.dim()))
         grad_x = _depthwise(grad, weight.flip(axes), None) if ctx.needs_input_grad[0] else None
-        n = len(axes)
-        padding = [k // 2 for k in weight.shape[2:]]
-        wanted = [False, ctx.needs_input_grad[1], ctx.needs_input_grad[2]]
-        if not any(wanted):
-            return grad_x, None, None
-        ones, zeros, groups = [1] * n, [0] * n, weight.shape[0]
-        _, grad_weight, grad_bias = torch.ops.aten.convolution_backward(
-            grad, x, weight, [groups], ones, padding, ones, False, zeros, groups, wanted
-        )
+        grad_weight = _depthwise_weight_grad(grad, x, weight) if ctx.needs_input_grad[1] else None
+        grad_bias = grad.sum((0, *axes)) if ctx.needs_input_grad[2] else None
         return grad_x, grad_weight, grad_bias
+
+
+def _depthwise_weight_grad(grad: Tensor, x: Tensor, weight: Tensor) -> Tensor:
+    """The gradient of a depth-wise kernel, of a stack plane by plane: the library's own takes twice as long.
+
+    Args:
+        grad: (B, C, X, Y[, Z]).
+        x: The input, of the same shape.
+        weight: (C, 1, k, k[, k]).
+    """
+    if weight.dim() == 4:
+        groups, padding, wanted = len(weight), [k // 2 for k in weight.shape[2:]], [False, True, False]
+        found = torch.ops.aten.convolution_backward(
+            grad, x, weight, None, [1, 1], padding, [1, 1], False, [0, 0], groups, wanted
+        )
+        return cast(Tensor, found[1])
+    batch, depth, middle = len(x), x.shape[4], weight.shape[4] // 2
+    planes = [
+        maps.movedim(4, 0).flatten(0, 1).contiguous(memory_format=torch.channels_last) for maps in (grad, x)
+    ]  # (Z * B, C, X, Y)
+    parts = []
+    for k in range(weight.shape[4]):
+        first, end = max(middle - k, 0), min(depth, depth + middle - k)
+        kernel = weight[..., k].contiguous()
+        if end <= first:
+            parts.append(torch.zeros_like(kernel))
+            continue
+        ours, theirs = planes[0][first * batch : end * batch], planes[1][(first + k - middle) * batch :]
+        parts.append(_depthwise_weight_grad(ours, theirs[: len(ours)], kernel))
+    return torch.stack(parts, dim=-1)
 
 
 def _depthwise(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:

@@ -14,7 +14,14 @@ from cinema_lightning.models.backbone import DenseBackbone, DenseOutput, crop_to
 from cinema_lightning.models.blocks import PointwiseConv
 from cinema_lightning.models.dense_decoder import ViewDecoder
 from cinema_lightning.models.encoder import EncoderOptions, MultiViewEncoder
-from cinema_lightning.models.sizes import Norm, ViewGeometry, decoder_blocks, decoder_channels, decoder_flat_levels, decoder_norm
+from cinema_lightning.models.sizes import (
+    Norm,
+    ViewGeometry,
+    decoder_blocks,
+    decoder_channels,
+    decoder_flat_levels,
+    decoder_norm,
+)
 
 
 @BACKBONES.register
@@ -40,8 +47,9 @@ class ConvUNetR(DenseBackbone):
         dec_blocks: Residual blocks of each level going up, by default the size's: 2, and 1 for small.
         norm: What the decoder's norms go over: the channels of each voxel (layer, published), or the voxels of each
             channel (instance); by default the size's, which is layer for all but small.
-        flat_levels: Finest levels of the decoder, the full size first, whose convolutions look at no neighbouring slices
-            (3 x 3 x 1), as nnU-Net's where slices are far apart; by default the size's: 0, and 2 for small.
+        flat_levels: Finest levels of the decoder, the full size first, whose convolutions look at no neighbouring
+            slices (3 x 3 x 1), as nnU-Net's where slices are far apart; by default the size's: 0, and 2 for small.
+        full_channels: Channels at full size, by default those of the first level below.
         carry: The decoder's skip of each level also sees that of the finer one, as an encoder of convolutions would.
         deep_supervision: In training give as many coarser levels besides, which learn the same labels.
         **encoder: Options of the encoder, see :class:`~cinema_lightning.models.encoder.EncoderOptions`; ``patch_size``
@@ -67,6 +75,7 @@ class ConvUNetR(DenseBackbone):
         norm: Norm | None = None,
         flat_levels: int | None = None,
         carry: bool = False,
+        full_channels: int | None = None,
         deep_supervision: int = 0,
         **encoder: Any,
     ) -> None:
@@ -99,12 +108,13 @@ class ConvUNetR(DenseBackbone):
                     deep_supervision,
                     decoder_flat_levels(size, flat_levels),
                     carry,
+                    full_channels,
                 )
                 for view, g in geometries.items()
             }
         )
         self.heads = nn.ModuleDict(
-            {view: PointwiseConv(decoder_widths[0], classes, g.dims) for view, g in geometries.items()}
+            {view: PointwiseConv(full_channels or decoder_widths[0], classes, g.dims) for view, g in geometries.items()}
         )
         self.side_heads = nn.ModuleDict(
             {
