@@ -26,6 +26,7 @@ from cinema_lightning.losses.segmentation import segmentation_loss
 from cinema_lightning.models.baselines import ResNet50, UNet
 from cinema_lightning.models.convunetr import ConvUNetR
 from cinema_lightning.models.convvit import ConvViT
+from cinema_lightning.models.precision import choose_float32
 from common import measure_peak, peak_in_own_process, synchronise, take_turns
 
 Loss = Callable[[Tensor, torch.Generator], Tensor]
@@ -125,6 +126,7 @@ def main() -> None:
     args = parse()
     torch.set_num_threads(args.threads)
     device = torch.device(args.device)
+    choose_float32(training=True)  # as a training does
     if args.peak:
         print(measure_peak(stepper(args.peak, args.size, device), device))
         return

@@ -76,7 +76,7 @@ def run_tests(limit: float, places: list[str], marked: str = "gpu") -> dict[str,
     """Runs the tests of a mark; gives the seconds of those that passed, and those that failed or were skipped."""
     with tempfile.TemporaryDirectory() as folder:
         report = Path(folder) / "tests.xml"
-        command = [sys.executable, "-m", "pytest", "-m", marked, f"--junitxml={report}", *_several(), *places]
+        command = [sys.executable, "-m", "pytest", "-v", "-m", marked, f"--junitxml={report}", *_several(), *places]
         command += ["-o", "junit_family=xunit1"]  # which has room for the figures that tests note
         # one thread each, and a few to compile with: there are several processes
         own = {"CINEMA_TEST_GPU": "1", "OMP_NUM_THREADS": "1", "TORCHINDUCTOR_COMPILE_THREADS": "4"}
@@ -84,7 +84,7 @@ def run_tests(limit: float, places: list[str], marked: str = "gpu") -> dict[str,
         print(printed, flush=True)
         found: dict[str, Any] = {"ended": ended, "seconds": {}, "figures": {}, "skipped": [], "failed": {}}
         if ended != "done":
-            found["printed"] = printed[-4000:]
+            found["printed"] = printed[-8000:]
         if report.is_file():
             for case in ElementTree.parse(report).getroot().iter("testcase"):
                 if case.get("name"):  # those that were interrupted have none

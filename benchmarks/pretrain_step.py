@@ -23,13 +23,13 @@ from torch import Tensor, nn
 
 import common
 from cinema_lightning.models.mae import MaskedAutoencoder
-from cinema_lightning.models.precision import has_fast_bf16
+from cinema_lightning.models.precision import choose_float32, has_fast_bf16
 from cinema_lightning.views import VIEWS
 from cinema_lightning.weights.layout import to_published
 from reference_mae import ReferenceMae
 
 REFERENCE = "reference dense float32"
-NAMES = (REFERENCE, "dense float32", "visible-only float32", "visible-only bf16-mixed")
+NAMES = (REFERENCE, "dense float32", "visible-only float32", "reference dense bf16-mixed", "visible-only bf16-mixed")
 WARM_UPS = 2
 DEPTH = VIEWS["sax"].input_size[2]
 
@@ -53,7 +53,7 @@ def reference_of(model: MaskedAutoencoder, enc: tuple[int, int, int], dec: tuple
 def build(name: str, size: str, device: torch.device) -> nn.Module:
     torch.manual_seed(0)
     model = MaskedAutoencoder(list(VIEWS), size=size, sparse_stem=name.startswith("visible-only"))
-    if name != REFERENCE:
+    if not name.startswith("reference"):
         return model.to(device)
     attn = model.encoder.transformer.blocks[0].attn.heads, model.decoder.blocks[0].attn.heads
     enc = (model.decoder_embed.in_features, len(model.encoder.transformer.blocks), attn[0])
@@ -80,7 +80,7 @@ def stepper(
 ) -> Callable[[], float]:
     """Returns a function that runs one step and gives the loss."""
     model = build(name, size, device)
-    images, masks = inputs(list(VIEWS), device, batch, DEPTH if name == REFERENCE else depth)
+    images, masks = inputs(list(VIEWS), device, batch, DEPTH if name.startswith("reference") else depth)
     if isinstance(model, MaskedAutoencoder):  # which patches are hidden is known before a batch reaches the device
         masks = model.encoder.selections(images, masks)
     optimiser = torch.optim.AdamW(model.parameters(), lr=1e-5, weight_decay=0.05, fused=True) if optimise else None
@@ -144,12 +144,13 @@ def main() -> None:
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
     device = torch.device(args.device)
+    choose_float32(training=True)  # as a training does
     if args.peak:
         print(measure_peak(args, device))
         return
     names = list(NAMES)
     if not has_fast_bf16(device):
-        names.pop()
+        names = [name for name in names if "bf16" not in name]
         print(f"bf16-mixed is left out: this {device.type} device has no bf16 instructions, it would crawl.")
     rows = {}
     # Before the timing, while this process is small: a child's peak starts at its parent's size on Linux.

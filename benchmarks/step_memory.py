@@ -30,6 +30,7 @@ from cinema_lightning.models.convvit import ConvViT
 from cinema_lightning.models.mae import MaskedAutoencoder
 from cinema_lightning.models.memory import Peak
 from cinema_lightning.models.patches import Selection
+from cinema_lightning.models.precision import choose_float32
 from cinema_lightning.views import VIEWS
 
 CONTEXT_GB, FILLED = 1.0, 0.9
@@ -161,6 +162,7 @@ def main() -> None:
     parser.add_argument("--json", type=Path, help="file to write the numbers to")
     args = parser.parse_args()
     device = torch.device(args.device)
+    choose_float32(training=True)  # as a training does
     if device.type == "cuda":
         whole = torch.cuda.get_device_properties(device).total_memory
         torch.cuda.set_per_process_memory_fraction(min((args.gb - CONTEXT_GB) * 1e9 / whole, 1.0))

@@ -335,9 +335,8 @@ class ViewDecoder(nn.Module):
             ResidualBlock(a, b, dims, dropout, checkpointing, norm, level < flat_levels)
             for level, (a, b) in enumerate(zip(widths, wanted, strict=True), first_level)
         )
-        # a plain sum of branches of instance norms has no scale of its own, and is brought to one before the heads
-        ends = finer[: side_levels + 1] if norm == "instance" else ()
-        self.ends = nn.ModuleList(norm_of(width, norm) for width in ends)
+        # a sum of branches of instance norms has no scale of its own, and gets one before the head
+        self.end = norm_of(finer[0], norm) if norm == "instance" else None
         steps = [[k**first_level for k in scale], *[scale] * (len(widths) - 1)]
         sources = zip((finer[0], *wanted), widths, steps, strict=False) if carry else ()
         self.carries = nn.ModuleList(PatchConv(a, b, step) for a, b, step in sources)
@@ -364,7 +363,9 @@ class ViewDecoder(nn.Module):
         for level, up in zip(reversed(range(len(self.ups))), self.ups, strict=True):
             x = up(x, skips.pop())
             if level <= sides:
-                kept.append(gelu(self.ends[level](x)) if len(self.ends) else x)
+                kept.append(x)
+        if self.end is not None:
+            kept[-1] = gelu(self.end(kept[-1]))
         return kept[::-1]
 
     def _skips(self, image: Tensor, sources: Sequence[Tensor]) -> list[Tensor | None]:
