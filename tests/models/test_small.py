@@ -119,6 +119,7 @@ def test_heads_of_deep_supervision_are_not_written_for_others_and_need_not_be_th
         ({"deep_supervision": -1}, "deep_supervision is -1; give how many coarser levels learn besides, 0 to 3"),
         ({"deep_supervision": 4}, "deep_supervision is 4"),
         ({"dec_blocks": 0}, "dec_blocks is 0"),
+        ({"flat_levels": 5}, "flat_levels is 5; give how many levels look at no neighbouring slices, 0 to 4"),
         ({"norm": "batch"}, "no norm 'batch'; choose layer or instance"),
     ],
 )
@@ -127,10 +128,37 @@ def test_what_the_decoder_cannot_have_is_refused(option, message):
         small(**option)
 
 
+def test_flat_levels_leave_slices_apart_where_voxels_are_small():
+    decoder = small(flat_levels=2).decoders["sax"]
+    kernels = [block.conv1.kernel_size[2] for block in (decoder.image, *decoder.skips)]
+    assert kernels == [1, 1, 3, 3, 3]  # the image, then the scales of 2, 4, 8 and 16 pixels
+    assert [up.blocks[0].conv1.kernel_size[2] for up in decoder.ups] == [3, 3, 1, 1]
+    image = torch.rand(1, 16, 16, 3, 1)
+    other = image.clone()
+    other[..., 2, :] = 0
+    assert torch.equal(*[decoder.image.conv1(maps.movedim(-1, 1))[..., :2] for maps in (image, other)])
+
+
+def test_what_is_carried_down_is_seen_by_the_coarser_skips():
+    """Without it a coarser skip knows the image from the stem alone, whose norms hide how bright it is."""
+    maps = torch.rand(1, 32, 32, 2, 1)
+    for carry in (False, True):
+        torch.manual_seed(0)
+        network = small(carry=carry).eval()
+        decoder = network.decoders["sax"]
+        widths = network.encoder.conv_channels
+        stages = [torch.zeros(1, 32 // step, 32 // step, 2, n) for step, n in zip((2, 4), widths, strict=True)]
+        tokens = torch.zeros(1, 4, 4, 2, network.encoder.dim)
+        first, second = (decoder._skips(image, [*stages, tokens]) for image in (maps, maps.flip(1)))
+        assert [not torch.allclose(a, b) for a, b in zip(first, second, strict=True)] == [True, *[carry] * 4]
+
+
 def test_the_overlay_strong_is_what_was_measured():
     strong = yaml.safe_load((Path(__file__).parents[2] / "configs" / "strong.yaml").read_text())
     network = small(**strong["model"]["init_args"]["network"]["init_args"])
     assert network.norm == "instance"
+    assert len(network.decoders["sax"].carries) == 4
+    assert network.decoders["sax"].image.conv1.kernel_size == (3, 3, 1)
     assert len(network({"sax": torch.rand(1, 1, 32, 32, 2)})["sax"]) == 2
     assert not [part for part in network.modules() if isinstance(part, nn.Dropout) and part.p]
 

@@ -14,14 +14,7 @@ from cinema_lightning.models.backbone import DenseBackbone, DenseOutput, crop_to
 from cinema_lightning.models.blocks import PointwiseConv
 from cinema_lightning.models.dense_decoder import ViewDecoder
 from cinema_lightning.models.encoder import EncoderOptions, MultiViewEncoder
-from cinema_lightning.models.sizes import (
-    Norm,
-    ViewGeometry,
-    decoder_blocks,
-    decoder_channels,
-    decoder_flat_levels,
-    decoder_norm,
-)
+from cinema_lightning.models.sizes import Norm, ViewGeometry, decoder_blocks, decoder_channels, decoder_norm
 
 
 @BACKBONES.register
@@ -48,8 +41,7 @@ class ConvUNetR(DenseBackbone):
         norm: What the decoder's norms go over: the channels of each voxel (layer, published), or the voxels of each
             channel (instance); by default the size's, which is layer for all but small.
         flat_levels: Finest levels of the decoder, the full size first, whose convolutions look at no neighbouring
-            slices (3 x 3 x 1), as nnU-Net's where slices are far apart; by default the size's: 0, and 2 for small.
-        full_channels: Channels at full size, by default those of the first level below.
+            slices (3 x 3 x 1), as nnU-Net's where slices are far apart.
         carry: The decoder's skip of each level also sees that of the finer one, as an encoder of convolutions would.
         deep_supervision: In training give as many coarser levels besides, which learn the same labels.
         **encoder: Options of the encoder, see :class:`~cinema_lightning.models.encoder.EncoderOptions`; ``patch_size``
@@ -73,9 +65,8 @@ class ConvUNetR(DenseBackbone):
         dec_channels: Sequence[int] | None = None,
         dec_blocks: int | None = None,
         norm: Norm | None = None,
-        flat_levels: int | None = None,
+        flat_levels: int = 0,
         carry: bool = False,
-        full_channels: int | None = None,
         deep_supervision: int = 0,
         **encoder: Any,
     ) -> None:
@@ -88,6 +79,11 @@ class ConvUNetR(DenseBackbone):
             raise CinemaError(
                 f"deep_supervision is {deep_supervision}; give how many coarser levels learn besides, 0 to "
                 f"{len(decoder_widths) - 1}."
+            )
+        if not 0 <= flat_levels <= len(decoder_widths):
+            raise CinemaError(
+                f"flat_levels is {flat_levels}; give how many levels look at no neighbouring slices, 0 to "
+                f"{len(decoder_widths)}."
             )
         geometries = self.encoder.geometries
         for geometry in geometries.values():
@@ -106,15 +102,14 @@ class ConvUNetR(DenseBackbone):
                     self.norm,
                     decoder_blocks(size, dec_blocks),
                     deep_supervision,
-                    decoder_flat_levels(size, flat_levels),
+                    flat_levels,
                     carry,
-                    full_channels,
                 )
                 for view, g in geometries.items()
             }
         )
         self.heads = nn.ModuleDict(
-            {view: PointwiseConv(full_channels or decoder_widths[0], classes, g.dims) for view, g in geometries.items()}
+            {view: PointwiseConv(decoder_widths[0], classes, g.dims) for view, g in geometries.items()}
         )
         self.side_heads = nn.ModuleDict(
             {

@@ -293,7 +293,7 @@ class ViewDecoder(nn.Module):
         in_channels: Image channels.
         conv_channels: Channels of the stem's stages.
         dim: Width of the tokens.
-        dec_channels: Channels of levels 1, 2, ...
+        dec_channels: Channels of levels 1, 2, ...; level 0 has those of level 1.
         scale: Scale between levels.
         first_level: Level of the first stage.
         dropout: Rate of dropout in the skips.
@@ -302,7 +302,6 @@ class ViewDecoder(nn.Module):
         n_blocks: Residual blocks of each level going up.
         side_levels: How many levels below the full size are given beside it in training (deep supervision).
         flat_levels: How many of the finest levels, the full size first, look at no neighbouring slices.
-        full_channels: Channels of level 0; None for those of level 1.
         carry: The skip of each level also sees that of the finer one, as an encoder of convolutions would.
     """
 
@@ -321,13 +320,12 @@ class ViewDecoder(nn.Module):
         side_levels: int = 0,
         flat_levels: int = 0,
         carry: bool = False,
-        full_channels: int | None = None,
     ) -> None:
         super().__init__()
         dims = len(scale)
         self.first_level = first_level
         self.side_levels = side_levels
-        finer = (full_channels or dec_channels[0], *dec_channels)
+        finer = (dec_channels[0], *dec_channels)
         self.image = ImageBlock(in_channels, finer[0], dims, dropout, checkpointing, norm, flat_levels > 0)
         self.down = PatchConv(dim, dim, scale)
         widths, wanted = (*conv_channels, dim, dim), dec_channels[first_level - 1 :]
@@ -354,7 +352,7 @@ class ViewDecoder(nn.Module):
             tokens: Encoded tokens on their grid, (B, x, y[, z], D).
 
         Returns:
-            The maps at full size, (B, X, Y[, Z], full_channels); in training, ``side_levels`` coarser ones after
+            The maps at full size, (B, X, Y[, Z], dec_channels[0]); in training, ``side_levels`` coarser ones after
             them, of dec_channels[0], dec_channels[1], ... channels.
         """
         skips = self._skips(image, [*stages, tokens])

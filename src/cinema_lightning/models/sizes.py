@@ -47,7 +47,6 @@ DEC_CHANNELS = (32, 64, 128, 256, 512)
 _DEC_CHANNELS = {"tiny": (4, 8, 16, 24, 32), "mini": (8, 16, 32, 64, 128), "small": (16, 32, 64, 128)}
 _CONV_BLOCKS = {"small": 1}
 _DEC_BLOCKS = {"small": 1}
-_FLAT_LEVELS = {"small": 0}
 _DEC_NORMS: dict[str, Norm] = {"small": "instance"}
 _WIDTHS = {"tiny": 8, "mini": 16, "small": 16, "base": 32, "large": 48, "huge": 64}
 
@@ -83,17 +82,6 @@ def decoder_blocks(size: str, given: int | None = None) -> int:
     if given is not None and given < 1:
         raise CinemaError(f"dec_blocks is {given}; give a positive number.")
     return _DEC_BLOCKS.get(size, 2) if given is None else given
-
-
-def decoder_flat_levels(size: str, given: int | None = None) -> int:
-    """Finest levels of the dense decoder that look at no neighbouring slices: those given, else the size's.
-
-    Raises:
-        CinemaError: If the number is negative.
-    """
-    if given is not None and given < 0:
-        raise CinemaError(f"flat_levels is {given}; give 0 or a positive number.")
-    return _FLAT_LEVELS.get(size, 0) if given is None else given
 
 
 def decoder_norm(size: str, given: Norm | None = None) -> Norm:

@@ -44,6 +44,8 @@ _RULES: tuple[tuple[str, str], ...] = tuple(
         (r"^decoders\.(\w+)\.image\.", r"dec_image_conv_block_dict.\1."),
         (r"^decoders\.(\w+)\.down\.", r"dec_down_blocks_dict.\1.0."),
         (r"^decoders\.(\w+)\.skips\.", r"dec_conv_blocks_dict.\1."),
+        (r"^decoders\.(\w+)\.carries\.", r"dec_carry_dict.\1."),  # this package's own, not published
+        (r"^decoders\.(\w+)\.end\.", r"dec_end_dict.\1."),
         (r"^decoders\.(\w+)\.ups\.(\d+)\.up\.", r"decoder_dict.\1.blocks.\2.up."),
         (r"^decoders\.(\w+)\.ups\.(\d+)\.blocks\.", r"decoder_dict.\1.blocks.\2.conv."),
     )

@@ -32,7 +32,8 @@ _PARTS: tuple[tuple[str, str], ...] = (
     (r"^encoder\.()", "encoder"),
     (r"^dec_embed_dict\.(\w+)\.mask_token$", "mask tokens"),
     (r"^(?:dec_linear|decoder)\.()", "pretraining decoder"),
-    (r"^(?:dec_image_conv_block_dict|dec_down_blocks_dict|dec_conv_blocks_dict|decoder_dict)\.(\w+)\.", "decoder"),
+    (r"^dec_(?:image_conv_block|down_blocks|conv_blocks|carry|end)_dict\.(\w+)\.", "decoder"),
+    (r"^decoder_dict\.(\w+)\.", "decoder"),
     (r"^pred_head_dict\.(\w+)\.", "heads"),
 )
 _REQUIRED = ("stems", "encoder", "network")
