@@ -37,6 +37,7 @@ from cinema_lightning.results.kind import headlines
 from learning_runs import (
     BY_LIKELIHOOD,
     EVEN,
+    FAST_STEPS,
     LONG_AXIS,
     LONG_STEPS,
     QUIET,
@@ -53,11 +54,12 @@ from learning_runs import (
 
 TURNS = "rotations"
 """Training rotates images and mirrors none: a mirrored heart is none that the networks know."""
-NETWORKS = {"ours": ["--config", "strong.yaml"], "dynunet": ["--model.network.class_path", "DynUNet"]}
-SEGMENT = ["--data.batch_size", "4", *LONG_STEPS]
+STRONG = ["--config", "strong.yaml", *FAST_STEPS]
+NETWORKS = {"ours": STRONG, "dynunet": ["--model.network.class_path", "DynUNet", *LONG_STEPS]}
+SEGMENT = ["--data.batch_size", "4"]
+POINTS = ["--config", "strong.yaml", *LONG_STEPS]
 FIGURES = {"diagnosis": "auroc"}
 """By which tasks are judged, where it is not the first figure of their kind."""
-STRONG = ["--config", "strong.yaml", *LONG_STEPS]
 
 
 @dataclass(frozen=True)
@@ -181,7 +183,7 @@ def started(setting: Setting, seed: int, start: str) -> dict[str, Experiment]:
         "segmentation": one("masks", "acdc_seg.yaml", 22, "small", [*STRONG, "--data.batch_size", "4"], given),
         "LVEF": lvef,
         "diagnosis": one("diagnosis", "acdc_cvd.yaml", 20, "outcome", [], pooled),
-        "landmarks": one("landmarks", "landmark_heatmap_2ch.yaml", 160, "small", STRONG, given),
+        "landmarks": one("landmarks", "landmark_heatmap_2ch.yaml", 160, "small", POINTS, given),
         "survival": one("survival", "ukb_survival.yaml", 20, "outcome", outcome, first),
     }
 
