@@ -96,7 +96,9 @@ class DescribedDataset(Dataset):
             listed_studies(self.description, raw) if self.description.datalist else find_studies(self.description, raw)
         )
         if not found:
-            raise CinemaError(f"{raw} holds no study of {self.name}: looked for {self.looked_for}.")
+            raise CinemaError(
+                f"{raw} holds no study of {self.name}: looked for {self.looked_for}; give that folder with --raw."
+            )
         return found
 
     def _tables(self, raw: Path) -> list[People]:
