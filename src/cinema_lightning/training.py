@@ -32,6 +32,7 @@ from cinema_lightning.callbacks.pictures import Pictures
 from cinema_lightning.callbacks.probe import Probe
 from cinema_lightning.callbacks.record import RecordWhenItGoesOn
 from cinema_lightning.callbacks.throughput import Throughput
+from cinema_lightning.configs import refuse_unknown
 from cinema_lightning.data import DATA
 from cinema_lightning.data.augment import AUGMENTATIONS
 from cinema_lightning.data.datamodule import CineDataModule
@@ -148,6 +149,7 @@ class CinemaCLI(LightningCLI):
         """Parses, turning nested complaints into one sentence."""
         try:
             self.config = parser.parse_args(args)  # type: ignore[arg-type]
+            refuse_unknown(parser, args, self.config[self._verb])  # type: ignore[arg-type]
         except ArgumentError as error:
             hint = " Give a --config, for example --config pretrain.yaml." if "are required" in str(error) else ""
             said = translate(str(error), REGISTRIES)
