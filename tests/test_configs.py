@@ -113,6 +113,7 @@ def test_configs_verb_lists_one_line_each(capsys):
     [
         ("sizes: {}", True),
         ("sizes: {sax: {}}", True),
+        ("sizes: {sax: {}}\nin: {a: {}}", True),
         ("in: {a: {}}", True),
         ("sises: {}", False),
         ("in: {b: {}}", False),
@@ -124,7 +125,11 @@ def test_an_empty_mapping_is_no_way_past_an_unknown_key(text, known, tmp_path):
     parser.add_argument("--config", action="config")
     parser.add_argument("--sizes", type=dict | None)
     parser.add_argument("--in.a", type=dict)
+    parser.add_argument("--name", type=str)
     (tmp_path / "a.yaml").write_text(text)
-    arguments = ["--config", str(tmp_path / "a.yaml")]
+    arguments = ["--config", str(tmp_path / "a.yaml"), "--name", "{no yaml"]
     with nullcontext() if known else pytest.raises(ArgumentError, match="not accept"):
         configs.refuse_unknown(parser, arguments, parser.parse_args(arguments))
+    replaced = [*arguments, "--sizes", "null"]  # what the file says is gone
+    with nullcontext() if known else pytest.raises(ArgumentError, match="not accept"):
+        configs.refuse_unknown(parser, replaced, parser.parse_args(replaced))

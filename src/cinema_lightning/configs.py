@@ -255,7 +255,10 @@ def _emptied(arguments: list[str]) -> Iterator[tuple[tuple[str | int, ...], list
         flag, equals, value = argument.partition("=") if argument.startswith("--") else (before, "", argument)
         if not flag.startswith("--") or "{" not in (text := _text(flag, value)):
             continue
-        content = yaml.safe_load(text)
+        try:
+            content = yaml.safe_load(text)
+        except yaml.YAMLError:  # text that only begins like a mapping
+            continue
         for keys in _empty(content):
             given = yaml.safe_dump(_with_null(content, keys), default_flow_style=flag != "--config", width=10**6)
             changed = f"{flag}={given}" if equals else given
@@ -296,7 +299,7 @@ def _is_there(content: Any, keys: Sequence[str | int]) -> bool:
     """Whether a parsed configuration holds a key, in the options of a class also without ``init_args`` in the way."""
     if not keys:
         return True
-    inside = dict(_items(content if isinstance(content, dict | list) else vars(content) if content else {}))
+    inside = dict(_items(content if isinstance(content, dict | list) else getattr(content, "__dict__", {})))
     if keys[0] in inside:
         return _is_there(inside[keys[0]], keys[1:])
     return "init_args" in inside and _is_there(inside["init_args"], keys)

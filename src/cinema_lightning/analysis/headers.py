@@ -10,7 +10,7 @@ import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
-from datetime import datetime
+from datetime import date
 from typing import Any
 
 import numpy as np
@@ -201,7 +201,7 @@ def _cells(header: Any, text: Any) -> list[tuple[str, str | float]]:
 def _years(born: str, day: str) -> float:
     """Whole years from a birth date to another date; -1 where they cannot be."""
     try:
-        first, last = (datetime.strptime(re.sub(r"\D", "", text), "%Y%m%d") for text in (born, day))
+        first, last = (date.fromisoformat(re.sub(r"\D", "", text)) for text in (born, day))
     except ValueError:
         return -1.0
     return max(float(last.year - first.year - ((last.month, last.day) < (first.month, first.day))), -1.0)

@@ -34,6 +34,7 @@ def _read(path: Path, **options):
         ({"PatientAge": "", "PatientBirthDate": "19500102", "StudyDate": ""}, None, False),
         ({"PatientAge": "", "PatientBirthDate": "00000000"}, None, True),
         ({"PatientAge": "", "PatientBirthDate": "19500231"}, None, True),
+        ({"PatientAge": "", "PatientBirthDate": "1950012"}, None, True),
         ({"PatientAge": "", "PatientBirthDate": "20240103"}, None, True),
         ({"PatientAge": "", "PatientBirthDate": "18500101"}, None, True),
         ({"PatientAge": "", "PatientBirthDate": "19500102", "StudyDate": "20120000"}, None, True),
