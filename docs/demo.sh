@@ -47,9 +47,12 @@ import csv
 
 found = next(csv.DictReader(open("analysis/results.csv")))
 truth = next(row for row in csv.DictReader(open("studies/phantom_truth.csv")) if row["id"] == "phantom_00002")
-pairs = [("LVEDV", "lv_edv", "ml"), ("LVEF", "lv_ef", "%")]
-numbers = [f"{name} {float(found[key] or 'nan'):.0f} {unit} (true {float(truth[key + '_true']):.0f})" for name, key, unit in pairs]
-print(f"analysis: {found['quality']}; {', '.join(numbers)}. {found['reasons']}")
+said = []
+for name, key, unit in [("LVEDV", "lv_edv", "ml"), ("LVEF", "lv_ef", "%")]:
+    given = f"{name} {float(found[key]):.0f} {unit}" if found[key] else f"no {name} is given"
+    said.append(f"{given} (true: {float(truth[key + '_true']):.0f} {unit})")
+why = f" Why: {found['reasons']}" if found["reasons"] else ""
+print(f"analysis: {found['quality']}; {', '.join(said)}.{why}")
 PY
 
 report=$(ls analysis/*/report.html)

@@ -76,6 +76,7 @@ def cycle(features: cinema.inference.features.Features) -> plt.Figure:
     for frame, place in zip(features.frames, places, strict=True):
         left.annotate(str(frame), place, xytext=(4, 4), textcoords="offset points", fontsize=8)
     left.set(xlabel="first direction", ylabel="second direction", title="class token, frame by frame")
+    left.locator_params(axis="x", nbins=4)
     unit = centred / np.linalg.norm(centred, axis=1, keepdims=True)
     shown = right.imshow(unit @ unit.T, cmap="coolwarm", vmin=-1, vmax=1)
     right.set(xlabel="frame", ylabel="frame", title="how alike two frames are")

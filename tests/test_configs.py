@@ -1,7 +1,12 @@
 """Configurations by name and the bases they stand on."""
 
+from argparse import ArgumentError
+from contextlib import nullcontext
+from pathlib import Path
+
 import pytest
 import yaml
+from jsonargparse import ArgumentParser
 
 from cinema_lightning import configs
 from cinema_lightning.cli import main
@@ -57,6 +62,19 @@ def test_bases_are_merged_beneath_the_file_that_names_them(tmp_path):
     assert [path.name for path in named] == ["c.yaml", "d.yaml"]
 
 
+@pytest.mark.parametrize("listed", [True, False])
+def test_the_data_named_first_are_not_emptied_by_an_experiment_for_any(listed, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mine.yaml").write_text("base: [_acdc.yaml, seg.yaml]\n")
+    named = ["mine.yaml"] if listed else ["_acdc.yaml", "seg.yaml"]
+    arguments, _ = configs.unfold_arguments([word for name in named for word in ("--config", name)])
+    *before, last = [yaml.safe_load(text if "\n" in text else Path(text).read_text()) for text in arguments[1::2]]
+    data = [config["data"]["init_args"] for config in (*before, last)]
+    assert data[0]["root"] == "data/acdc"
+    assert [one["root"] for one in data[1:] if "root" in one] == []
+    assert last["data"]["class_path"] == "SegmentationData"
+
+
 def test_options_of_an_exchanged_class_go_with_it():
     below = {"network": {"class_path": "ConvUNetR", "init_args": {"size": "base", "drop_path": 0.1}}}
     above = {"network": {"class_path": "UNet", "init_args": {"size": "mini"}}}
@@ -88,3 +106,30 @@ def test_configs_verb_lists_one_line_each(capsys):
     lines = capsys.readouterr().out.splitlines()
     assert any(line.startswith("pretrain.yaml") and "Pretrain" in line for line in lines)
     assert not any(line.startswith("_") for line in lines)
+
+
+@pytest.mark.parametrize(
+    ("text", "known"),
+    [
+        ("sizes: {}", True),
+        ("sizes: {sax: {}}", True),
+        ("sizes: {sax: {}}\nin: {a: {}}", True),
+        ("in: {a: {}}", True),
+        ("sises: {}", False),
+        ("in: {b: {}}", False),
+        ("in: {b: {c: {}}}", False),
+    ],
+)
+def test_an_empty_mapping_is_no_way_past_an_unknown_key(text, known, tmp_path):
+    parser = ArgumentParser(exit_on_error=False)
+    parser.add_argument("--config", action="config")
+    parser.add_argument("--sizes", type=dict | None)
+    parser.add_argument("--in.a", type=dict)
+    parser.add_argument("--name", type=str)
+    (tmp_path / "a.yaml").write_text(text)
+    arguments = ["--config", str(tmp_path / "a.yaml"), "--name", "{no yaml"]
+    with nullcontext() if known else pytest.raises(ArgumentError, match="not accept"):
+        configs.refuse_unknown(parser, arguments, parser.parse_args(arguments))
+    replaced = [*arguments, "--sizes", "null"]  # what the file says is gone
+    with nullcontext() if known else pytest.raises(ArgumentError, match="not accept"):
+        configs.refuse_unknown(parser, replaced, parser.parse_args(replaced))

@@ -24,7 +24,7 @@ FAKE = """#!/usr/bin/env bash
 printf '%q ' "$@" >>cinema.log; echo >>cinema.log
 mkdir -p analysis/key studies
 echo page >analysis/key/report.html
-printf 'id,quality,reasons,lv_edv,lv_ef\\nkey,refuse,"No LV, was found.",,\\n' >analysis/results.csv
+printf 'id,quality,reasons,lv_edv,lv_ef\\nkey,%s\\n' "$FOUND" >analysis/results.csv
 printf 'id,lv_edv_true,lv_ef_true\\nphantom_00002,243.7,48.46\\n' >studies/phantom_truth.csv
 """
 
@@ -37,16 +37,15 @@ def demo(tmp_path):
     program.chmod(0o755)
     environment = os.environ | {"PATH": f"{program.parent}{os.pathsep}{os.environ['PATH']}"}
 
-    def run() -> str:
-        command = ["bash", str(DEMO), "here"]
-        return subprocess.run(command, cwd=tmp_path, env=environment, check=True, capture_output=True, text=True).stdout
+    def run(found: str = 'refuse,"No LV, was found.",,') -> str:
+        command, with_found = ["bash", str(DEMO), "here"], environment | {"FOUND": found}
+        return subprocess.run(command, cwd=tmp_path, env=with_found, check=True, capture_output=True, text=True).stdout
 
     return run
 
 
 def test_a_demo_that_is_there_is_gone_on_with_or_put_aside(demo, tmp_path):
     said = demo()
-    assert "analysis: refuse; LVEDV nan ml (true 244), LVEF nan % (true 48). No LV, was found." in said
     assert "analysis/key/report.html" in said
     assert "Going on" not in said
     assert demo().startswith("Going on with what is in here.")
@@ -57,6 +56,15 @@ def test_a_demo_that_is_there_is_gone_on_with_or_put_aside(demo, tmp_path):
     assert said.startswith("What was in here is of another version; it is in here.2 now, and the demo starts anew.")
     assert (tmp_path / "here.2" / "cinema.log").is_file()
     assert len((tmp_path / "here" / "cinema.log").read_text().splitlines()) == 8
+
+
+def test_its_last_line_says_the_numbers_or_that_there_are_none_and_why(demo):
+    said = demo()
+    none = "no LVEDV is given (true: 244 ml), no LVEF is given (true: 48 %)"
+    assert f"analysis: refuse; {none}. Why: No LV, was found." in said
+    assert "nan" not in said
+    assert "analysis: pass; LVEDV 238 ml (true: 244 ml), LVEF 47 % (true: 48 %).\n" in demo("pass,,238.2,47.1")
+    assert "LVEDV 238 ml (true: 244 ml), no LVEF is given (true: 48 %). Why: Few." in demo("warn,Few.,238.2,")
 
 
 def test_what_the_demo_runs_is_there_and_its_study_was_not_trained_on(demo, tmp_path):

@@ -106,6 +106,12 @@ def test_what_cannot_be_built_is_refused_and_leaves_no_run(phantom_cohort, tmp_p
         (["--checkpoints.every_n_epochs=2"], "checkpoint.every_n_epochs"),
         ({"trainer": {"max_epoch": 3}}, "trainer.max_epochs"),
         ({"model": {"init_args": {"optim": {"min_rl": 3}}}}, "model.optim.min_lr"),
+        ({"trainerr": {}}, "trainer"),
+        ({"trainer": {"max_epoch": {}}}, "trainer.max_epochs"),
+        ({"data": {"init_args": {"batchsize": {}}}}, "data.batch_size"),
+        ({"model": {"init_args": {"optimm": {}}}}, "model.optim"),
+        ({"model": {"init_args": {"network": {"init_args": {"sise": {}}}}}}, "model.network.size"),
+        (["--data.batchsize", "{}"], "data.batch_size"),
     ],
 )
 def test_a_wrong_key_suggests_the_nearest_right_one(phantom_cohort, tmp_path, capsys, options, nearest):

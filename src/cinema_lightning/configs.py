@@ -9,6 +9,10 @@ configuration before the parser sees it.
 from __future__ import annotations
 
 import difflib
+import re
+from argparse import ArgumentError
+from collections.abc import Iterator, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -129,16 +133,30 @@ def read_bases(path: Path) -> list[str]:
 def merged(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
     """One configuration laid over another: mappings are merged, anything else is replaced.
 
-    Options of a class that the upper one exchanges for another are dropped with it.
+    Options of a class that the upper one exchanges for another are dropped with it. An empty text, such as data.root
+    of an experiment for any data, replaces nothing.
     """
     out = dict(below)
-    exchanged = "class_path" in below and above.get("class_path", below["class_path"]) != below["class_path"]
-    if exchanged:
+    if _exchanged(below, above):
         out.pop("init_args", None)
-    for key, value in above.items():
+    for key, value in _without_blanks(out, above).items():
         both = isinstance(value, dict) and isinstance(out.get(key), dict)
         out[key] = merged(out[key], value) if both else value
     return out
+
+
+def _exchanged(below: dict[str, Any], above: dict[str, Any]) -> bool:
+    """Whether the class is another."""
+    return "class_path" in below and above.get("class_path", below["class_path"]) != below["class_path"]
+
+
+def _without_blanks(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
+    """The upper configuration without empty texts where the lower one says something."""
+    if _exchanged(below, above):
+        return above
+    out = {key: value for key, value in above.items() if not (value == "" and below.get(key))}
+    both = [key for key, value in out.items() if isinstance(value, dict) and isinstance(below.get(key), dict)]
+    return out | {key: _without_blanks(below[key], out[key]) for key in both}
 
 
 def unfold(path: Path, done: list[Path] | None = None, parents: tuple[Path, ...] = ()) -> list[Path]:
@@ -173,6 +191,7 @@ def unfold_arguments(argv: list[str]) -> tuple[list[str], list[Path]]:
     arguments: list[str] = []
     named: list[Path] = []
     done: list[Path] = []
+    below: dict[str, Any] = {}
     rest = iter(argv)
     for argument in rest:
         flag, equals, value = argument.partition("=")
@@ -187,17 +206,100 @@ def unfold_arguments(argv: list[str]) -> tuple[list[str], list[Path]]:
         named.append(path)
         before = len(done)
         unfold(path, done)
-        arguments += ["--config", _as_one(done[before:], path)]
+        text, below = _as_one(done[before:], path, below)
+        arguments += ["--config", text]
     return [up_to_date(argument) for argument in arguments], named
 
 
-def _as_one(files: list[Path], path: Path) -> str:
-    """What to give to the parser for a file and its bases: the path, or the text of all of them merged."""
+def _as_one(files: list[Path], path: Path, below: dict[str, Any]) -> tuple[str, dict[str, Any]]:
+    """What to give to the parser for a file and its bases: the path, or the text of all of them merged.
+
+    Beside it what that comes to with the configurations before it.
+    """
     import yaml
 
     content: dict[str, Any] = {}
     for file in files or [path]:
         content = merged(content, {key: value for key, value in read_config(file).items() if key != "base"})
-    text = str(yaml.safe_dump(content, sort_keys=False))
-    plain = files in ([], [path]) and not read_bases(path) and "cinema_lightning." not in text
-    return str(path) if plain else text
+    whole, said = merged(below, content), _without_blanks(below, content)
+    text = str(yaml.safe_dump(said, sort_keys=False))
+    plain = files in ([], [path]) and not read_bases(path) and "cinema_lightning." not in text and said == content
+    return (str(path) if plain else text), whole
+
+
+def refuse_unknown(parser: Any, arguments: list[str], config: Any) -> None:
+    """Refuses a key that the parser does not know and passed over, because its value is an empty mapping.
+
+    Args:
+        parser: The parser of a verb.
+        arguments: What it parsed: the verb, flags and values, configurations as :func:`unfold_arguments` gives them.
+        config: What it made of them.
+
+    Raises:
+        ArgumentError: The parser's complaint about the key.
+    """
+    for keys, nulled in _emptied(arguments):
+        if not _is_there(config, keys):
+            try:
+                parser.parse_args(nulled)
+            except ArgumentError as error:  # or of another kind: null is no value of a known key
+                if re.search("not accept", str(error)):
+                    raise
+
+
+def _emptied(arguments: list[str]) -> Iterator[tuple[tuple[str | int, ...], list[str]]]:
+    """Keys of every empty mapping in a command line, and the command line with null in its place."""
+    import yaml
+
+    for index, (before, argument) in enumerate(pairwise(["", *arguments])):
+        flag, equals, value = argument.partition("=") if argument.startswith("--") else (before, "", argument)
+        if not flag.startswith("--") or "{" not in (text := _text(flag, value)):
+            continue
+        try:
+            content = yaml.safe_load(text)
+        except yaml.YAMLError:  # text that only begins like a mapping
+            continue
+        for keys in _empty(content):
+            given = yaml.safe_dump(_with_null(content, keys), default_flow_style=flag != "--config", width=10**6)
+            changed = f"{flag}={given}" if equals else given
+            above = () if flag == "--config" else flag.removeprefix("--").split(".")
+            yield (*above, *keys), [*arguments[:index], changed, *arguments[index + 1 :]]
+
+
+def _text(flag: str, value: str) -> str:
+    """YAML of the value of a flag; none of one that is no mapping and no list."""
+    if flag == "--config":
+        return value if "\n" in value or not value else Path(value).read_text(encoding="utf-8")
+    return value if value.lstrip().startswith(("{", "[")) else ""
+
+
+def _items(content: Any) -> list[tuple[str | int, Any]]:
+    """What a mapping or list holds, by key or number."""
+    if isinstance(content, dict):
+        return list(content.items())
+    return list(enumerate(content)) if isinstance(content, list) else []
+
+
+def _empty(content: Any) -> Iterator[tuple[str | int, ...]]:
+    """Keys on the way to every empty mapping."""
+    if content == {}:
+        yield ()
+    for key, value in _items(content):
+        yield from ((key, *keys) for keys in _empty(value))
+
+
+def _with_null(content: Any, keys: Sequence[str | int]) -> Any:
+    if not keys:
+        return None
+    changed = {key: _with_null(value, keys[1:]) if key == keys[0] else value for key, value in _items(content)}
+    return changed if isinstance(content, dict) else list(changed.values())
+
+
+def _is_there(content: Any, keys: Sequence[str | int]) -> bool:
+    """Whether a parsed configuration holds a key, in the options of a class also without ``init_args`` in the way."""
+    if not keys:
+        return True
+    inside = dict(_items(content if isinstance(content, dict | list) else getattr(content, "__dict__", {})))
+    if keys[0] in inside:
+        return _is_there(inside[keys[0]], keys[1:])
+    return "init_args" in inside and _is_there(inside["init_args"], keys)

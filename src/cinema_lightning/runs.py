@@ -260,15 +260,35 @@ def take_data(options: Any, run: Path | None) -> None:
     """
     if "" not in (options.get("root"), options.get("target")):
         return
-    before = (saved(run) or {} if run is not None else {}).get("data") or {}
-    known = before.get("init_args") or {}
+    known = _trained_on(run)
     if not options.get("root"):
         if not known.get("root"):
             raise CinemaError("data.root is empty: give the folder of your data, such as --data.root data/mine.")
         options.root = known["root"]
-        options.dataset = options.get("dataset") or known.get("dataset")
+        if "dataset" in options:
+            options.dataset = options.dataset or known.get("dataset")
     if options.get("target") == "":
         options.target = known.get("target") or ""
+
+
+def say_other_data(root: str, run: Path | None) -> None:
+    """Says in a line that data are not those that a run was trained on.
+
+    Args:
+        root: Folder of the data.
+        run: Folder of the run, None for none.
+    """
+    from lightning.pytorch.utilities import rank_zero_info
+
+    own = _trained_on(run).get("root")
+    if own and Path(own).resolve() != Path(root).resolve():
+        rank_zero_info(f"The data are those in {root}; the run {run} was trained on {own}.")
+
+
+def _trained_on(run: Path | None) -> dict[str, Any]:
+    """Options of the data that a run was trained on, as far as it keeps them."""
+    data = (saved(run) or {} if run is not None else {}).get("data") or {}
+    return data.get("init_args") or {}
 
 
 def check_same_experiment(run: Path, ours: dict[str, Any], allowed: bool) -> None:

@@ -13,7 +13,7 @@ import tempfile
 from argparse import ArgumentError
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import yaml
 from jsonargparse import Namespace
@@ -32,11 +32,13 @@ from cinema_lightning.callbacks.pictures import Pictures
 from cinema_lightning.callbacks.probe import Probe
 from cinema_lightning.callbacks.record import RecordWhenItGoesOn
 from cinema_lightning.callbacks.throughput import Throughput
+from cinema_lightning.configs import refuse_unknown
 from cinema_lightning.data import DATA
 from cinema_lightning.data.augment import AUGMENTATIONS
 from cinema_lightning.data.datamodule import CineDataModule
 from cinema_lightning.data.evaluation import check_held_out
 from cinema_lightning.data.sending import explained
+from cinema_lightning.data.source import DataSource
 from cinema_lightning.errors import CinemaError
 from cinema_lightning.messages import quieten, suggestion, translate, understand_null, unmonitored
 from cinema_lightning.models import BACKBONES
@@ -53,16 +55,6 @@ from cinema_lightning.weights.compatibility import buildable, check_fits
 from cinema_lightning.weights.files import load_checkpoint
 from cinema_lightning.weights.published import PUBLISHED, published_network
 from cinema_lightning.weights.restore import find_checkpoint, keep_depth
-
-
-class DataSource(Protocol):
-    """Makes data where a configuration names none."""
-
-    def add_options(self, parser: LightningArgumentParser) -> None:
-        """Adds its options to a verb's."""
-
-    def settle(self, config: Namespace) -> None:
-        """Makes what is missing, and points data.root at it."""
 
 
 class CinemaCLI(LightningCLI):
@@ -148,6 +140,7 @@ class CinemaCLI(LightningCLI):
         """Parses, turning nested complaints into one sentence."""
         try:
             self.config = parser.parse_args(args)  # type: ignore[arg-type]
+            refuse_unknown(parser, args, self.config[self._verb])  # type: ignore[arg-type]
         except ArgumentError as error:
             hint = " Give a --config, for example --config pretrain.yaml." if "are required" in str(error) else ""
             said = translate(str(error), REGISTRIES)
@@ -175,6 +168,8 @@ class CinemaCLI(LightningCLI):
         found = [find_checkpoint(given, root, name, self._verb) for given in named]
         (self.checkpoint, resumed), self._others = found[0], [path for path, _ in found[1:] if path is not None]
         config.ckpt_path = None
+        if self._source is not None and resumed is not None:
+            self._source.leave_open(config)
         runs.take_data(config.data.init_args, resumed)
         self._resolve_weights(config, root)
         if self._verb == "fit":
@@ -190,8 +185,9 @@ class CinemaCLI(LightningCLI):
             self._follow_checkpoint()
             config = self.config[self._verb]
         choose_precision(config.trainer, self._verb == "fit")
-        if self._source is not None and config.data is not None:
+        if self._source is not None:
             self._source.settle(config)
+        runs.say_other_data(config.data.init_args.root, resumed)
 
     def _resolve_weights(self, config: Namespace, root: Path) -> None:
         """A run's name among the weights stands for its best checkpoint."""

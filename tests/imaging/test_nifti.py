@@ -28,21 +28,25 @@ def nib_save(folder, array, affine=None):
 
 
 def test_bad_files(tmp_path):
-    with pytest.raises(CinemaError, match="is missing"):
+    with pytest.raises(CinemaError, match=r"is missing: put it there, or mend"):
         read_nifti(tmp_path / "no.nii.gz", dims=3)
     path = nib_save(tmp_path, np.random.default_rng(0).integers(0, 999, (20, 20, 5)).astype(np.int16))
     data = path.read_bytes()
     for length in (0, 100, len(data) // 2, len(data) - 40):
         path.write_bytes(data[:length])
-        with pytest.raises(CinemaError, match="cannot be read"):
+        with pytest.raises(CinemaError, match=r"cannot be read.*: get it again\.$"):
             read_nifti(path, dims=3)
     path.write_bytes(b"not nifti at all" * 50)
-    with pytest.raises(CinemaError, match="cannot be read"):
+    with pytest.raises(CinemaError, match=r"cannot be read.*: get it again\.$"):
         read_nifti(path, dims=3)
-    with pytest.raises(CinemaError, match="3 axes was expected"):
+    with pytest.raises(CinemaError, match=r"3 axes was expected: save it as one"):
         read_nifti(nib_save(tmp_path, np.zeros((4, 4, 2, 3), np.int16)), dims=3)
-    with pytest.raises(CinemaError, match="not numbers"):
-        read_nifti(nib_save(tmp_path, np.full((4, 4, 2), np.nan)), dims=3)
+    beyond = np.zeros((4, 4, 2))
+    beyond[[1, 3], 2, 1] = np.nan, np.inf
+    with pytest.raises(
+        CinemaError, match=r"not numbers \(2 voxels, the first \(1, 2, 1\)\): write numbers in their pla"
+    ):
+        read_nifti(nib_save(tmp_path, beyond), dims=3)
     with pytest.raises(CinemaError, match="holds complex numbers"):
         read_nifti(nib_save(tmp_path, np.ones((4, 4, 2), np.complex64)), dims=3)
 
@@ -181,5 +185,5 @@ def test_a_header_that_promises_too_much_costs_no_memory(written, tmp_path):
     with pytest.raises(CinemaError, match="more than the file can hold"):
         open_nifti(written(huge))
     (tmp_path / "y.nii").write_bytes(header_of(VOXELS, HEART, huge))
-    with pytest.raises(CinemaError, match="cannot be read"):
+    with pytest.raises(CinemaError, match=r"cannot be read.*: get it again\.$"):
         open_nifti(tmp_path / "y.nii")

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from cinema_lightning.cli import main
 from cinema_lightning.configs import packaged_folder, read_config
 from cinema_lightning.data.store import open_series, series_path
 from cinema_lightning.datasets.base import DATASETS
@@ -17,6 +18,7 @@ from cinema_lightning.phantom.command import phantom
 from cinema_lightning.phantom.overlay import ROOT, PhantomCohort, data_folder, ensure_cohort
 from cinema_lightning.phantom.raw.base import LAYOUTS
 from cinema_lightning.prepare.verify import verify
+from cinema_lightning.training import CinemaCLI
 
 SMALL = PhantomCohort(subjects=2, frames=3, workers=1)
 
@@ -44,6 +46,38 @@ def test_what_is_named_is_taken_as_it_is_and_never_made(dataset, tmp_path, monke
         assert data_folder(name, SMALL, dataset) == Path(name)
         assert _times(tmp_path / name) == before
     assert {path.name for path in tmp_path.iterdir()} == {"empty", "store"}
+
+
+@pytest.mark.parametrize(
+    ("options", "own", "taken"),
+    [
+        ([], "cohort", "cohort"),
+        ([], "phantom/plain", "phantom/plain"),  # made anew where it is gone
+        (["--data.root=other"], "cohort", "other"),
+        (["--phantom.root=hearts"], "cohort", "hearts/plain"),
+    ],
+)
+def test_a_run_is_tested_on_its_own_data_where_nothing_is_named(
+    options, own, taken, train, tmp_path, monkeypatch, caplog
+):
+    monkeypatch.chdir(tmp_path)
+    for folder in ("cohort", "other"):
+        Path(folder).mkdir()
+    checkpoint = train(tmp_path / "runs/seg+phantom/0/checkpoints/best.ckpt", "Segmentation")
+    (checkpoint.parents[1] / "config.yaml").write_text(f"data: {{init_args: {{root: {own}}}}}\n")
+    roots = []
+
+    def stop(cli):
+        roots.append(cli.config["test"].data.init_args.root)
+        raise CinemaError("enough")
+
+    monkeypatch.setattr(CinemaCLI, "instantiate_classes", stop)
+    small = ["--phantom.subjects=2", "--phantom.frames=3", "--phantom.workers=1"]
+    with caplog.at_level(logging.INFO):
+        assert main(["test", "--config", "seg.yaml", "--config", "phantom.yaml", *small, *options]) == 2
+    assert roots == [taken]
+    told = f"The data are those in {taken}; the run runs/seg+phantom/0 was trained on {own}."
+    assert (told in caplog.text) == (taken != own)
 
 
 def test_the_overlay_names_nothing():

@@ -126,14 +126,14 @@ def test_bad_subjects_fail_alone(tmp_path):
     assert prepare("acdc", raw, out) == 1
     failures = _failures(out)
     expected = {
-        "patient010": ("read", "half downloaded"),
-        "patient011": ("labels", "holds 7; known are 0, 1, 2, 3"),
-        "patient012": ("read", "ED and ES are the same frame"),
-        "patient013": ("crop", "no LV blood pool"),
+        "patient010": ("read", "half downloaded: get it again"),
+        "patient011": ("labels", "holds 7; known are 0, 1, 2, 3: mend the map"),
+        "patient012": ("read", "ED and ES are the same frame (1, counted from 0): mend the list"),
+        "patient013": ("crop", "no LV blood pool to crop around: label it"),
         "patient014": ("list", "lacks the line 'ES: ...'"),
-        "patient015": ("read", "patient015_frame03_gt.nii.gz is missing"),
+        "patient015": ("read", "patient015_frame03_gt.nii.gz is missing: put it there"),
         "patient016": ("read", "ES is frame 8"),
-        "patient017": ("read", "label map of frame 0"),
+        "patient017": ("read", "3: resample it onto that image's voxels"),
     }
     assert failures.keys() == expected.keys()
     for name, (step, reason) in expected.items():

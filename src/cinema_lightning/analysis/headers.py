@@ -10,6 +10,7 @@ import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
+from datetime import date
 from typing import Any
 
 import numpy as np
@@ -39,6 +40,8 @@ MODALITIES = ("CT", "US", "XA", "PT", "NM", "CR", "DX", "MG", "RF", "ECG", "SR",
 OLDEST = 89
 KNOWN = tuple(part.name for part in fields(Person) if part.name != "aged")
 """Cells of a person."""
+BY_DATES = "age by dates"
+"""Cell of an age that no header states, and that the birth date and the study's date give."""
 
 
 @dataclass(frozen=True)
@@ -182,6 +185,8 @@ def _cells(header: Any, text: Any) -> list[tuple[str, str | float]]:
     if match := re.fullmatch(r"(\d{1,3})([DWMY]?)", text("PatientAge").upper()):
         days = {"D": 1.0, "W": 7.0, "M": 30.4375}.get(match[2], 365.25)
         cells.append(("age", float(match[1]) * days / 365.25 // 1))
+    elif (born := text("PatientBirthDate")) and (day := text("StudyDate") or text("SeriesDate")):
+        cells.append((BY_DATES, _years(born, day)))
     for name, tag in (
         ("height", "PatientSize"),
         ("weight", "PatientWeight"),
@@ -191,6 +196,15 @@ def _cells(header: Any, text: Any) -> list[tuple[str, str | float]]:
             cells.append((name, number))
     vendor = vendor_of(text("Manufacturer"))
     return [*cells, ("vendor", vendor)] if vendor else cells
+
+
+def _years(born: str, day: str) -> float:
+    """Whole years from a birth date to another date; -1 where they cannot be."""
+    try:
+        first, last = (date.fromisoformat(re.sub(r"\D", "", text)) for text in (born, day))
+    except ValueError:
+        return -1.0
+    return max(float(last.year - first.year - ((last.month, last.day) < (first.month, first.day))), -1.0)
 
 
 def vendor_of(text: str) -> str | None:
@@ -225,6 +239,8 @@ def person_of(headers: Sequence[Header]) -> tuple[Person, list[str]]:
     """
     said: list[str] = []
     found: dict[str, Any] = {name: _agreed(headers, name, said) for name in KNOWN}
+    if not any(key == "age" for header in headers for key, _ in header.cells):
+        found["age"] = _agreed(headers, "age", said, BY_DATES)
     aged = found["age"] is not None and found["age"] > OLDEST
     return Person(**{**found, "age": float(OLDEST + 1) if aged else found["age"]}, aged=aged), said
 
@@ -236,12 +252,14 @@ def scanner_of(headers: Sequence[Header]) -> Scanner:
     return Scanner(vendor if isinstance(vendor, str) else None, strength)
 
 
-def _agreed(headers: Sequence[Header], name: str, said: list[str]) -> str | float | None:
-    values = {cell for header in headers for key, cell in header.cells if key == name}
+def _agreed(headers: Sequence[Header], name: str, said: list[str], by: str | None = None) -> str | float | None:
+    values = {value for header in headers for key, value in header.cells if key == (by or name)}
     limits = look_up(name).range
     usable = {cell for cell in values if isinstance(cell, str) or limits is None or limits[0] <= cell <= limits[1]}
     if limits and values - usable - {0.0}:
-        said.append(f"the {name} in the headers is not between {limits[0]:g} and {limits[1]:g}: it is not used")
+        wrong = f"the {name} in the headers is not between {limits[0]:g} and {limits[1]:g}"
+        dates = "the birth date and the date of the study in the headers cannot both be right, nor the age by them"
+        said.append(f"{dates if by == BY_DATES else wrong}: it is not used")
     if len(usable) > 1:
         said.append(f"the files disagree about the {name}: it is not used")
     return usable.pop() if len(usable) == 1 else None

@@ -62,7 +62,9 @@ class Ukb(Dataset):
             if match is not None:
                 studies[match[1], match[3]][match[2]].append((int(match[4]), path))
         if not studies:
-            raise CinemaError(f"{raw} does not hold {self.display}: looked for {self.looked_for} and found none.")
+            raise CinemaError(
+                f"{raw} does not hold {self.display}: looked for {self.looked_for} and found none; mend --raw."
+            )
         return [_case(eid, visit, fields) for (eid, visit), fields in sorted(studies.items())]
 
     def read(self, case: CaseRef) -> RawCase:
@@ -180,7 +182,7 @@ def _open(path: Path) -> Iterator[_Archive]:
     try:
         file = zipfile.ZipFile(path)
     except (OSError, zipfile.BadZipFile) as error:
-        raise CinemaError(f"{path} cannot be opened ({error}): it may be half downloaded.") from None
+        raise CinemaError(f"{path} cannot be opened ({error}); it may be half downloaded: get it again.") from None
     with file:
         yield _Zip(path, file)
 

@@ -23,6 +23,7 @@ SAME_SIZE = 0.01
 ROUNDING = 0.01
 # Below this part of a voxel a difference is not worth a warning.
 SLIGHT = 0.1
+ONTO = "resample it onto that image's voxels, or give the one that belongs to it"
 
 
 @dataclass(frozen=True)
@@ -129,7 +130,7 @@ def _turns(volume: Volume, image: Volume) -> tuple[tuple[int, int, int], tuple[b
     match = np.linalg.solve(grid, own)
     order = np.abs(match).argmax(axis=1)
     if sorted(order.tolist()) != [0, 1, 2]:
-        raise CinemaError(f"{volume.name} is rotated against {image.name}")
+        raise CinemaError(f"{volume.name} is rotated against {image.name}: {ONTO}")
     signs = np.sign(match[range(3), order])
     _check_spacing(volume, image, tuple(order.tolist()))
     nearest = np.zeros((3, 3))
@@ -137,7 +138,9 @@ def _turns(volume: Volume, image: Volume) -> tuple[tuple[int, int, int], tuple[b
     extent = spacing_of(volume.affine) * (np.array(volume.size) - 1)
     off = float((np.abs(match - nearest) @ extent / spacing_of(image.affine)).max())
     if off > 1:
-        raise CinemaError(f"{volume.name} is rotated against {image.name}, by {off:.1f} voxels at its far corner")
+        raise CinemaError(
+            f"{volume.name} is rotated against {image.name}, by {off:.1f} voxels at its far corner: {ONTO}"
+        )
     # A single voxel runs neither way.
     flips = (signs < 0) & (np.array(volume.size)[order] > 1)
     return (int(order[0]), int(order[1]), int(order[2])), tuple(flips.tolist())
@@ -177,7 +180,7 @@ def _check_place(volume: Volume, turned: np.ndarray, start: np.ndarray, image: V
 
 def _other_size(volume: Volume, image: Volume) -> CinemaError:
     own, wanted = (" x ".join(map(str, one.size)) for one in (volume, image))
-    return CinemaError(f"{volume.name} has {own} voxels and {image.name} {wanted}")
+    return CinemaError(f"{volume.name} has {own} voxels and {image.name} {wanted}: {ONTO}")
 
 
 def _moved(volume: Volume, turned: np.ndarray, start: np.ndarray, image: Volume) -> np.ndarray:
@@ -190,7 +193,8 @@ def _moved(volume: Volume, turned: np.ndarray, start: np.ndarray, image: Volume)
     lost = np.count_nonzero(turned) - np.count_nonzero(kept)
     if lost:
         raise CinemaError(
-            f"{volume.name} reaches beyond {image.name} by its header: {lost} marked voxels would be lost"
+            f"{volume.name} reaches beyond {image.name} by its header: {lost} marked voxels would be lost; "
+            "mend the header that is wrong"
         )
     out = np.zeros((*image.size, *turned.shape[3:]), turned.dtype)
     out[tuple(slice(a, b) for a, b in zip(low, high, strict=True))] = kept

@@ -95,7 +95,9 @@ class Cine:
         """Why the slice cannot be used, if so."""
         if self.expected is None or self.found >= MOST_MISSING * self.expected:
             return None
-        return f"{self.name} has {self.found} readable frames of {self.expected}: it may be half downloaded"
+        return (
+            f"{self.name} has {self.found} readable frames of {self.expected}; it may be half downloaded: get it again"
+        )
 
 
 def read_folder(files: Sequence[DicomFile], name: str, warnings: list[str]) -> list[DicomImage]:
@@ -132,11 +134,13 @@ def read_cine(files: Sequence[DicomFile], name: str) -> Cine:
     warnings: list[str] = []
     cines, left_out = sort_slices(read_folder(files, name, warnings))
     if not cines:
-        raise CinemaError(left_out[0])
+        raise CinemaError(f"{left_out[0]}: give the pictures of a cine, exported with their whole headers")
     best, others = latest(cines)
     for other in others:
         if other.series == best.series and np.linalg.norm(other.position - best.position) > SAME_PLACE:
-            raise CinemaError(f"{name} holds frames of several places ({best.name} and {other.name})")
+            raise CinemaError(
+                f"{name} holds frames of several places ({best.name} and {other.name}): give each a folder of its own"
+            )
     if best.problem:
         raise CinemaError(best.problem)
     told = [

@@ -162,7 +162,7 @@ def read_files(files: Sequence[DicomFile], name: str, warnings: list[str]) -> li
             reasons.setdefault(str(error), []).append(file.name)
     if not images:
         first = next((f"; {names[0]}: {reason}" for reason, names in reasons.items()), "")
-        raise CinemaError(f"{name} has no readable DICOM image ({len(files)} files{first})")
+        raise CinemaError(f"{name} has no readable DICOM image ({len(files)} files{first}): give the files of a cine")
     for reason, names in reasons.items():
         more = f" and {len(names) - 1} more" if len(names) > 1 else ""
         warnings.append(f"{name}/{names[0]}{more} cannot be read ({reason})")
@@ -205,7 +205,7 @@ def _check(header: Any) -> None:
         raise CinemaError("it is a mask, no image")
     rows, columns = int(header.Rows), int(header.Columns)
     if not 0 < min(rows, columns) <= max(rows, columns) <= LARGEST_SIDE:
-        raise CinemaError(f"it has {columns} x {rows} pixels")
+        raise CinemaError(f"it has {columns} x {rows} pixels, and up to {LARGEST_SIDE} are possible")
 
 
 def _images(header: Any, name: str) -> list[DicomImage]:

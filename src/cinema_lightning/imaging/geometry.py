@@ -23,6 +23,7 @@ LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
 # Below this sine of the angle between a line and a plane (or two planes) they count as parallel: the point where
 # they meet would lie metres outside the body.
 PARALLEL = 1e-3
+MISNAMED = "mend the header of the one that is wrong, or give the view that it is called"
 
 
 class Window(NamedTuple):
@@ -64,11 +65,11 @@ def directions_from_cosines(orientation: Sequence[float], *, name: str = "the im
     """
     cosines = np.asarray(orientation, float).reshape(-1)
     if cosines.size != 6 or not np.isfinite(cosines).all():
-        raise CinemaError(f"The image orientation of {name} is not six numbers: {list(cosines)}.")
+        raise CinemaError(f"The image orientation of {name} is not six numbers ({list(cosines)}): export it again.")
     row, column = cosines[:3], cosines[3:]
     normal = np.cross(row, column)
     if np.linalg.norm(normal) < 0.5:
-        raise CinemaError(f"The image orientation of {name} does not span a plane: {list(cosines)}.")
+        raise CinemaError(f"The image orientation of {name} does not span a plane ({list(cosines)}): export it again.")
     return np.stack(
         [row / np.linalg.norm(row), column / np.linalg.norm(column), normal / np.linalg.norm(normal)], axis=1
     )
@@ -219,7 +220,7 @@ def meeting_point(sax: np.ndarray, one: np.ndarray, other: np.ndarray) -> np.nda
     """
     normal = _normal(sax)
     if abs(float(_line(one, other) @ normal)) < PARALLEL:
-        raise CinemaError("the line in which the two long-axis planes meet is parallel to the SAX plane")
+        raise CinemaError(f"the line in which the two long-axis planes meet is parallel to the SAX plane: {MISNAMED}")
     return _on_line(one, other, normal, sax[:3, 3])
 
 
@@ -255,7 +256,7 @@ def _line(one: np.ndarray, other: np.ndarray) -> np.ndarray:
     line = np.cross(_normal(one), _normal(other))
     length = float(np.linalg.norm(line))
     if length < PARALLEL:
-        raise CinemaError("the two long-axis planes are parallel, so there is no line in which they meet")
+        raise CinemaError(f"the two long-axis planes are parallel, so there is no line in which they meet: {MISNAMED}")
     return line / length
 
 

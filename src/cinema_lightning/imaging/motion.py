@@ -61,6 +61,8 @@ def _harmonic(frames: np.ndarray) -> np.ndarray:
     wave = np.exp(-2j * np.pi * np.arange(count) / count).astype(np.complex64)
     moving = np.abs(np.tensordot(wave, frames.astype(np.float32), axes=1))
     if count < 2 or not moving.max() > 1e-6 * count * np.abs(frames).max():
-        raise CinemaError("nothing moves in the SAX cine, so the heart cannot be found in it")
+        raise CinemaError(
+            "nothing moves in the SAX cine, so the heart cannot be found in it: give all frames of the beat"
+        )
     moving = np.minimum(moving, np.percentile(moving, MOST, axis=(0, 1), keepdims=True))
     return moving / np.maximum(moving.max(axis=(0, 1), keepdims=True), np.finfo(np.float32).tiny)

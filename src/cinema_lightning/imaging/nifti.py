@@ -67,8 +67,12 @@ class NiftiFile:
 
 def plain_voxels(path: Path, array: np.ndarray) -> np.ndarray:
     """Voxels as the rest of the package takes them; CinemaError where they are not finite numbers."""
-    if array.dtype.kind == "f" and not np.isfinite(array).all():
-        raise CinemaError(f"{path} holds values that are not numbers.")
+    if array.dtype.kind == "f" and not (known := np.isfinite(array)).all():
+        first = tuple(int(index) for index in np.argwhere(~known)[0])
+        raise CinemaError(
+            f"{path} holds values that are not numbers ({np.count_nonzero(~known)} voxels, the first {first}): write "
+            "numbers in their place, such as 0 where there is no image."
+        )
     if array.dtype.itemsize > 8:  # SimpleITK knows no longer floats
         return array.astype(np.float64)
     # nibabel gives big-endian arrays for big-endian files; SimpleITK wants the machine's own order.
@@ -105,7 +109,7 @@ def open_nifti(path: Path, *, geometry: Geometry = "refuse", option: str = "--ge
     """
     path = find_nifti(path)
     if not path.is_file():
-        raise CinemaError(f"{path} is missing.")
+        raise CinemaError(f"{path} is missing: put it there, or mend what names it.")
     with _reading(path):
         image = _load(path)
     return checked_nifti(image, path, geometry=geometry, option=option)
@@ -156,7 +160,9 @@ def read_volume(path: Path, *, dims: int, geometry: Geometry = "refuse") -> Volu
     file = open_nifti(path, geometry=geometry)
     shape = _shape(file.shape, dims)
     if len(shape) != dims:
-        raise CinemaError(f"{file.path} has the shape {file.shape}; an image of {dims} axes was expected.")
+        raise CinemaError(
+            f"{file.path} has the shape {file.shape}; an image of {dims} axes was expected: save it as one."
+        )
     return Volume(file.voxels().reshape(shape, order="F"), file.affine, str(file.path), file.place, file.notes)
 
 
@@ -187,7 +193,7 @@ def _reading(path: Path) -> Iterator[None]:
     try:
         yield
     except (*broken, zlib.error, MemoryError) as error:
-        raise CinemaError(f"{path} cannot be read ({error}): it may be half downloaded.") from None
+        raise CinemaError(f"{path} cannot be read ({error}); it may be half downloaded: get it again.") from None
 
 
 def _load(path: Path) -> Any:
@@ -219,7 +225,7 @@ def check_voxels(path: Path, shape: tuple[int, ...], kind: np.dtype) -> None:
         word = "complex numbers" if kind.kind == "c" else f"voxels of the type {kind}"
         raise CinemaError(f"{path} holds {word}, not grey levels or labels: save its magnitude or one channel.")
     if len(shape) < 2 or 0 in shape:
-        raise CinemaError(f"{path} has the shape {shape}; an image of two axes or more was expected.")
+        raise CinemaError(f"{path} has the shape {shape}; an image of two axes or more was expected: get it again.")
 
 
 def _unit(header: Any) -> tuple[str, float]:
@@ -252,7 +258,7 @@ def _agreed(
     if geometry == "sform":
         return affine, (f"{both}; the sform was taken",)
     if not (np.isfinite(pixdim[:axes]).all() and (pixdim[:axes] > 0).all()):
-        raise CinemaError(f"{both}; pixdim cannot be taken.")
+        raise CinemaError(f"{both}; pixdim cannot be taken: mend it, or take the sform with {option} sform.")
     chosen = affine.copy()
     # As SimpleITK does: lengths of pixdim, directions and origin of the sform.
     chosen[:3, :axes] *= pixdim[:axes] / sizes[:axes]
@@ -262,7 +268,7 @@ def _agreed(
 def check_usable(path: Path, affine: np.ndarray) -> None:
     """Refuses an affine that places no voxels; CinemaError."""
     if not np.isfinite(affine).all() or (spacing_of(affine) <= 0).any():
-        raise CinemaError(f"{path} has no usable geometry (affine {affine.tolist()}).")
+        raise CinemaError(f"{path} has no usable geometry (affine {affine.tolist()}): mend its header.")
 
 
 def check_sizes(path: Path, affine: np.ndarray, dims: int) -> None:

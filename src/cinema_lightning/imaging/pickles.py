@@ -54,13 +54,17 @@ def load_arrays(path: Path) -> dict[str, Any]:
         with Path(path).open("rb") as file:
             content = _ArrayUnpickler(file, encoding="latin1").load()
     except OSError as error:
-        raise CinemaError(f"{path} could not be opened ({error.strerror or error}).") from None
+        raise CinemaError(
+            f"{path} could not be opened ({error.strerror or error}): look whether it is there and may be read."
+        ) from None
     except (EOFError, MemoryError) as error:
         raise CinemaError(f"{path} ends too early ({type(error).__name__}): download it again.") from None
     except pickle.UnpicklingError as error:
-        raise CinemaError(f"{path} was refused: {error}.") from None
+        raise CinemaError(f"{path} was refused: {error}; use the file as its authors give it.") from None
     except Exception as error:  # a damaged pickle may raise nearly anything
         raise CinemaError(f"{path} is damaged ({type(error).__name__}: {error}): download it again.") from None
     if not isinstance(content, dict):
-        raise CinemaError(f"{path} holds a {type(content).__name__}, not a dictionary of arrays.")
+        raise CinemaError(
+            f"{path} holds a {type(content).__name__}, not a dictionary of arrays: use the file as its authors give it."
+        )
     return content

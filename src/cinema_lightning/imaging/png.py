@@ -29,11 +29,13 @@ def read_png(path: Path, *, labels: bool = False) -> np.ndarray:
     try:
         with Image.open(path) as image:
             if labels and image.mode not in _NUMBERS:
-                raise CinemaError(f"{path} is a picture in colours ({image.mode}), not a map of codes.")
+                raise CinemaError(
+                    f"{path} is a picture in colours ({image.mode}), not a map of codes: save the codes in one channel."
+                )
             plain = labels or image.mode.startswith("I")
             pixels = np.asarray(image if plain else image.convert("L")).T
             return pixels.astype(np.uint8) if pixels.dtype == bool else pixels
     except FileNotFoundError:
-        raise CinemaError(f"{path} is missing.") from None
+        raise CinemaError(f"{path} is missing: put it there, or mend what names it.") from None
     except (OSError, UnidentifiedImageError, SyntaxError) as error:
-        raise CinemaError(f"{path} cannot be read ({error}): it may be half downloaded.") from None
+        raise CinemaError(f"{path} cannot be read ({error}); it may be half downloaded: get it again.") from None

@@ -66,7 +66,7 @@ class Grid:
         apart = ", ".join(f"{step:.1f}" for step in np.diff(np.unique(heights.round(1))))
         raise CinemaError(
             f"the SAX stack is incomplete: {len(self.taken)} usable slices, but at {self.distance:.1f} mm from one to "
-            f"the next there should be {wanted} (distances found: {apart} mm)"
+            f"the next there should be {wanted} (distances found: {apart} mm): look for those that are missing"
         )
 
 

@@ -143,7 +143,7 @@ def stack(cines: Sequence[Cine], slices: Slices | None = None) -> Stack:
     """
     lost, before = (slices.lost, slices.warnings) if slices else (0, ())
     if not cines:
-        raise CinemaError(f"there is no readable SAX slice{f': {before[0]}' if before else ''}")
+        raise CinemaError(f"there is no readable SAX slice{f' ({before[0]})' if before else ''}: get its files again")
     check_one_study(cines)
     beating, said = _beating(list(cines))
     parallel, more = _parallel(beating)
@@ -311,7 +311,9 @@ def _without_repeats(cines: Cines, base: Cine, middle: np.ndarray) -> tuple[Cine
         kept.append(best)
         said += [f"{other.name} is left out: {best.name} is at the same place, {_why(best, other)}" for other in others]
     if len(kept) == 1 and len(cines) > MOST_REPEATS:
-        raise CinemaError(f"all {len(cines)} SAX slices lie at one place, so their positions cannot be right")
+        raise CinemaError(
+            f"all {len(cines)} SAX slices lie at one place, so their positions cannot be right: export them anew"
+        )
     return kept, said
 
 
@@ -327,7 +329,9 @@ def _grid(cines: Cines, base: Cine, middle: np.ndarray) -> Grid:
         return fit_grid(heights)
     depth = _depth(cines[0])
     if depth is None:
-        raise CinemaError("there is one SAX slice, and its header has no SpacingBetweenSlices or SliceThickness")
+        raise CinemaError(
+            "there is one SAX slice, and its header has no SpacingBetweenSlices or SliceThickness: give all"
+        )
     return Grid(float(heights[0]), depth, (0,))
 
 

@@ -20,7 +20,7 @@ from cinema_lightning.inference.results import (
     Value,
     stacked,
 )
-from cinema_lightning.inference.scans import STUDY, Study
+from cinema_lightning.inference.scans import STUDY, OpenStudy
 from cinema_lightning.inference.spec import ModelSpec
 from cinema_lightning.tasks.downstream import cropped
 from cinema_lightning.tasks.ensemble import Together
@@ -43,7 +43,7 @@ class Seen:
 
     task: Any
     spec: ModelSpec
-    study: Study
+    study: OpenStudy
     frames: tuple[int, ...]
     outputs: Iterable[tuple[Any, Any]]
     probabilities: bool = False

@@ -17,7 +17,7 @@ from cinema_lightning.imaging.nifti import Geometry
 from cinema_lightning.inference.gather import GATHERERS, Seen, anything
 from cinema_lightning.inference.pipe import Frames, Phases, Pipe, Scanned
 from cinema_lightning.inference.results import Result
-from cinema_lightning.inference.scans import Scans, Study, Voxels, open_study
+from cinema_lightning.inference.scans import OpenStudy, Scans, Voxels, open_study
 from cinema_lightning.inference.spec import ModelSpec
 from cinema_lightning.models.precision import choose_float32
 from cinema_lightning.tasks.base import Task
@@ -152,7 +152,7 @@ class Model:
             yield batch, output
 
 
-def _on(study: Study, task: Task) -> Task:
+def _on(study: OpenStudy, task: Task) -> Task:
     """The task for one study; networks are shared, and two scans at once do not mix."""
     if isinstance(task, Ensemble):
         members = [_on(study, member) for member in task.members if isinstance(member, Task)]

@@ -17,7 +17,7 @@ from cinema_lightning.data.nifti import shared_phases
 from cinema_lightning.data.sampler import Draw
 from cinema_lightning.data.transforms import Fit, Whole
 from cinema_lightning.errors import CinemaError
-from cinema_lightning.inference.scans import STUDY, Study
+from cinema_lightning.inference.scans import STUDY, OpenStudy
 from cinema_lightning.inference.spec import ModelSpec
 from cinema_lightning.registry import DATA
 
@@ -31,7 +31,7 @@ class Phases:
     ed: int | None = None
     es: int | None = None
 
-    def of(self, study: Study) -> np.ndarray:
+    def of(self, study: OpenStudy) -> np.ndarray:
         """(1, 2) ED and ES of a study, by the user or by the names of its files; NaN where unknown."""
         named = {view: dict(one.phases) for view, one in study.series.items()}
         found, _ = shared_phases(named, lambda view: study.series[view].n_frames > 1)
@@ -44,7 +44,7 @@ class Phases:
 class Scanned:
     """The frames of an opened scan that are asked for."""
 
-    study: Study
+    study: OpenStudy
     phases: Phases
     frames: Sequence[int]
     batch_size: int
@@ -89,7 +89,7 @@ class Pipe:
         """Whether a study is one answer."""
         return self.data is not None and self.data.per_study
 
-    def frames(self, study: Study, phases: Phases, wanted: Frames) -> list[int]:
+    def frames(self, study: OpenStudy, phases: Phases, wanted: Frames) -> list[int]:
         """The frames of a study that are asked for.
 
         Raises:
@@ -106,7 +106,7 @@ class Pipe:
             raise CinemaError(f"{study.name} {what}; its frames are 0 to {count - 1}.")
         return frames
 
-    def _one_answer(self, study: Study, phases: Phases, count: int, wanted: Frames) -> int:
+    def _one_answer(self, study: OpenStudy, phases: Phases, count: int, wanted: Frames) -> int:
         """The frame that one answer for the study is named after."""
         if not _is_all(wanted):
             raise CinemaError(f"frames is {wanted!r}, but this network gives one answer a study; leave it out.")
@@ -143,7 +143,7 @@ class Pipe:
             batch: Any = transform.prepare(found)
             yield transform.apply(move_data_to_device(batch, device))
 
-    def _dataset(self, study: Study, phases: Phases) -> FrameDataset:
+    def _dataset(self, study: OpenStudy, phases: Phases) -> FrameDataset:
         ids = np.array([STUDY])
         if self.data is None:
             return FrameDataset(ids, study, 0, study.name)

@@ -109,7 +109,7 @@ class ArrayScan:
         return plain_voxels(self.path, self.array)
 
 
-class Study:
+class OpenStudy:
     """The scans of one study, opened: a reader of series for the dataset, and what leads back to the scans.
 
     Args:
@@ -151,7 +151,7 @@ def open_study(
     *,
     voxels: Voxels,
     geometry: Geometry = "refuse",
-) -> Study:
+) -> OpenStudy:
     """Opens the scans of one study.
 
     Args:
@@ -171,7 +171,7 @@ def open_study(
         raise CinemaError(_SAYS_ITSELF.format(scan))
     if isinstance(scan, str | Path) and _is_dicom(Path(scan).expanduser()):
         dicom = _dicom(Path(scan).expanduser(), views)
-        return Study({view: PlainSeries([one], view, spacing.get(view)) for view, one in dicom.items()})
+        return OpenStudy({view: PlainSeries([one], view, spacing.get(view)) for view, one in dicom.items()})
     found = {view: _listed(images) for view, images in _by_view(scan, views).items()}
     if empty := [view for view, images in found.items() if not images]:
         raise CinemaError(f"The list of {get_view(empty[0]).display} scans is empty; give one or more.")
@@ -182,7 +182,7 @@ def open_study(
         scans = [_scan(image, view, voxels, geometry) for image in found[view]]
         names = [nifti.phase_of(image) if isinstance(image, str | Path) else "" for image in found[view]]
         series[view] = PlainSeries(scans, view, spacing.get(view), names)
-    return Study(series)
+    return OpenStudy(series)
 
 
 def _is_dicom(path: Path) -> bool:

@@ -60,6 +60,12 @@ def add_options(parser: LightningArgumentParser) -> None:
     )
 
 
+def leave_open(config: Namespace) -> None:
+    """Takes back a data.root that names nothing, so that a run's own data count before phantoms."""
+    if config.phantom is not None and {Path(config.data.init_args.root), Path(config.phantom.root)} == {Path(ROOT)}:
+        config.data.init_args.root = ""
+
+
 def settle(config: Namespace) -> None:
     """Points a configuration's data.root at phantoms, made where they are missing, where it asks for them."""
     if config.phantom is not None:
@@ -76,12 +82,14 @@ def data_folder(named: str, cohort: PhantomCohort, dataset: str | None = None) -
         dataset: See :func:`ensure_cohort`.
 
     Returns:
-        ``named`` as it is; the cohort's folder where it is ``phantom`` or the cohort's own root.
+        ``named`` as it is; the cohort's folder where it is ``phantom``, the cohort's own root, or what is to be made
+        in it.
 
     Raises:
         CinemaError: If the named folder is missing, and what :func:`ensure_cohort` raises.
     """
-    if Path(named) in (Path(ROOT), Path(cohort.root)):
+    made = Path(named).parent if Path(named).name == (dataset or PLAIN) and not Path(named).is_dir() else Path(named)
+    if made in (Path(ROOT), Path(cohort.root)):
         return ensure_cohort(Path(cohort.root), cohort, dataset)
     if not Path(named).is_dir():
         raise CinemaError(

@@ -145,7 +145,9 @@ def _list(reader: Dataset, raw: Path, outcomes: Path | None) -> tuple[list[CaseR
     """The studies by id, unusable names and repeated ids marked, and what to know about those left out."""
     cases = reader.cases(raw)
     if not cases:
-        raise CinemaError(f"{raw} holds no study of {reader.display}: looked for {reader.looked_for}.")
+        raise CinemaError(
+            f"{raw} holds no study of {reader.display}: looked for {reader.looked_for}; give that folder with --raw."
+        )
     notes = [Problem(case.id, "list", reader.excluded[case.id]) for case in cases if case.id in reader.excluded]
     notes += [Problem("", "list", note) for note in reader.notes(raw)]
     if outcomes is not None:

@@ -30,6 +30,8 @@ VERSION = 2
 WHOLE = 1e-3
 # Wrong labels that a message names.
 SHOWN = 5
+WRONG_FRAME = "mend the list that says so; in a description of your own data, frames_from says from where it counts"
+MISPLACED = "mend the header of the view that lies elsewhere than the others"
 # Class code -> how the columns begin that are measured from its voxels.
 MEASURED = {LV: "lv_e", RV: "rv_e", MYOCARDIUM: "lv_mass"}
 
@@ -94,12 +96,14 @@ def prepare_case(dataset: Dataset, case: CaseRef, root: Path, size: Size = "full
 
 def _check(raw: RawCase) -> None:
     if not raw.series:
-        raise CinemaError("there is no image")
+        raise CinemaError("there is no image: look whether all of its files are there")
     for view, series in raw.series.items():
         if series.frames.ndim != 4 or 0 in series.frames.shape:
-            raise CinemaError(f"{view}: an image series of shape {series.frames.shape} cannot be prepared")
+            raise CinemaError(
+                f"{view}: an image series of shape {series.frames.shape} cannot be prepared: get it again"
+            )
         if not series.frames.any():
-            raise CinemaError(f"{view}: every pixel is 0")
+            raise CinemaError(f"{view}: every pixel is 0: get it again, or leave the study out")
         check_slices_last(np.asarray(series.affine, float), view)
     _check_phases(raw)
 
@@ -125,7 +129,7 @@ def _on_image(label: np.ndarray | Volume, series: RawSeries) -> tuple[np.ndarray
         voxels, note = on_grid(label, image, labels=True)
         return voxels, [*label.notes, *filter(None, [note])]
     if label.shape != shape:
-        raise CinemaError(f"it has {label.shape} voxels and the image {shape}")
+        raise CinemaError(f"it has {label.shape} voxels and the image {shape}: give the image's own")
     return label, []
 
 
@@ -134,13 +138,15 @@ def _check_phases(raw: RawCase) -> None:
     if end_diastole is None and end_systole is None:
         return
     if end_diastole == end_systole:
-        raise CinemaError(f"ED and ES are the same frame ({end_diastole}, counted from 0)")
+        raise CinemaError(f"ED and ES are the same frame ({end_diastole}, counted from 0): {WRONG_FRAME}")
     # They count in the SAX series, where there is one; other views may be longer or shorter.
     counted = [raw.series["sax"]] if "sax" in raw.series else raw.series.values()
     last = min(len(series.frames) for series in counted) - 1
     for phase, frame in (("ED", end_diastole), ("ES", end_systole)):
         if frame is None or not 0 <= frame <= last:
-            raise CinemaError(f"{phase} is frame {frame}, counted from 0, but the frames are 0 to {last}")
+            raise CinemaError(
+                f"{phase} is frame {frame}, counted from 0, but the frames are 0 to {last}: {WRONG_FRAME}"
+            )
 
 
 def _start(dataset: Dataset, view: str, series: RawSeries, labels: Mapping[int, np.ndarray], size: Size) -> _Work:
@@ -177,7 +183,10 @@ def map_labels(label: np.ndarray, label_map: Mapping[int, int], what: str) -> np
     unknown = [f"{value.item():.6g}" for value in values if value not in label_map]
     if unknown:
         known = ", ".join(map(str, label_map))
-        raise CinemaError(f"the label map of {what} holds {', '.join(unknown[:SHOWN])}; known are {known}")
+        raise CinemaError(
+            f"the label map of {what} holds {', '.join(unknown[:SHOWN])}; known are {known}: mend the map, or in a "
+            "description of your own data say under labels what it means"
+        )
     out = np.zeros(label.shape, np.uint8)
     for value in values:
         out[label == value] = label_map[int(value)]
@@ -223,7 +232,7 @@ def _crop_around(dataset: Dataset, works: dict[str, _Work], point: np.ndarray, f
         window = geometry.point_window(point, work.grid.whole_affine, crop_size(dataset, view, size))
         if any(s >= n or s + w <= 0 for s, w, n in zip(*window, work.grid.whole_shape, strict=False)):
             what = "what beats in the SAX images lies" if found == "motion" else "the planes meet"
-            raise CinemaError(f"{view}: {what} so far outside the image that the crop would be empty")
+            raise CinemaError(f"{view}: {what} so far outside the image that the crop would be empty: {MISPLACED}")
         work.grid = work.grid.cropped(window)
 
 
@@ -235,7 +244,7 @@ def _place_around_heart(dataset: Dataset, works: dict[str, _Work], size: Size) -
     try:
         point, found = _heart(works)
     except CinemaError as error:  # headers that do not say where planes lie
-        raise CinemaError(f"{error}: mend the headers, or say crop: centre or crop: none") from None
+        raise CinemaError(f"{error}; or say crop: centre or crop: none") from None
     _crop_around(dataset, works, point, found, size)
     for view, work in works.items():
         if work.grid.window is None or not work.labels:
@@ -270,10 +279,12 @@ def _heart(works: dict[str, _Work]) -> tuple[np.ndarray, str]:
 def _label_window(dataset: Dataset, view: str, work: _Work, ed_frame: int | None, size: Size) -> Window:
     frame = ed_frame if ed_frame is not None else next(iter(work.labels), None)
     if frame is None or frame not in work.labels:
-        raise CinemaError(f"{view}: there is no label map of the ED frame")
+        raise CinemaError(f"{view}: there is no label map of the ED frame: add it, or mend what says which frame is ED")
     mask = work.labels[frame] == dataset.crop_label
     if not mask.any():
-        raise CinemaError(f"{view}: the ED label map has no {dataset.labels[dataset.crop_label]} to crop around")
+        raise CinemaError(
+            f"{view}: the ED label map has no {dataset.labels[dataset.crop_label]} to crop around: label it"
+        )
     return geometry.box_window(mask, crop_size(dataset, view, size))
 
 
@@ -292,7 +303,9 @@ def _volumes(dataset: Dataset, works: dict[str, _Work], row: dict[str, Any]) -> 
     if dataset.ed_es_from_volumes:
         out["ed_frame"], out["es_frame"] = measure.largest_and_smallest(sax.labels)
         if out["ed_frame"] == out["es_frame"]:
-            raise CinemaError("the LV volume is the same in all frames, so ED and ES cannot be told apart")
+            raise CinemaError(
+                "the LV volume is the same in all frames, so ED and ES cannot be told apart: mend the label maps"
+            )
     end_diastole, end_systole = (out.get(key, row.get(key)) for key in ("ed_frame", "es_frame"))
     if end_diastole not in sax.labels or end_systole not in sax.labels:
         return out
@@ -305,7 +318,9 @@ def _grey_levels(dataset: Dataset, frame: np.ndarray) -> np.ndarray:
     if dataset.grey_levels == "percentiles":
         return to_uint8(frame)
     if frame.dtype != np.uint8:
-        raise CinemaError(f"grey levels are stored as read, but these are {frame.dtype}, not uint8")
+        raise CinemaError(
+            f"grey levels are stored as read, but these are {frame.dtype}, not uint8: save them as 0 to 255"
+        )
     return frame
 
 
@@ -319,7 +334,9 @@ def _write(dataset: Dataset, case: CaseRef, root: Path, view: str, work: _Work, 
     labels = np.stack(list(work.labels.values())) if work.labels else None
     if view != "sax":
         if frames.shape[-1] != 1:
-            raise StepError("write", f"{view}: a long-axis image of {frames.shape[-1]} slices; one was expected")
+            raise StepError(
+                "write", f"{view}: a long-axis image of {frames.shape[-1]} slices; one was expected: save that alone"
+            )
         frames, labels = frames[..., 0], None if labels is None else labels[..., 0]
     provenance = {
         "software": f"cinema-lightning {__version__}",

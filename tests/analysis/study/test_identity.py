@@ -12,6 +12,7 @@ from pathlib import Path
 import nibabel
 import numpy as np
 import pydicom
+import pytest
 from PIL import Image
 from pydicom.datadict import DicomDictionary
 
@@ -144,10 +145,12 @@ def test_nifti_names_nobody(network, tmp_path, capsys, caplog):
     assert SENTINEL not in error
 
 
-def test_old_people_are_90_and_more(study, network, tmp_path):
-    folder = study(tags={"PatientAge": "093Y"}).write(tmp_path / "s", ("SAX",))
+@pytest.mark.parametrize("tags", [{"PatientAge": "093Y"}, {"PatientAge": "", "PatientBirthDate": "19301231"}])
+def test_old_people_are_90_and_more(tags, study, network, tmp_path):
+    folder = study(tags=tags).write(tmp_path / "s", ("SAX",))
     assert main(["analyse", str(folder), "--out", str(tmp_path / "out")]) == 0
     text = (tmp_path / "out" / "results.csv").read_text()
+    assert not [path for path, data in _bytes(tmp_path / "out") if b"19301231" in data or b"1930-12-31" in data]
     assert ",90+," in text
     assert "93" not in {cell for line in text.splitlines() for cell in line.split(",")}
 

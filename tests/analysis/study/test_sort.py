@@ -10,6 +10,8 @@ import pydicom
 import pytest
 
 from cinema_lightning import listing
+from cinema_lightning.analysis.headers import person_of, read_headers
+from cinema_lightning.analysis.sources import sources_of
 from cinema_lightning.analysis.study import read_study
 from cinema_lightning.errors import CinemaError
 from cinema_lightning.phantom.raw.dicom import frame_bytes
@@ -19,6 +21,39 @@ VIEWS = ("lax_2c", "lax_3c", "lax_4c", "sax")
 
 def _read(path: Path, **options):
     return read_study(path, lambda identity: identity, **options)
+
+
+@pytest.mark.parametrize(
+    ("tags", "age", "told"),
+    [
+        ({"PatientAge": "", "PatientBirthDate": "19500102"}, 74, False),  # the study is of 2 January 2024
+        ({"PatientAge": "", "PatientBirthDate": "19500103"}, 73, False),
+        ({"PatientAge": "", "PatientBirthDate": "20240102"}, 0, False),
+        ({"PatientAge": "051Y", "PatientBirthDate": "19500102"}, 51, False),
+        ({"PatientAge": "", "PatientBirthDate": ""}, None, False),
+        ({"PatientAge": "", "PatientBirthDate": "19500102", "StudyDate": ""}, None, False),
+        ({"PatientAge": "", "PatientBirthDate": "00000000"}, None, True),
+        ({"PatientAge": "", "PatientBirthDate": "19500231"}, None, True),
+        ({"PatientAge": "", "PatientBirthDate": "1950012"}, None, True),
+        ({"PatientAge": "", "PatientBirthDate": "20240103"}, None, True),
+        ({"PatientAge": "", "PatientBirthDate": "18500101"}, None, True),
+        ({"PatientAge": "", "PatientBirthDate": "19500102", "StudyDate": "20120000"}, None, True),
+    ],
+)
+def test_an_age_that_is_not_stated_follows_from_the_dates(tags, age, told, study, tmp_path):
+    folder = study(tags=tags).write(tmp_path / "s", ("2CH",))
+    with sources_of(folder) as sources:
+        person, said = person_of(read_headers(sources)[0])
+    assert person.age == age
+    assert said == (
+        [
+            "the birth date and the date of the study in the headers cannot both be right, nor the age by "
+            "them: it is not used"
+        ]
+        if told
+        else []
+    )
+    assert not any(tags["PatientBirthDate"] in sentence for sentence in said)
 
 
 def _edit(folder: Path, pattern: str, **tags) -> None:

@@ -12,8 +12,8 @@ from cinema_lightning.benchmark.report.published import PUBLISHED, published
 from cinema_lightning.benchmark.report.study import _best, _corrected
 from cinema_lightning.benchmark.report.table import (
     Across,
-    Column,
     Picture,
+    ReportColumn,
     Section,
     Table,
     count,
@@ -37,7 +37,7 @@ def figure(arm: str, value: float, **options) -> dict:
 
 def table(rows: list[dict], **options) -> Table:
     across = Across("arm", {"ours": "Ours", "unet": "U-Net", "none": "Never ran"}, estimate)
-    return Table("t", "A caption.", pd.DataFrame(rows), [Column("title", "Figure")], across, **options)
+    return Table("t", "A caption.", pd.DataFrame(rows), [ReportColumn("title", "Figure")], across, **options)
 
 
 def test_rows_of_the_frame_stand_side_by_side():
@@ -64,7 +64,11 @@ def test_without_an_interval_the_value_stands_alone():
 
 def test_every_format_says_the_same_and_nothing_breaks_out():
     data = pd.DataFrame({"name": [NASTY], "n": [1234], "x": [-0.5], "x_low": [-1.0], "x_high": [0.25]})
-    columns = [Column("name", NASTY), Column("n", "Subjects", count), Column("x", "Bias, mm", ranged("mm", sign=True))]
+    columns = [
+        ReportColumn("name", NASTY),
+        ReportColumn("n", "Subjects", count),
+        ReportColumn("x", "Bias, mm", ranged("mm", sign=True)),
+    ]
     made = Table("nasty", NASTY, data, columns, notes=[NASTY])
     page = render.page(NASTY, [NASTY], [Section("key", NASTY, text=NASTY, tables=[made])], "end")
     assert page.count("a&lt;b&gt; &amp; 50% of $x_1$ {c} | d") == 10
@@ -82,7 +86,7 @@ def test_every_format_says_the_same_and_nothing_breaks_out():
 
 
 def test_empty_sections_are_one_line_at_the_end():
-    full = Section("full", "Full", tables=[Table("t", "T.", pd.DataFrame({"n": [1]}), [Column("n", "N", count)])])
+    full = Section("full", "Full", tables=[Table("t", "T.", pd.DataFrame({"n": [1]}), [ReportColumn("n", "N", count)])])
     page = render.page("Title", [], [Section("none", "Empty", "No data of it."), full], "end")
     assert '<section id="none">' not in page
     assert 'href="#none"' not in page

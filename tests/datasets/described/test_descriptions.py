@@ -241,8 +241,8 @@ def test_a_label_without_an_image_an_unknown_code_and_a_wrong_frame_fail_their_s
     text = (place / "people.csv").read_text().replace(";2;4\n", ";2;9\n", 1)
     (place / "people.csv").write_text(text)
     failures = _failures(place, _mend(place))
-    assert "ES is frame 8, counted from 0, but the frames are 0 to 3" in failures
-    assert "holds 99; known are 0, 10, 20, 30" in failures
+    assert "ES is frame 8, counted from 0, but the frames are 0 to 3: mend the list that says so; in a" in failures
+    assert "holds 99; known are 0, 10, 20, 30: mend the map, or in a description" in failures
     assert "P09_ED.nii.gz is there, but no image that it belongs to" in failures
 
 

@@ -63,4 +63,5 @@ def test_long_axes_that_do_not_meet_say_what_to_do(place, own):
     )
     assert main(["prepare", "raw.yaml", "--raw", "raw", "--out", "store", "--size", "small"]) == 1
     failures = (place.parent / "store/failures.csv").read_text()
-    assert "are parallel, so there is no line in which they meet: mend the headers, or say crop: centre" in failures
+    assert "are parallel, so there is no line in which they meet: mend the header" in failures
+    assert "; or say crop: centre or crop: none" in failures

@@ -11,12 +11,12 @@ import pandas as pd
 
 from cinema_lightning.benchmark.report.charts import bland_altman
 from cinema_lightning.benchmark.report.gather import Group
-from cinema_lightning.benchmark.report.study import Study
+from cinema_lightning.benchmark.report.study import BenchmarkStudy
 from cinema_lightning.benchmark.report.table import (
     NOTHING,
-    Cell,
-    Column,
     Picture,
+    ReportCell,
+    ReportColumn,
     Row,
     Section,
     Table,
@@ -36,7 +36,7 @@ from cinema_lightning.results.headline import Headline
 REFERENCE = "reference"
 
 
-def repeatability(study: Study) -> Section:
+def repeatability(study: BenchmarkStudy) -> Section:
     """Two measurements of the same people: variation, bias and limits of agreement of each arm and the reference."""
     nothing = "No task has results of scans and rescans of the same people."
     text = (
@@ -71,7 +71,9 @@ def _pairs(group: Group, headline: Headline) -> Iterator[tuple[tuple[str, int | 
         yield (REFERENCE, None), truths[0]
 
 
-def _row(study: Study, group: Group, headline: Headline, arm: str, seed: int | None, sample: Sample) -> dict[str, Any]:
+def _row(
+    study: BenchmarkStudy, group: Group, headline: Headline, arm: str, seed: int | None, sample: Sample
+) -> dict[str, Any]:
     first, second = (np.asarray(part, dtype=float) for part in sample.columns)
     if seed is None:
         found = estimates.estimate(headline.statistic, [sample], headline.scale)
@@ -98,16 +100,16 @@ def _row(study: Study, group: Group, headline: Headline, arm: str, seed: int | N
     return row | {f"difference_{name}": part for name, part in compared.get(arm, {}).items()}
 
 
-def _table(study: Study, group: Group, headline: Headline, data: pd.DataFrame) -> Table:
+def _table(study: BenchmarkStudy, group: Group, headline: Headline, data: pd.DataFrame) -> Table:
     unit, sided = headline.unit, ranged(headline.unit, sign=True)
     columns = [
-        Column("arm_name", "Arm", text),
-        Column("cv", f"Variation, {unit}", ranged(unit)),
-        Column("bias", "Bias", sided),
-        Column("loa_low", "Lower limit", sided),
-        Column("loa_high", "Upper limit", sided),
-        Column("n_subjects", "People", count),
-        Column("difference_value", f"{study.arm_name(study.ours)} − arm", _difference),
+        ReportColumn("arm_name", "Arm", text),
+        ReportColumn("cv", f"Variation, {unit}", ranged(unit)),
+        ReportColumn("bias", "Bias", sided),
+        ReportColumn("loa_low", "Lower limit", sided),
+        ReportColumn("loa_high", "Upper limit", sided),
+        ReportColumn("n_subjects", "People", count),
+        ReportColumn("difference_value", f"{study.arm_name(study.ours)} − arm", _difference),
     ]
     caption = f"{study.title(group)}: {headline.display}."
     if "difference_value" not in data:
@@ -115,7 +117,7 @@ def _table(study: Study, group: Group, headline: Headline, data: pd.DataFrame) -
     return Table(f"repeatability-{group.slug}", caption, data, columns)
 
 
-def _difference(row: Row, name: str) -> Cell:
+def _difference(row: Row, name: str) -> ReportCell:
     if row[name] != row[name]:
         return NOTHING
     return difference(
@@ -124,7 +126,7 @@ def _difference(row: Row, name: str) -> Cell:
 
 
 def _pictures(
-    study: Study, group: Group, headline: Headline, found: dict[tuple[str, int | None], Sample]
+    study: BenchmarkStudy, group: Group, headline: Headline, found: dict[tuple[str, int | None], Sample]
 ) -> list[Picture]:
     """All with the same vertical axis."""
     reach = 0.0
@@ -155,7 +157,7 @@ def _pictures(
     return out
 
 
-def agreement(study: Study) -> Section:
+def agreement(study: BenchmarkStudy) -> Section:
     """Our predictions beside the truth, of the first error of each task: Bland-Altman plots, which open the page."""
     pictures = []
     for group in study.groups:

@@ -16,7 +16,7 @@ from cinema_lightning.benchmark.report.fairness import fairness
 from cinema_lightning.benchmark.report.gaps import gaps
 from cinema_lightning.benchmark.report.gather import arm_order, gather
 from cinema_lightning.benchmark.report.index import Index, build_index
-from cinema_lightning.benchmark.report.study import Study, known
+from cinema_lightning.benchmark.report.study import BenchmarkStudy, known
 from cinema_lightning.benchmark.report.table import Section, counted, listed
 from cinema_lightning.benchmark.report.tasks import (
     at_a_glance,
@@ -102,7 +102,7 @@ def study_of(
     ours: str = "cinema",
     baselines: list[str] | None = None,
     displays: dict[str, str] | None = None,
-) -> Study:
+) -> BenchmarkStudy:
     """Reads the results of an index and computes all figures and differences.
 
     Args:
@@ -129,7 +129,7 @@ def study_of(
         raise CinemaError(
             f"None of the arms {', '.join([ours, *(baselines or [])])} has results; the arms are {', '.join(arms)}."
         )
-    study = Study(index, groups, ours, order, displays or {})
+    study = BenchmarkStudy(index, groups, ours, order, displays or {})
     if ours not in {key.arm for key in index.tested}:
         study.warnings.append(
             f"No results are of the arm '{ours}', so nothing is compared; name another with --ours ({', '.join(arms)})."
@@ -138,7 +138,7 @@ def study_of(
     return study
 
 
-def write(folder: Path, study: Study, sections: Sequence[Section]) -> Path:
+def write(folder: Path, study: BenchmarkStudy, sections: Sequence[Section]) -> Path:
     """Writes the page, the tables and the CSVs.
 
     Args:
@@ -165,7 +165,7 @@ def write(folder: Path, study: Study, sections: Sequence[Section]) -> Path:
     return folder / "report.html"
 
 
-def _lead(study: Study) -> list[str]:
+def _lead(study: BenchmarkStudy) -> list[str]:
     index = study.index
     external = {entry.key for entry in index.entries if entry.external}
     cells = index.tested - external
@@ -181,12 +181,12 @@ def _lead(study: Study) -> list[str]:
     return [text, arms]
 
 
-def _warnings(study: Study) -> list[str]:
+def _warnings(study: BenchmarkStudy) -> list[str]:
     """What a reader has to know before any number."""
     return [*_of_one_training(study), *_of_few_subjects(study)]
 
 
-def _of_one_training(study: Study) -> list[str]:
+def _of_one_training(study: BenchmarkStudy) -> list[str]:
     """Of comparisons; of figures where nothing is compared."""
     compared = study.comparisons if len(study.comparisons) else study.figures[study.figures["n_seeds"] > 0]
     what = "comparison" if len(study.comparisons) else "figure"
@@ -200,7 +200,7 @@ def _of_one_training(study: Study) -> list[str]:
     ]
 
 
-def _of_few_subjects(study: Study) -> list[str]:
+def _of_few_subjects(study: BenchmarkStudy) -> list[str]:
     figures = known(study.figures)
     few = figures[(figures["n_subjects"] > 0) & (figures["n_subjects"] < FEW)]
     if not len(few):

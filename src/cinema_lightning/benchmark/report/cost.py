@@ -9,8 +9,8 @@ from typing import Any
 import pandas as pd
 
 from cinema_lightning.benchmark.report.index import CellKey
-from cinema_lightning.benchmark.report.study import Study
-from cinema_lightning.benchmark.report.table import Cell, Column, Row, Section, Table, count, decimal, tidy
+from cinema_lightning.benchmark.report.study import BenchmarkStudy
+from cinema_lightning.benchmark.report.table import ReportCell, ReportColumn, Row, Section, Table, count, decimal, tidy
 
 JOULES_PER_KWH = 3.6e6
 GIB = 2**30
@@ -69,7 +69,7 @@ def _largest(steps: list[dict[str, Any]], name: str) -> float:
     return max(_known(steps, name), default=math.nan)
 
 
-def cost(study: Study) -> Section:
+def cost(study: BenchmarkStudy) -> Section:
     """Sums per task and arm, and the total of GPU hours (CPU hours apart)."""
     records = [cost_record(key, record) for key, record in sorted(study.index.records.items())]
     section = Section("cost", "Cost", "No cell has a record of what it cost.")
@@ -102,8 +102,8 @@ def hours(value: float) -> str:
     return f"{value:.1f}" if value >= 10 else f"{value:.2f}" if value >= 0.1 or value == 0 else f"{value:.4f}"
 
 
-def _hours(row: Row, name: str) -> Cell:
-    return Cell(hours(row[name]), row[name])
+def _hours(row: Row, name: str) -> ReportCell:
+    return ReportCell(hours(row[name]), row[name])
 
 
 def _sums(rows: pd.DataFrame) -> dict[str, float]:
@@ -119,13 +119,13 @@ def _sums(rows: pd.DataFrame) -> dict[str, float]:
 
 
 _COLUMNS = (
-    Column("task_name", "Task"),
-    Column("arm_name", "Arm"),
-    Column("cells", "Cells", count),
-    Column("gpu_hours", "GPU hours", _hours),
-    Column("cpu_hours", "CPU-only hours", _hours),
-    Column("samples_per_s", "Samples/s", decimal(1)),
-    Column("peak_gpu_gib", "Peak GPU, GiB", decimal(1)),
-    Column("peak_memory_gib", "Peak memory, GiB", decimal(1)),
-    Column("kwh", "Energy, kWh", decimal(3)),
+    ReportColumn("task_name", "Task"),
+    ReportColumn("arm_name", "Arm"),
+    ReportColumn("cells", "Cells", count),
+    ReportColumn("gpu_hours", "GPU hours", _hours),
+    ReportColumn("cpu_hours", "CPU-only hours", _hours),
+    ReportColumn("samples_per_s", "Samples/s", decimal(1)),
+    ReportColumn("peak_gpu_gib", "Peak GPU, GiB", decimal(1)),
+    ReportColumn("peak_memory_gib", "Peak memory, GiB", decimal(1)),
+    ReportColumn("kwh", "Energy, kWh", decimal(3)),
 )

@@ -8,12 +8,12 @@ import pandas as pd
 
 from cinema_lightning.benchmark.report.charts import Point, label_efficiency
 from cinema_lightning.benchmark.report.gather import Group
-from cinema_lightning.benchmark.report.study import Study, known
+from cinema_lightning.benchmark.report.study import BenchmarkStudy, known
 from cinema_lightning.benchmark.report.table import (
     Across,
-    Cell,
-    Column,
     Picture,
+    ReportCell,
+    ReportColumn,
     Row,
     Section,
     Table,
@@ -32,7 +32,7 @@ _DIFFERENCE = {
 }  # fmt: skip
 
 
-def label_efficiency_section(study: Study) -> Section:
+def label_efficiency_section(study: BenchmarkStudy) -> Section:
     """Curves and tables of the tasks with several label fractions, each tested on its own dataset."""
     nothing = "No task has results at more than one label fraction."
     text = (
@@ -50,7 +50,7 @@ def label_efficiency_section(study: Study) -> Section:
     return replace(section, tables=tables, claims=pictures, data=known(found))
 
 
-def _rows(study: Study, group: Group) -> pd.DataFrame:
+def _rows(study: BenchmarkStudy, group: Group) -> pd.DataFrame:
     """The primary figure at every fraction, and ours less the arm of each row."""
     of = study.figures
     mask = (of["task"] == group.task) & (of["dataset"] == group.dataset) & (of["figure"] == group.headlines[0].name)
@@ -59,7 +59,7 @@ def _rows(study: Study, group: Group) -> pd.DataFrame:
     return of[mask].merge(compared[[*_KEYS, *_DIFFERENCE.values()]], on=_KEYS, how="left")
 
 
-def _picture(study: Study, group: Group, data: pd.DataFrame) -> Picture:
+def _picture(study: BenchmarkStudy, group: Group, data: pd.DataFrame) -> Picture:
     headline = group.headlines[0]
     curves: dict[str, list[Point]] = {}
     for row in records(data[data["value"].notna()]):
@@ -74,16 +74,16 @@ def _picture(study: Study, group: Group, data: pd.DataFrame) -> Picture:
     )
 
 
-def _table(study: Study, group: Group, data: pd.DataFrame) -> Table:
+def _table(study: BenchmarkStudy, group: Group, data: pd.DataFrame) -> Table:
     headline = group.headlines[0]
     caption = f"{study.task_name(group.task)}: {titled(headline.display, headline.unit)} by labelled share."
     rows = data.assign(labels=[f"{fraction:g}%" for fraction in data["fraction"]])
     rows = rows.sort_values("fraction", ascending=False, kind="stable")
     across = Across("arm", study.arm_names(study.arms_of(group)), _with_difference)
-    return Table(f"labels-{group.slug}", caption, rows, [Column("labels", "Labels")], across)
+    return Table(f"labels-{group.slug}", caption, rows, [ReportColumn("labels", "Labels")], across)
 
 
-def _with_difference(row: Row, name: str) -> Cell:
+def _with_difference(row: Row, name: str) -> ReportCell:
     """The figure, and below it ours less it."""
     cell = estimate(row, name)
     if row["difference"] != row["difference"]:

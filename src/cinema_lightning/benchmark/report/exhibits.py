@@ -10,11 +10,11 @@ import pandas as pd
 
 from cinema_lightning.benchmark.report.charts import svg
 from cinema_lightning.benchmark.report.gather import Group
-from cinema_lightning.benchmark.report.study import Study
+from cinema_lightning.benchmark.report.study import BenchmarkStudy
 from cinema_lightning.benchmark.report.table import (
-    Column,
     Form,
     Picture,
+    ReportColumn,
     Section,
     Table,
     bounded,
@@ -29,7 +29,7 @@ from cinema_lightning.results.folder import read_results
 from cinema_lightning.results.kind import KINDS, Drawer, Exhibit, Results, Shown
 
 
-def exhibits(study: Study) -> Section:
+def exhibits(study: BenchmarkStudy) -> Section:
     """A part for every table that a kind declares, and the pictures of each arm's first seed."""
     nothing = "No kind of task here, such as survival, has tables or pictures of its own."
     groups = [group for group in study.groups if KINDS[group.kind].exhibits or KINDS[group.kind].shown]
@@ -62,7 +62,7 @@ def _joined(first: Section, second: Section) -> Section:
     return replace(first, tables=[*first.tables, *second.tables], data=data)
 
 
-def _part(study: Study, group: Group, exhibit: Exhibit, results: dict[str, list[Results]]) -> Section:
+def _part(study: BenchmarkStudy, group: Group, exhibit: Exhibit, results: dict[str, list[Results]]) -> Section:
     frames = []
     for arm, several in results.items():
         try:
@@ -75,7 +75,10 @@ def _part(study: Study, group: Group, exhibit: Exhibit, results: dict[str, list[
     if not frames:
         return section
     data = pd.concat(frames, ignore_index=True)
-    columns = [Column("arm_name", "Arm"), *(Column(each.name, each.title, _form(each)) for each in exhibit.columns)]
+    columns = [
+        ReportColumn("arm_name", "Arm"),
+        *(ReportColumn(each.name, each.title, _form(each)) for each in exhibit.columns),
+    ]
     columns = [column for column in columns if not _says_nothing(data[column.name])]
     table = Table(
         f"{exhibit.name.replace('_', '-')}-{group.slug}", f"{study.title(group)}: {exhibit.title}.", data, columns
@@ -94,7 +97,7 @@ def _form(shown: Shown) -> Form:
     return forms.get(shown.form, significance)
 
 
-def _pictures(study: Study, group: Group, arm: str, results: Results, drawer: Drawer) -> Iterator[Picture]:
+def _pictures(study: BenchmarkStudy, group: Group, arm: str, results: Results, drawer: Drawer) -> Iterator[Picture]:
     title = f"{study.task_name(group.task)} → {study.tested_on(group)}: {study.arm_name(arm)}"
     try:
         for name, figure in drawer(results, 0):

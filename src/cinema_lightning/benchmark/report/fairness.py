@@ -12,13 +12,13 @@ import pandas as pd
 
 from cinema_lightning.benchmark.report.charts import Line, Panel, Point, forest
 from cinema_lightning.benchmark.report.gather import Group, numbered
-from cinema_lightning.benchmark.report.study import FIGURES, SIGNIFICANT, Study
+from cinema_lightning.benchmark.report.study import FIGURES, SIGNIFICANT, BenchmarkStudy
 from cinema_lightning.benchmark.report.table import (
     NOTHING,
     Across,
-    Cell,
-    Column,
     Picture,
+    ReportCell,
+    ReportColumn,
     Row,
     Section,
     Table,
@@ -30,8 +30,7 @@ from cinema_lightning.benchmark.report.table import (
     tidy,
     titled,
 )
-from cinema_lightning.columns import Column as Factor
-from cinema_lightning.columns import factors
+from cinema_lightning.columns import Column, factors
 from cinema_lightning.files import natural_key
 from cinema_lightning.metrics import inference
 from cinema_lightning.metrics.estimates import by_group
@@ -50,7 +49,7 @@ _OWN = [name for name in FIGURES if name not in ("n_seeds_wanted", "n_missing", 
 _COLUMNS = [*_OWN, "factor", "group", "is_gap", "n_groups", "p", "p_holm", "sure", "n_unknown", "warning"]
 
 
-def fairness(study: Study) -> Section:
+def fairness(study: BenchmarkStudy) -> Section:
     """Figures by group, gaps with intervals and p, and warnings about small groups."""
     nothing = f"No table of cases has two groups of subjects by {listed([each.display for each in factors()])}."
     section = Section("fairness", "Fairness", nothing, _TEXT, claim="Gaps between groups of subjects")
@@ -65,7 +64,7 @@ def fairness(study: Study) -> Section:
 
 
 # ---------------------------------------------------------------------- figures
-def _rows(study: Study, group: Group) -> Iterator[dict[str, Any]]:
+def _rows(study: BenchmarkStudy, group: Group) -> Iterator[dict[str, Any]]:
     """Rows of the groups and of the gap, of each figure, factor and arm."""
     for factor in factors():
         names = _group_names([cells.get(factor.name) for cells in group.fields.values()], factor.bands or ())
@@ -90,7 +89,7 @@ def _group_names(cells: Sequence[Any], bands: Sequence[float]) -> list[str]:
     return ["" if cell is None or cell != cell else str(cell).strip() for cell in cells]
 
 
-def _order(names: Sequence[str], factor: Factor) -> list[str]:
+def _order(names: Sequence[str], factor: Column) -> list[str]:
     """Groups that there are: bands by their ends, others by name."""
     if factor.bands:
         bands = band([factor.bands[0] - 1, *factor.bands], factor.bands)
@@ -127,7 +126,7 @@ def _of(data: pd.DataFrame, group: Group) -> pd.DataFrame:
 
 
 # ---------------------------------------------------------------------- tables and pictures
-def _part(study: Study, group: Group, data: pd.DataFrame) -> Section:
+def _part(study: BenchmarkStudy, group: Group, data: pd.DataFrame) -> Section:
     titles = {factor.name: factor.title for factor in factors()}
     figures = {headline.name: titled(headline.display, headline.unit) for headline in group.headlines}
     data = data.assign(factor_title=data["factor"].map(titles), title=data["figure"].map(figures))
@@ -137,30 +136,30 @@ def _part(study: Study, group: Group, data: pd.DataFrame) -> Section:
     gaps = data[data["is_gap"].astype(bool)]
     name = f"{study.title(group)}: {figures[primary.name]} by group."
     notes = _notes(groups, titles)
-    first = [Column("factor_title", "Groups by"), Column("group", "Group")]
+    first = [ReportColumn("factor_title", "Groups by"), ReportColumn("group", "Group")]
     tables = [Table(f"fairness-groups-{group.slug}", name, groups, first, Across("arm", arms, _figure), notes)]
     if len(gaps):
         caption = f"{study.title(group)}: the largest gap of every headline figure."
-        first = [Column("title", "Figure"), Column("factor_title", "Groups by")]
+        first = [ReportColumn("title", "Figure"), ReportColumn("factor_title", "Groups by")]
         tables.append(Table(f"fairness-gaps-{group.slug}", caption, gaps, first, Across("arm", arms, _gap_cell)))
     pictures = [_dots(study, group, groups, titled(primary.display, primary.unit))] if len(groups) else []
     return Section(f"fairness-{group.slug}", study.title(group), pictures=pictures, tables=tables)
 
 
-def _figure(row: Row, name: str) -> Cell:
+def _figure(row: Row, name: str) -> ReportCell:
     del name
     value = float(row["value"])
     if not math.isfinite(value):
         return NOTHING
-    return Cell(interval(value, row["low"], row["high"], row["unit"]), value, small=subjects(row["n_subjects"]))
+    return ReportCell(interval(value, row["low"], row["high"], row["unit"]), value, small=subjects(row["n_subjects"]))
 
 
-def _gap_cell(row: Row, name: str) -> Cell:
+def _gap_cell(row: Row, name: str) -> ReportCell:
     del name
     value = float(row["value"])
     text = interval(value, row["low"], row["high"], row["unit"])
     small = f"{row['group']}; p {p_value(row['p'])}, Holm {p_value(row['p_holm'])}; n {int(row['n_subjects']):,}"
-    return Cell(text, value, bool(row["sure"]), small)
+    return ReportCell(text, value, bool(row["sure"]), small)
 
 
 def _notes(groups: pd.DataFrame, titles: Mapping[str, str]) -> list[str]:
@@ -178,7 +177,7 @@ def _notes(groups: pd.DataFrame, titles: Mapping[str, str]) -> list[str]:
     return notes
 
 
-def _dots(study: Study, group: Group, data: pd.DataFrame, label: str) -> Picture:
+def _dots(study: BenchmarkStudy, group: Group, data: pd.DataFrame, label: str) -> Picture:
     """The primary figure by group, one mark per arm."""
     lines: list[Line] = []
     for factor, rows in data.groupby("factor_title", sort=False):
@@ -197,7 +196,7 @@ def _dots(study: Study, group: Group, data: pd.DataFrame, label: str) -> Picture
     )
 
 
-def _claims(study: Study, data: pd.DataFrame) -> list[Picture]:
+def _claims(study: BenchmarkStudy, data: pd.DataFrame) -> list[Picture]:
     """The largest gaps of our primary figures, over all tasks."""
     titles = {factor.name: factor.display for factor in factors()}
     panels: dict[str, list[Line]] = {}

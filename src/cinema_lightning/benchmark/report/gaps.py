@@ -7,8 +7,8 @@ from typing import Any
 import pandas as pd
 
 from cinema_lightning.benchmark.report.index import CellKey
-from cinema_lightning.benchmark.report.study import Study
-from cinema_lightning.benchmark.report.table import Column, Section, Table, counted
+from cinema_lightning.benchmark.report.study import BenchmarkStudy
+from cinema_lightning.benchmark.report.table import ReportColumn, Section, Table, counted
 
 _STATES = {
     "failed": "failed",
@@ -18,7 +18,7 @@ _STATES = {
 }
 
 
-def cell_records(study: Study) -> list[dict[str, Any]]:
+def cell_records(study: BenchmarkStudy) -> list[dict[str, Any]]:
     """Every cell that the matrix asks for or that left a trace: state, datasets tested on, reason."""
     index = study.index
     keys = dict.fromkeys([*index.expected, *sorted({*index.records, *index.tested})])
@@ -39,7 +39,7 @@ def cell_records(study: Study) -> list[dict[str, Any]]:
     ]
 
 
-def _state(study: Study, key: CellKey) -> str:
+def _state(study: BenchmarkStudy, key: CellKey) -> str:
     record = study.index.records.get(key)
     if record is not None:
         return str(record.get("state") or "running")
@@ -50,7 +50,7 @@ def _state(study: Study, key: CellKey) -> str:
     )
 
 
-def gaps(study: Study) -> Section:
+def gaps(study: BenchmarkStudy) -> Section:
     """Counts of cells by state, tables of those that are missing or failed, and warnings."""
     rows = cell_records(study)
     counts = pd.Series([row["state"] for row in rows], dtype=object).value_counts(sort=False)
@@ -66,7 +66,7 @@ def gaps(study: Study) -> Section:
     return Section("gaps", "Missing, failed, and warnings", text, text, tables=tables, warnings=warnings, data=data)
 
 
-def _missing_table(study: Study, rows: list[dict[str, Any]]) -> list[Table]:
+def _missing_table(study: BenchmarkStudy, rows: list[dict[str, Any]]) -> list[Table]:
     """Missing cells, one row per task and arm, since they come in crowds."""
     places: dict[tuple[str, str], dict[float, list[int]]] = {}
     for row in rows:
@@ -76,7 +76,7 @@ def _missing_table(study: Study, rows: list[dict[str, Any]]) -> list[Table]:
         {"task": study.task_name(task), "arm": study.arm_name(arm), "which": _crowd(fractions)}
         for (task, arm), fractions in places.items()
     ]
-    columns = [Column("task", "Task"), Column("arm", "Arm"), Column("which", "Labels and seeds")]
+    columns = [ReportColumn("task", "Task"), ReportColumn("arm", "Arm"), ReportColumn("which", "Labels and seeds")]
     return [Table("missing", "Cells that never ran.", pd.DataFrame(lines), columns)] if lines else []
 
 
@@ -91,7 +91,7 @@ def _crowd(fractions: dict[float, list[int]]) -> str:
     )
 
 
-def _unfinished_table(study: Study, rows: list[dict[str, Any]]) -> list[Table]:
+def _unfinished_table(study: BenchmarkStudy, rows: list[dict[str, Any]]) -> list[Table]:
     lines = [
         row
         | {
@@ -105,6 +105,6 @@ def _unfinished_table(study: Study, rows: list[dict[str, Any]]) -> list[Table]:
         if row["state"] not in ("done", "external", "missing")
     ]
     titles = {"task": "Task", "arm": "Arm", "labels": "Labels", "seed": "Seed", "state": "State", "reason": "Reason"}
-    columns = [Column(name, title) for name, title in (titles | {"tested_on": "Results for"}).items()]
+    columns = [ReportColumn(name, title) for name, title in (titles | {"tested_on": "Results for"}).items()]
     caption = "Cells that failed or have not finished."
     return [Table("unfinished", caption, pd.DataFrame(lines), columns)] if lines else []

@@ -33,7 +33,7 @@ COMPARISONS = (
 
 
 @dataclass
-class Study:
+class BenchmarkStudy:
     """What the sections read.
 
     Attributes:

@@ -23,7 +23,7 @@ Row = Mapping[str, Any]
 
 
 @dataclass(frozen=True)
-class Cell:
+class ReportCell:
     """A cell of a table.
 
     Attributes:
@@ -41,9 +41,9 @@ class Cell:
     muted: bool = False
 
 
-MISSING = Cell("missing", muted=True)
-NOTHING = Cell("–", muted=True)
-Form = Callable[[Row, str], Cell]
+MISSING = ReportCell("missing", muted=True)
+NOTHING = ReportCell("–", muted=True)
+Form = Callable[[Row, str], ReportCell]
 """Takes a row of the frame and the name of a column; writes the cell."""
 
 
@@ -104,51 +104,51 @@ def listed(names: Sequence[str]) -> str:
 
 
 # ---------------------------------------------------------------------- forms of cells
-def text(row: Row, name: str) -> Cell:
+def text(row: Row, name: str) -> ReportCell:
     """A text as it stands."""
     value = row[name]
-    return Cell(str(value)) if value is not None and value == value and value != "" else NOTHING
+    return ReportCell(str(value)) if value is not None and value == value and value != "" else NOTHING
 
 
-def count(row: Row, name: str) -> Cell:
+def count(row: Row, name: str) -> ReportCell:
     """A whole number."""
     value = row[name]
-    return Cell(f"{int(value):,}", float(value)) if value is not None and value == value else NOTHING
+    return ReportCell(f"{int(value):,}", float(value)) if value is not None and value == value else NOTHING
 
 
 def decimal(places: int) -> Form:
     """A number with so many decimals."""
 
-    def form(row: Row, name: str) -> Cell:
+    def form(row: Row, name: str) -> ReportCell:
         value = float(row[name])
-        return Cell(f"{value:.{places}f}".replace("-", MINUS), value) if math.isfinite(value) else NOTHING
+        return ReportCell(f"{value:.{places}f}".replace("-", MINUS), value) if math.isfinite(value) else NOTHING
 
     return form
 
 
-def significance(row: Row, name: str) -> Cell:
+def significance(row: Row, name: str) -> ReportCell:
     """A p."""
     value = float(row[name])
-    return Cell(p_value(value), value) if math.isfinite(value) else NOTHING
+    return ReportCell(p_value(value), value) if math.isfinite(value) else NOTHING
 
 
 def ranged(unit: str = "", sign: bool = False) -> Form:
     """A number in a unit, with the interval of the columns ``<name>_low`` and ``<name>_high`` where there are such."""
 
-    def form(row: Row, name: str) -> Cell:
+    def form(row: Row, name: str) -> ReportCell:
         value, low, high = (float(row.get(key, math.nan)) for key in (name, f"{name}_low", f"{name}_high"))
-        return Cell(interval(value, low, high, unit, sign), value) if math.isfinite(value) else NOTHING
+        return ReportCell(interval(value, low, high, unit, sign), value) if math.isfinite(value) else NOTHING
 
     return form
 
 
-def bounded(low: str, high: str, row: Row, name: str) -> Cell:
+def bounded(low: str, high: str, row: Row, name: str) -> ReportCell:
     """A number with the interval of two columns, where there is one."""
     value, start, end = (float(row[key]) if key else math.nan for key in (name, low, high))
-    return Cell(interval(value, start, end), value) if math.isfinite(value) else NOTHING
+    return ReportCell(interval(value, start, end), value) if math.isfinite(value) else NOTHING
 
 
-def estimate(row: Row, name: str) -> Cell:
+def estimate(row: Row, name: str) -> ReportCell:
     """A figure of an arm in the row's unit: interval, subjects, seeds and, where there are any, failures."""
     del name
     value, unit = float(row["value"]), row["unit"]
@@ -156,11 +156,11 @@ def estimate(row: Row, name: str) -> Cell:
         return MISSING
     small = _small(row)
     if not math.isfinite(value):
-        return Cell("–", small=small if row.get("failed") else "", muted=True)
-    return Cell(interval(value, row["low"], row["high"], unit), value, bool(row.get("best", False)), small)
+        return ReportCell("–", small=small if row.get("failed") else "", muted=True)
+    return ReportCell(interval(value, row["low"], row["high"], unit), value, bool(row.get("best", False)), small)
 
 
-def difference(row: Row, name: str) -> Cell:
+def difference(row: Row, name: str) -> ReportCell:
     """A difference of two arms in the row's unit: interval, p and Holm's, subjects; ranks where there are failures."""
     del name
     value = float(row["value"])
@@ -173,7 +173,7 @@ def difference(row: Row, name: str) -> Cell:
         tests = f"by rank {ranks}, {tests}"
     if row["failed"] or row["failed_baseline"]:
         tests = f"failed {row['failed']:.1%}, {row['failed_baseline']:.1%}; {tests}"
-    return Cell(found, value, bool(row["better"]), f"{tests}{subjects(row['n_subjects'])}")
+    return ReportCell(found, value, bool(row["better"]), f"{tests}{subjects(row['n_subjects'])}")
 
 
 def _small(row: Row) -> str:
@@ -187,7 +187,7 @@ def _small(row: Row) -> str:
 
 # ---------------------------------------------------------------------- tables
 @dataclass(frozen=True)
-class Column:
+class ReportColumn:
     """A column that people read.
 
     Attributes:
@@ -237,7 +237,7 @@ class Table:
     name: str
     caption: str
     data: pd.DataFrame
-    columns: Sequence[Column]
+    columns: Sequence[ReportColumn]
     across: Across | None = None
     notes: Sequence[str] = ()
 
@@ -248,7 +248,7 @@ class Table:
         return [*((column.title, column.numeric) for column in self.columns), *sides]
 
     @property
-    def rows(self) -> Iterator[list[Cell]]:
+    def rows(self) -> Iterator[list[ReportCell]]:
         """Cells of each line."""
         for rows in self._lines():
             first = next(iter(rows.values()))

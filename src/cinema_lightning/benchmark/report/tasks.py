@@ -11,12 +11,12 @@ import pandas as pd
 from cinema_lightning.benchmark.report.charts import Line, Panel, Point, forest
 from cinema_lightning.benchmark.report.gather import Group
 from cinema_lightning.benchmark.report.published import PUBLISHED, SOURCE, Published, published
-from cinema_lightning.benchmark.report.study import Study, heading, known
+from cinema_lightning.benchmark.report.study import BenchmarkStudy, heading, known
 from cinema_lightning.benchmark.report.table import (
     Across,
-    Cell,
-    Column,
     Picture,
+    ReportCell,
+    ReportColumn,
     Row,
     Section,
     Table,
@@ -36,7 +36,7 @@ DETECTION = ("disease_sensitivity", "disease_specificity")
 BOLD = "Bold: better than every other arm, each with Holm's p below 0.05 and more than one training."
 
 
-def at_a_glance(study: Study, sections: Iterable[Section]) -> Section:
+def at_a_glance(study: BenchmarkStudy, sections: Iterable[Section]) -> Section:
     """What opens the page: a picture per claim, and the primary figure of every task and dataset."""
     rows = [_rows(study, group, group.headlines[0]) for group in study.groups]
     tested = {group.task for group in study.groups}
@@ -54,20 +54,27 @@ def at_a_glance(study: Study, sections: Iterable[Section]) -> Section:
     return Section("glance", "At a glance", parts=[*claims, Section("primary", "Primary figures", tables=[table])])
 
 
-def _rows(study: Study, group: Group, headline: Headline) -> pd.DataFrame:
+def _rows(study: BenchmarkStudy, group: Group, headline: Headline) -> pd.DataFrame:
     """A figure of a group with all labels, and what its rows are called."""
     return study.figures_of(group, headline.name).assign(**study.about(group), title=heading(headline))
 
 
-def _across_tasks(study: Study, name: str, caption: str, data: pd.DataFrame, first: Iterable[Column] = ()) -> Table:
+def _across_tasks(
+    study: BenchmarkStudy, name: str, caption: str, data: pd.DataFrame, first: Iterable[ReportColumn] = ()
+) -> Table:
     """A table of figures of several tasks, arms side by side."""
-    columns = [*first, Column("task_name", "Task"), Column("tested_on", "Tested on"), Column("title", "Figure")]
+    columns = [
+        *first,
+        ReportColumn("task_name", "Task"),
+        ReportColumn("tested_on", "Tested on"),
+        ReportColumn("title", "Figure"),
+    ]
     arms = [arm for arm in study.order if arm in set(data["arm"])]
     return Table(name, caption, data, columns, Across("arm", study.arm_names(arms), estimate))
 
 
 # ---------------------------------------------------------------------- figures of one kind over all tasks
-def unseen_data(study: Study) -> Section:
+def unseen_data(study: BenchmarkStudy) -> Section:
     """Models tested on a dataset that they never saw, such as Kaggle's: ventricular function first."""
 
     def chosen(group: Group) -> list[Headline]:
@@ -82,7 +89,7 @@ def unseen_data(study: Study) -> Section:
     return _chosen(study, Section("unseen", "Data never trained on", nothing, text), chosen)
 
 
-def disease_detection(study: Study) -> Section:
+def disease_detection(study: BenchmarkStudy) -> Section:
     """Sensitivity and specificity of disease against normal."""
 
     def chosen(group: Group) -> list[Headline]:
@@ -93,7 +100,7 @@ def disease_detection(study: Study) -> Section:
     return _chosen(study, Section("detection", "Disease detection", nothing, text), chosen)
 
 
-def _chosen(study: Study, section: Section, chosen: Callable[[Group], list[Headline]]) -> Section:
+def _chosen(study: BenchmarkStudy, section: Section, chosen: Callable[[Group], list[Headline]]) -> Section:
     rows = [_rows(study, group, headline) for group in study.groups for headline in chosen(group)]
     if not rows:
         return section
@@ -103,7 +110,7 @@ def _chosen(study: Study, section: Section, chosen: Callable[[Group], list[Headl
 
 
 # ---------------------------------------------------------------------- published figures
-def beside_the_paper(study: Study) -> Section:
+def beside_the_paper(study: BenchmarkStudy) -> Section:
     """The six figures that the paper's abstract reports, and what they are here."""
     rows: list[pd.DataFrame] = []
     for entry in PUBLISHED:
@@ -117,9 +124,9 @@ def beside_the_paper(study: Study) -> Section:
         return section
     data = pd.concat(rows, ignore_index=True)
     first = [
-        Column("paper", "Figure of the paper"),
-        Column("cinema", "Published: CineMA"),
-        Column("cnn", "Published: CNN"),
+        ReportColumn("paper", "Figure of the paper"),
+        ReportColumn("cinema", "Published: CineMA"),
+        ReportColumn("cnn", "Published: CNN"),
     ]
     table = _across_tasks(
         study, "published", "Published figures beside those of this benchmark, with 95% intervals.", data, first
@@ -149,7 +156,7 @@ def _written(entry: Published, unit: str | None = None) -> dict[str, str]:
 
 
 # ---------------------------------------------------------------------- each task in full
-def each_task(study: Study) -> Section:
+def each_task(study: BenchmarkStudy) -> Section:
     """All headline figures of each task and dataset, and the paired differences."""
     parts = [_task(study, group) for group in study.groups]
     claim = f"{study.arm_name(study.ours)} against the other arms"
@@ -166,7 +173,7 @@ _HOW_TO_READ = (
 )
 
 
-def _task(study: Study, group: Group) -> Section:
+def _task(study: BenchmarkStudy, group: Group) -> Section:
     headings = {headline.name: heading(headline) for headline in group.headlines}
     tables = [_figures(study, group, headings)]
     compared = study.comparisons_of(group)
@@ -182,12 +189,12 @@ def _task(study: Study, group: Group) -> Section:
         data = compared.assign(title=compared["figure"].map(headings))
         across = Across("baseline", titles, difference)
         caption = f"{study.title(group)}: paired differences."
-        tables.append(Table(f"differences-{group.slug}", caption, data, [Column("title", "Figure")], across))
+        tables.append(Table(f"differences-{group.slug}", caption, data, [ReportColumn("title", "Figure")], across))
     text = "" if len(compared) else lone
     return Section(f"task-{group.slug}", study.title(group), text=text, tables=tables)
 
 
-def _figures(study: Study, group: Group, headings: Mapping[str, str]) -> Table:
+def _figures(study: BenchmarkStudy, group: Group, headings: Mapping[str, str]) -> Table:
     data = study.figures_of(group)
     data = data[data["figure"].isin(list(headings))]
     entries = {
@@ -196,12 +203,12 @@ def _figures(study: Study, group: Group, headings: Mapping[str, str]) -> Table:
         if (found := published(headline.name, group.kind, group.dataset, group.trained_on)) is not None
     }
     data = data.assign(title=data["figure"].map(headings))
-    columns = [Column("title", "Figure")]
+    columns = [ReportColumn("title", "Figure")]
     if entries:
         written = {name: _written(*entry) for name, entry in entries.items()}
         for side, title in (("cinema", "Published: CineMA"), ("cnn", "Published: CNN")):
             data[side] = [written.get(name, {}).get(side, "") for name in data["figure"]]
-            columns.append(Column(side, title, text))
+            columns.append(ReportColumn(side, title, text))
     caption = f"{study.title(group)}, {group.full:g}% of the labels."
     # What takes no network has one column, whatever it is for each figure.
     data["side"] = data["arm"].where(data["arm"].isin(study.order), "")
@@ -210,12 +217,12 @@ def _figures(study: Study, group: Group, headings: Mapping[str, str]) -> Table:
     return Table(f"figures-{group.slug}", caption, data, columns, across, _missing_notes(study, group, data))
 
 
-def _with_name(row: Row, name: str) -> Cell:
+def _with_name(row: Row, name: str) -> ReportCell:
     cell = estimate(row, name)
     return cell if row[name] else replace(cell, small=f"{row['arm']}; {cell.small}")
 
 
-def _missing_notes(study: Study, group: Group, data: pd.DataFrame) -> list[str]:
+def _missing_notes(study: BenchmarkStudy, group: Group, data: pd.DataFrame) -> list[str]:
     """Where cases have no value, since leaving out failures flatters."""
     parts = []
     for headline in group.headlines:
@@ -227,7 +234,7 @@ def _missing_notes(study: Study, group: Group, data: pd.DataFrame) -> list[str]:
 
 
 # ---------------------------------------------------------------------- the forest of all tasks
-def _forest(study: Study) -> list[Picture]:
+def _forest(study: BenchmarkStudy) -> list[Picture]:
     """Differences of the primary figure, turned so that right is better for ours; a panel for each unit."""
     panels: dict[str, list[Line]] = {}
     arms: set[str] = set()
@@ -255,7 +262,7 @@ def _forest(study: Study) -> list[Picture]:
     return [Picture(forest(found, names, "forest"), caption, alternative)]
 
 
-def _line(study: Study, row: Mapping[str, Any]) -> Line:
+def _line(study: BenchmarkStudy, row: Mapping[str, Any]) -> Line:
     turn = 1.0 if row["higher_is_better"] else -1.0
     value, *ends = (turn * float(row[name]) for name in ("value", "low", "high"))
     point = Point(value, min(ends), max(ends), study.place(row["baseline"]), sure=bool(row["better"]))

@@ -13,7 +13,7 @@ from cinema_lightning.datasets.base import DATASETS
 from cinema_lightning.datasets.described.description import BY_VOLUME, Description, structure
 from cinema_lightning.datasets.described.patterns import PHASES
 from cinema_lightning.datasets.described.people import TAKEN
-from cinema_lightning.datasets.described.studies import Entry, Role, Study
+from cinema_lightning.datasets.described.studies import Entry, FoundStudy, Role
 from cinema_lightning.errors import CinemaError
 from cinema_lightning.files import natural_key
 from cinema_lightning.listing import list_paths
@@ -119,7 +119,7 @@ def _named_labels(path: Path, data: Mapping[str, Any]) -> dict[str, Any]:
     return dict(labels)
 
 
-def listed_studies(description: Description, raw: Path) -> list[Study]:
+def listed_studies(description: Description, raw: Path) -> list[FoundStudy]:
     """The studies of a datalist.
 
     Raises:
@@ -133,14 +133,14 @@ def listed_studies(description: Description, raw: Path) -> list[Study]:
     ]
     names = [_name(_first(path, key, number, item)) for key, number, item in items]
     ambiguous = {name for name, count in Counter(names).items() if count > 1}
-    studies: dict[str, Study] = {}
+    studies: dict[str, FoundStudy] = {}
     for (key, number, item), name in zip(items, names, strict=True):
         image = _first(path, key, number, item)
         own = _name(image, whole=True) if name in ambiguous else name
         own, phase = _without_phase(own, description.phases)
         about = item if isinstance(item, dict) else {}
         subject = str(about.get("subject") or about.get("patient") or own)
-        study = studies.setdefault(own, Study(own, subject, _split(LISTS[key], about)))
+        study = studies.setdefault(own, FoundStudy(own, subject, _split(LISTS[key], about)))
         if study.split != _split(LISTS[key], about):
             raise CinemaError(f"{path}: {own} is in two of the lists; a study has one split.")
         study.entries += _entries(item, view, phase, raw)

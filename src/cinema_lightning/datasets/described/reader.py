@@ -15,7 +15,7 @@ from cinema_lightning.datasets.described.images import read_images
 from cinema_lightning.datasets.described.marks import read_marks
 from cinema_lightning.datasets.described.people import FRAMES, People, read_people, unmatched
 from cinema_lightning.datasets.described.splits import assign, unassigned
-from cinema_lightning.datasets.described.studies import Entry, Study, find_studies, frame_numbers
+from cinema_lightning.datasets.described.studies import Entry, FoundStudy, find_studies, frame_numbers
 from cinema_lightning.errors import CinemaError
 from cinema_lightning.views import VIEWS
 
@@ -91,12 +91,14 @@ class DescribedDataset(Dataset):
         ]
         return read_images(entries, self.description, case)
 
-    def _studies(self, raw: Path) -> list[Study]:
+    def _studies(self, raw: Path) -> list[FoundStudy]:
         found = (
             listed_studies(self.description, raw) if self.description.datalist else find_studies(self.description, raw)
         )
         if not found:
-            raise CinemaError(f"{raw} holds no study of {self.name}: looked for {self.looked_for}.")
+            raise CinemaError(
+                f"{raw} holds no study of {self.name}: looked for {self.looked_for}; give that folder with --raw."
+            )
         return found
 
     def _tables(self, raw: Path) -> list[People]:
@@ -127,7 +129,7 @@ class DescribedDataset(Dataset):
         return {f"{side}_{volume}" for side in there for volume in VOLUMES} | ({"lv_mass"} if there else set())
 
     def _splits(
-        self, studies: Sequence[Study], subjects: Mapping[str, str], tables: Sequence[People]
+        self, studies: Sequence[FoundStudy], subjects: Mapping[str, str], tables: Sequence[People]
     ) -> dict[str, str]:
         given = self.description.splits
         if given is None and any(study.split for study in studies):
@@ -139,7 +141,7 @@ class DescribedDataset(Dataset):
         return assign(rule, subjects, words, self.description.source)
 
     def _case(
-        self, study: Study, subject: str, split: str, fields: dict[str, Any], tables: Sequence[People]
+        self, study: FoundStudy, subject: str, split: str, fields: dict[str, Any], tables: Sequence[People]
     ) -> CaseRef:
         tables_without = [people.path.name for people in tables if not _row(people, study)]
         lacking = len(tables_without) == len(tables) > 0
@@ -165,7 +167,7 @@ class DescribedDataset(Dataset):
         paths = tuple(entry.path for entry in study.entries)
         return CaseRef(study.id, subject, split, paths, fields, args, problem, tuple(warnings))
 
-    def _frames(self, study: Study, given: Mapping[str, Any], first: int | None) -> dict[str, int]:
+    def _frames(self, study: FoundStudy, given: Mapping[str, Any], first: int | None) -> dict[str, int]:
         """Places of ED and ES in the series, from 0, as a table counts them; none where it does not say both."""
         if any(value is None for value in given.values()):
             return {}
@@ -192,20 +194,20 @@ def _frames_from(description: Description, tables: Sequence[People]) -> int | No
     return found[0] if found and found[0] is not None else description.frames_from
 
 
-def _names(people: People, studies: Sequence[Study]) -> list[str]:
+def _names(people: People, studies: Sequence[FoundStudy]) -> list[str]:
     return [study.id if people.table.by == "id" else study.subject for study in studies]
 
 
-def _row(people: People, study: Study) -> Mapping[str, Any]:
+def _row(people: People, study: FoundStudy) -> Mapping[str, Any]:
     return people.rows.get(study.id if people.table.by == "id" else study.subject, {})
 
 
-def _word(study: Study, tables: Sequence[People]) -> str:
+def _word(study: FoundStudy, tables: Sequence[People]) -> str:
     keys = ((people, study.id if people.table.by == "id" else study.subject) for people in tables)
     return next((word for people, key in keys if (word := people.splits.get(key))), "")
 
 
-def _merged(study: Study, rows: Sequence[Mapping[str, Any]], tables: Sequence[People]) -> dict[str, Any]:
+def _merged(study: FoundStudy, rows: Sequence[Mapping[str, Any]], tables: Sequence[People]) -> dict[str, Any]:
     out = dict(study.fields)
     for people, row in zip(tables, rows, strict=True):
         twice = [name for name in row if name in out]

@@ -50,7 +50,7 @@ class Entry:
 
 
 @dataclass
-class Study:
+class FoundStudy:
     """What was found of one study.
 
     Attributes:
@@ -89,13 +89,13 @@ class Study:
         return [view for view in views if (view, "image") in there and (view, "label") not in there]
 
 
-def find_studies(description: Description, raw: Path) -> list[Study]:
+def find_studies(description: Description, raw: Path) -> list[FoundStudy]:
     """Finds the files of all studies by the patterns of a description.
 
     Raises:
         CinemaError: If a pattern matches nothing; it says what there is.
     """
-    studies: dict[str, Study] = {}
+    studies: dict[str, FoundStudy] = {}
     if description.studies:
         _gather(studies, _some(description, "studies", description.studies, raw), "", "study", "")
     for view, files in description.views.items():
@@ -107,9 +107,9 @@ def find_studies(description: Description, raw: Path) -> list[Study]:
     return list(studies.values())
 
 
-def _gather(studies: dict[str, Study], found: Sequence[Match], view: str, role: Role, sequence: str) -> None:
+def _gather(studies: dict[str, FoundStudy], found: Sequence[Match], view: str, role: Role, sequence: str) -> None:
     for match in found:
-        study = studies.setdefault(match.id, Study(match.id, match.subject, match.split))
+        study = studies.setdefault(match.id, FoundStudy(match.id, match.subject, match.split))
         if match.subject != study.subject:
             raise CinemaError(
                 f"{match.path} is of {match.subject} and {study.entries[0].path} of {study.subject}, but both would be "
