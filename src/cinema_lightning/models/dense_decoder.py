@@ -28,9 +28,12 @@ def map_conv(in_channels: int, out_channels: int, dims: int, flat: bool = False)
 
     A flat one looks at no neighbouring slices: 3 x 3 x 1.
     """
-    kernel = (3, 3, 1 if flat else 3)[:dims]
-    padding = tuple(n // 2 for n in kernel)
-    conv = (nn.Conv2d if dims == 2 else nn.Conv3d)(in_channels, out_channels, kernel, padding=padding)
+    depth = 1 if flat else 3
+    conv: nn.Conv2d | nn.Conv3d = (
+        nn.Conv2d(in_channels, out_channels, 3, padding=1)
+        if dims == 2
+        else nn.Conv3d(in_channels, out_channels, (3, 3, depth), padding=(1, 1, depth // 2))
+    )
     layout = torch.channels_last if dims == 2 else torch.channels_last_3d
     conv.weight.data = conv.weight.data.contiguous(memory_format=layout)
     return conv
