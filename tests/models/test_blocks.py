@@ -17,7 +17,7 @@ from cinema_lightning.models.precision import has_fast_bf16
 from cinema_lightning.models.transformer import CrossAttention, DropPath, SelfAttention, TransformerBlock
 
 
-@pytest.mark.parametrize("size", [(6, 7), (5, 6, 4)])
+@pytest.mark.parametrize("size", [(6, 7), (5, 6, 4), (5, 6, 1), (5, 6, 2), (5, 6, 9)])
 def test_depthwise_convolution_and_its_gradients(size):
     torch.manual_seed(0)
     conv = DepthwiseConv(3, len(size))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import pytest
 import torch
 from torch._dynamo.testing import CompileCounter
@@ -74,7 +76,11 @@ def test_a_compiled_autoencoder_refuses_masks_of_another_ratio():
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("network", "lora"),
-    [(ConvViT, True), *((cls, False) for cls in (ConvViT, ConvUNetR, UNet, DynUNet, SegResNet, ResNet50))],
+    [
+        (ConvViT, True),
+        (partial(ConvUNetR, norm="instance", carry=True, flat_levels=1), False),
+        *((cls, False) for cls in (ConvViT, ConvUNetR, UNet, DynUNet, SegResNet, ResNet50)),
+    ],
 )
 def test_every_backbone_is_one_graph_for_each_set_of_views_and_depth(network, lora):
     """All but SwinUNETR, which is broken into several within monai."""

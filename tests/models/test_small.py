@@ -51,7 +51,15 @@ def test_instance_norm_is_torchs(dims):
     maps = torch.randn(2, *[7, 5, 3][:dims], 6) * 4 + 30
     ours, theirs = InstanceNorm(6), (nn.InstanceNorm2d if dims == 2 else nn.InstanceNorm3d)(6, affine=True)
     theirs.load_state_dict({"weight": ours.scale.data.normal_(), "bias": ours.shift.data.normal_()})
-    torch.testing.assert_close(ours(maps), theirs(maps.movedim(-1, 1)).movedim(1, -1), rtol=1e-4, atol=1e-5)
+    found, gradients = [], torch.randn_like(maps)
+    for norm in (ours, lambda x: theirs(x.movedim(-1, 1)).movedim(1, -1)):
+        given = maps.clone().requires_grad_()
+        out = norm(given)
+        out.backward(gradients)
+        found.append((out, given.grad))
+    found = [(*a, b.grad, c.grad) for a, (b, c) in zip(found, map(nn.Module.parameters, (ours, theirs)), strict=True)]
+    for a, b in zip(*found, strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-5)
     with torch.autocast("cpu", torch.bfloat16):
         assert ours(maps.bfloat16()).dtype == torch.bfloat16
 
