@@ -117,8 +117,11 @@ class Experiment:
 def make_cohort(folder: Path, count: int, exam: int, seed: int) -> None:
     """Phantoms: the first ``count`` with splits of their own, ``exam`` more of which all are test subjects."""
     path = folder / "cohort.csv"
-    if path.is_file() and len(pd.read_csv(path, usecols=["id"])) == count + exam:
-        return
+    if path.is_file():
+        there = pd.read_csv(path, usecols=["id", "split"], dtype=str)
+        apart = (there.loc[there["id"] >= f"phantom_{count:05d}", "split"] == "test").all()
+        if len(there) == count + exam and apart:  # one that was stopped in between has examined subjects in training
+            return
     options = ["--subjects", str(count + exam), "--seed", str(seed), "--size", "small", "--workers", "2"]
     if cinema(["phantom", *options, "--out", str(folder)]):
         raise SystemExit(f"{folder} was not made")
@@ -195,6 +198,8 @@ def run(experiment: Experiment, setting: Setting) -> Done:
 
 def run_all(chains: Sequence[Sequence[Experiment]], setting: Setting) -> None:
     """Runs what has to be done one after the other, several such chains at a time; the first failure ends all."""
+    for cohort in sorted({one.cohort for chain in chains for one in chain}):
+        setting.store(cohort)  # once, before several ask for it
     with ProcessPoolExecutor(setting.jobs, multiprocessing.get_context("spawn")) as pool:
         for ended in as_completed([pool.submit(_run_chain, chain, setting) for chain in chains]):
             ended.result()

@@ -88,6 +88,19 @@ def test_a_run_of_other_options_is_not_taken_for_the_one_that_was_asked_for(lear
         runs.train("one", ["--trainer.max_epochs", "8"], setting)
 
 
+@pytest.mark.parametrize("split", ["train", "test"])
+def test_subjects_to_be_examined_train_nothing_where_the_making_was_stopped(split, learning, tmp_path, monkeypatch):
+    """Phantoms come with splits of their own, and the examined ones are set apart after that."""
+    runs = sys.modules["learning_runs"]
+    table = tmp_path / "cohort.csv"
+    table.write_text(f"id,split\nphantom_00000,train\nphantom_00001,{split}\n")
+    asked = []
+    monkeypatch.setattr(runs, "cinema", lambda arguments: asked.append(arguments))
+    runs.make_cohort(tmp_path, 1, 1, 0)
+    assert pd.read_csv(table)["split"].tolist() == ["train", "test"]
+    assert len(asked) == (split == "train")
+
+
 def test_trainings_side_by_side_wait_only_for_those_they_begin_at(learning, tmp_path, monkeypatch):
     runs = sys.modules["learning_runs"]
     setting = runs.Setting(tmp_path, (0, 1), 9.0, 0.25, 1, False, epochs=(("segmentation_ours", 3),))

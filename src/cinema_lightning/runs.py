@@ -271,6 +271,16 @@ def take_data(options: Any, run: Path | None) -> None:
         options.target = known.get("target") or ""
 
 
+def is_of_same_data(options: Any, run: Path) -> bool:
+    """Whether the data of a run are of the dataset that a configuration asks for, or it asks for none.
+
+    Args:
+        options: Options of the data module.
+        run: Folder of the run.
+    """
+    return options.get("dataset") in (None, _trained_on(run).get("dataset"))
+
+
 def say_other_data(root: str, run: Path | None) -> None:
     """Says in a line that data are not those that a run was trained on.
 

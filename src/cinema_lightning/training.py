@@ -168,7 +168,7 @@ class CinemaCLI(LightningCLI):
         found = [find_checkpoint(given, root, name, self._verb) for given in named]
         (self.checkpoint, resumed), self._others = found[0], [path for path, _ in found[1:] if path is not None]
         config.ckpt_path = None
-        if self._source is not None and resumed is not None:
+        if self._source is not None and resumed and runs.is_of_same_data(config.data.init_args, resumed):
             self._source.leave_open(config)
         runs.take_data(config.data.init_args, resumed)
         self._resolve_weights(config, root)

@@ -14,8 +14,10 @@ from cinema_lightning.configs import packaged_folder, read_config
 from cinema_lightning.data.store import open_series, series_path
 from cinema_lightning.datasets.base import DATASETS
 from cinema_lightning.errors import CinemaError
+from cinema_lightning.phantom import overlay
 from cinema_lightning.phantom.command import phantom
-from cinema_lightning.phantom.overlay import ROOT, PhantomCohort, data_folder, ensure_cohort
+from cinema_lightning.phantom.making import write_settings
+from cinema_lightning.phantom.overlay import PLAIN, ROOT, PhantomCohort, data_folder, ensure_cohort
 from cinema_lightning.phantom.raw.base import LAYOUTS
 from cinema_lightning.prepare.verify import verify
 from cinema_lightning.training import CinemaCLI
@@ -78,6 +80,41 @@ def test_a_run_is_tested_on_its_own_data_where_nothing_is_named(
     assert roots == [taken]
     told = f"The data are those in {taken}; the run runs/seg+phantom/0 was trained on {own}."
     assert (told in caplog.text) == (taken != own)
+
+
+def test_a_network_is_tested_on_phantoms_of_another_dataset_than_its_runs(train, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    checkpoint = train(tmp_path / "runs/seg/0/checkpoints/best.ckpt", "Segmentation")
+    (checkpoint.parents[1] / "config.yaml").write_text("data: {init_args: {root: phantom/acdc, dataset: acdc}}\n")
+    for dataset in ("acdc", "mnms2"):
+        (tmp_path / "phantom" / dataset).mkdir(parents=True)
+        (tmp_path / "phantom" / dataset / "cohort.csv").write_text("id\n")
+        write_settings(tmp_path / "phantom" / dataset, {"dataset": dataset})
+    roots = []
+
+    def stop(cli):
+        roots.append(cli.config["test"].data.init_args.root)
+        raise CinemaError("enough")
+
+    monkeypatch.setattr(CinemaCLI, "instantiate_classes", stop)
+    for config in ("acdc_seg.yaml", "mnms2_seg.yaml"):
+        assert main(["test", "--config", config, "--config", "phantom.yaml", "--ckpt_path", str(checkpoint)]) == 2
+    assert roots == ["phantom/acdc", "phantom/mnms2"]
+
+
+def test_the_making_of_a_runs_own_phantoms_goes_on_after_a_stop(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    asked = []
+    monkeypatch.setattr(overlay, "ensure_cohort", lambda root, cohort, dataset: asked.append((root, dataset)))
+    for dataset, name in ((None, PLAIN), ("acdc", "acdc")):
+        folder = Path(ROOT) / name
+        folder.mkdir(parents=True)
+        assert data_folder(str(folder), SMALL, dataset) == folder  # of the user
+        write_settings(folder, {})
+        data_folder(str(folder), SMALL, dataset)
+        (folder / "cohort.csv").write_text("id\n")  # it is written last
+        assert data_folder(str(folder), SMALL, dataset) == folder
+    assert asked == [(Path(ROOT), None), (Path(ROOT), "acdc")]
 
 
 def test_the_overlay_names_nothing():

@@ -16,6 +16,7 @@ from cinema_lightning.registry import BACKBONES, DATA, TASKS, class_path, up_to_
 from cinema_lightning.runs import check_same_experiment
 from cinema_lightning.weights.compatibility import refuse_foreign_classes
 from cinema_lightning.weights.files import load_checkpoint
+from cinema_lightning.weights.restore import load_task
 from cinema_lightning.weights.transfer import load_weights
 
 NAME = "acdc_seg+phantom"
@@ -88,6 +89,16 @@ def test_a_class_is_the_same_by_whichever_path_it_is_named(runs):
 def test_another_experiment_is_still_told_apart(cinema, capsys):
     assert cinema("fit", "--ckpt_path", "last", "--model.network.enc_dim", "16") == 2
     assert "model.network.enc_dim" in capsys.readouterr().err
+
+
+def test_one_that_lacks_a_part_of_todays_network_is_refused_with_what_to_do(golden, tmp_path):
+    (path,) = (golden / "before" / NAME).rglob("last.ckpt")
+    content = load_checkpoint(path)
+    lacking = next(key for key in content["state_dict"] if ".decoders." in key)
+    content["state_dict"].pop(lacking)
+    torch.save(content, tmp_path / "old.ckpt")
+    with pytest.raises(CinemaError, match=f"1 weights differ, first {lacking} .* train one of an earlier version anew"):
+        load_task(tmp_path / "old.ckpt")
 
 
 def test_a_network_starts_from_it(golden):

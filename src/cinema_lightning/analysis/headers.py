@@ -40,6 +40,8 @@ MODALITIES = ("CT", "US", "XA", "PT", "NM", "CR", "DX", "MG", "RF", "ECG", "SR",
 OLDEST = 89
 KNOWN = tuple(part.name for part in fields(Person) if part.name != "aged")
 """Cells of a person."""
+STAND_IN = 105
+"""Years above which a birth date counts as a stand-in for an unknown one, such as 1 January 1900."""
 BY_DATES = "age by dates"
 """Cell of an age that no header states, and that the birth date and the study's date give."""
 
@@ -199,12 +201,13 @@ def _cells(header: Any, text: Any) -> list[tuple[str, str | float]]:
 
 
 def _years(born: str, day: str) -> float:
-    """Whole years from a birth date to another date; -1 where they cannot be."""
+    """Whole years from a birth date to another date; -1 where they cannot be, or nobody is so old."""
     try:
         first, last = (date.fromisoformat(re.sub(r"\D", "", text)) for text in (born, day))
     except ValueError:
         return -1.0
-    return max(float(last.year - first.year - ((last.month, last.day) < (first.month, first.day))), -1.0)
+    years = last.year - first.year - ((last.month, last.day) < (first.month, first.day))
+    return float(years) if 0 <= years <= STAND_IN else -1.0
 
 
 def vendor_of(text: str) -> str | None:

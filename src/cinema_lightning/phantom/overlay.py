@@ -88,7 +88,8 @@ def data_folder(named: str, cohort: PhantomCohort, dataset: str | None = None) -
     Raises:
         CinemaError: If the named folder is missing, and what :func:`ensure_cohort` raises.
     """
-    made = Path(named).parent if Path(named).name == (dataset or PLAIN) and not Path(named).is_dir() else Path(named)
+    ours = Path(named).name == (dataset or PLAIN) and _is_wanting(Path(named))
+    made = Path(named).parent if ours else Path(named)
     if made in (Path(ROOT), Path(cohort.root)):
         return ensure_cohort(Path(cohort.root), cohort, dataset)
     if not Path(named).is_dir():
@@ -97,6 +98,11 @@ def data_folder(named: str, cohort: PhantomCohort, dataset: str | None = None) -
             f"it out, or have them made there with --phantom.root {named} in its place."
         )
     return Path(named)
+
+
+def _is_wanting(folder: Path) -> bool:
+    """Whether phantoms are not there, or another process still makes them or was stopped in it."""
+    return not folder.is_dir() or ((folder / SETTINGS).is_file() and not (folder / TABLE).is_file())
 
 
 def ensure_cohort(root: Path, cohort: PhantomCohort, dataset: str | None = None) -> Path:

@@ -57,7 +57,7 @@ def check_fits(model: Any, path: Path) -> None:
         what = [f"{key} ({theirs.get(key, 'absent')} there, {ours.get(key, 'absent')} here)" for key in differing[:3]]
         raise CinemaError(
             f"{path} holds another network: {len(differing)} weights differ, first {', '.join(what)}. Use the "
-            "configuration it was trained with, or another checkpoint."
+            "configuration it was trained with, or another checkpoint; train one of an earlier version anew."
         )
 
 

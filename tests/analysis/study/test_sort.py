@@ -37,6 +37,8 @@ def _read(path: Path, **options):
         ({"PatientAge": "", "PatientBirthDate": "1950012"}, None, True),
         ({"PatientAge": "", "PatientBirthDate": "20240103"}, None, True),
         ({"PatientAge": "", "PatientBirthDate": "18500101"}, None, True),
+        ({"PatientAge": "", "PatientBirthDate": "19000101", "StudyDate": "20090102"}, None, True),  # for an unknown one
+        ({"PatientAge": "", "PatientBirthDate": "19060101", "StudyDate": "20090102"}, 90, False),  # 90 and more
         ({"PatientAge": "", "PatientBirthDate": "19500102", "StudyDate": "20120000"}, None, True),
     ],
 )
