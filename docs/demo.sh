@@ -33,7 +33,7 @@ cinema predict --config pretrain.yaml --config phantom.yaml --data.root cohort \
 
 echo "3/5 Segmentation: fine-tuned from there"
 cinema fit --config seg.yaml $small --config strong.yaml --name segmentation --model.weights pretrain+phantom \
-    --data.views '[sax]' --data.batch_size 4 --model.optim.lr 8e-3 --trainer.max_epochs 25 \
+    --data.views '[sax]' --data.batch_size 4 --model.optim.lr 4e-3 --trainer.max_epochs 25 \
     --trainer.check_val_every_n_epoch 5
 
 echo "4/5 Test: subjects that it has never seen"
