@@ -187,7 +187,7 @@ def run(experiment: Experiment, setting: Setting) -> Done:
         experiment = replace(experiment, epochs=min(2, experiment.epochs))
     minutes = fit(experiment, setting)
     results = setting.runs / experiment.name / "0" / "test" / "phantom"
-    if (results / "summary.json").is_file():  # of the last epoch: a run that is trained is not trained again
+    if (results / "summary.json").is_file():  # train() has made sure that it is of these options
         return Done(results, minutes)
     test = ["test", *experiment.command(setting), "--runs", str(setting.runs), "--name", experiment.name]
     if cinema([*test, *QUIET[:2]]):
