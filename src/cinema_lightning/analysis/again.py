@@ -12,7 +12,7 @@ from cinema_lightning.analysis.corrections import Corrections
 from cinema_lightning.analysis.networks import Networks
 from cinema_lightning.analysis.record import landmarks_of
 from cinema_lightning.analysis.segment import of_labels
-from cinema_lightning.analysis.study import found_by, made_with
+from cinema_lightning.analysis.study import found_by, made_with, of_phantoms
 from cinema_lightning.analysis.values import Measured, Result, Segmented, Study, View
 from cinema_lightning.analysis.write import UNCORRECTED, read_record, uncorrected
 from cinema_lightning.errors import CinemaError
@@ -47,14 +47,21 @@ def analysed(
         if "looked_at" in record["views"].get(name, {})
     }
     points = {name: own for name, own in landmarks_of(record).items() if name in kept}
-    digests = _weights(record["made_with"])
+    digests, unreal = _weights(record["made_with"]), {*record.get("by_phantoms", ())}
     if corrections.series:
         networks = load()
         if set(networks.digests.values()) != set(digests.values()):
             raise CinemaError("its masks were made with other --weights: give the same to segment other series.")
         masks, more = found_by(networks, study, only=corrections.series, fast=fast)
-        segmented, points = segmented | masks, points | more
-    return Result(study, segmented, Measured({}), landmarks=points, made_with=made_with(digests))
+        segmented, points, unreal = segmented | masks, points | more, unreal | networks.by_phantoms
+    return Result(
+        study,
+        segmented,
+        Measured({}),
+        landmarks=points,
+        made_with=made_with(digests),
+        by_phantoms=of_phantoms(unreal, segmented, points),
+    )
 
 
 def _weights(facts: Mapping[str, Any]) -> dict[str, str]:

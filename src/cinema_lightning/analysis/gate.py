@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
@@ -28,6 +28,7 @@ from cinema_lightning.analysis.shape import (
 )
 from cinema_lightning.analysis.values import Check, Measured, Segmented, Study, Verdict, View
 from cinema_lightning.errors import CinemaError
+from cinema_lightning.views import get_view
 
 FRAMES = 30
 LIMITS = ("warn_above", "warn_below", "refuse_above", "refuse_below")
@@ -86,7 +87,11 @@ def _own_limits(path: Path) -> Mapping[str, Any]:
 
 
 def check(
-    study: Study, segmented: Mapping[str, Segmented], measured: Measured, limits: Mapping[str, Limit]
+    study: Study,
+    segmented: Mapping[str, Segmented],
+    measured: Measured,
+    limits: Mapping[str, Limit],
+    by_phantoms: Collection[str] = (),
 ) -> tuple[Check, ...]:
     """Judges a study.
 
@@ -95,14 +100,16 @@ def check(
         segmented: View -> what was found.
         measured: Its numbers.
         limits: Of :func:`read_limits`.
+        by_phantoms: Views whose network was trained on phantoms only.
 
     Returns:
         One check for everything that could be looked at, in the order of ``gate.yaml``.
     """
     if "sax" not in study.views:
-        return (Check("short_axis", "refuse", "No short-axis stack was found, so that there are no volumes."),)
+        refused = Check("short_axis", "refuse", "No short-axis stack was found, so that there are no volumes.")
+        return (refused, *_judged([*_trained(study, by_phantoms)], limits))
     view, found = study.views["sax"], segmented.get("sax")
-    values = [*_as_scanned(view)]
+    values = [*_trained(study, by_phantoms), *_as_scanned(view)]
     if found is None or "lv" not in found.phases:
         values_said = _judged(values, limits)
         return (*values_said, Check("lv_found", "refuse", "No LV was found in the short axis."))
@@ -125,6 +132,17 @@ def _judged(values: list[Found], limits: Mapping[str, Limit]) -> list[Check]:
         sentence = f"{words}." if verdict == "pass" else f"{words}: {limits[name].reason}."
         out.append(Check(name, verdict, sentence))
     return out
+
+
+def _trained(study: Study, by_phantoms: Collection[str]) -> Iterator[Found]:
+    if not by_phantoms:
+        return
+    networks = f"The network of {' and of '.join(get_view(view).display for view in by_phantoms)}"
+    if study.phantom:
+        yield "trained_on_phantoms", 0.0, f"{networks} was trained on phantoms, of which the study is one"
+    else:
+        words = f"{networks} was trained on phantoms only, and nothing says that the study is of one"
+        yield "trained_on_phantoms", float(len(by_phantoms)), words
 
 
 def _as_scanned(view: View) -> Iterator[Found]:

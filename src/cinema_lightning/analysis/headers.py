@@ -23,6 +23,7 @@ TAGS = (
     *("SOPClassUID", "Modality", "PatientID", "PatientName", "PatientBirthDate", "StudyInstanceUID", "StudyDate"),
     *("StudyTime", "SeriesInstanceUID", "SeriesNumber", "SeriesDescription", "ImageType", "SequenceName"),
     *("PatientSex", "PatientAge", "PatientSize", "PatientWeight", "Manufacturer", "MagneticFieldStrength"),
+    "QualityControlSubject",
     *(
         "Rows",
         "Columns",
@@ -71,6 +72,7 @@ class Header:
         spacing: Pixel size along x and y, mm.
         thickness: Slice thickness, mm.
         place: Position and orientation, rounded, to count the places of a series.
+        phantom: Whether it says that it is of a phantom.
     """
 
     source: Source
@@ -93,6 +95,7 @@ class Header:
     spacing: tuple[float, float] | None
     thickness: float | None
     place: tuple[float, ...]
+    phantom: bool
 
 
 def read_headers(sources: Sequence[Source]) -> tuple[list[Header], int]:
@@ -155,6 +158,7 @@ def _header(source: Source, header: Any) -> Header:
         spacing=(spacing[1], spacing[0]) if spacing else None,
         thickness=_number(header.get("SliceThickness")),
         place=tuple(round(value, 1) for value in position),
+        phantom=text("QualityControlSubject").upper() == "YES",
     )
 
 
@@ -229,6 +233,12 @@ def identity_of(headers: Sequence[Header]) -> str:
     patients = {header.identity[0] for header in headers} - {""} or {header.identity[1] for header in headers}
     studies = {header.study for header in headers} - {""} or {header.series for header in headers}
     return f"{min(patients - {''}, default='')}|{min(studies)}"
+
+
+def of_phantom(headers: Sequence[Header]) -> bool:
+    """Whether all images of a study say that they are of a phantom."""
+    images = [header for header in headers if header.has_image]
+    return bool(images) and all(header.phantom for header in images)
 
 
 def person_of(headers: Sequence[Header]) -> tuple[Person, list[str]]:

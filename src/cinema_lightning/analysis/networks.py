@@ -25,12 +25,14 @@ class Networks:
         points: View -> network that finds its landmarks.
         digests: ``weights_1`` and so on -> name and SHA-256 of the file, so that a result says what made it.
         calibration: Of the networks of the short axis, where they were calibrated.
+        by_phantoms: Views for which a network was trained on phantoms only.
     """
 
     masks: Mapping[str, Network] = field(default_factory=dict)
     points: Mapping[str, Network] = field(default_factory=dict)
     digests: Mapping[str, str] = field(default_factory=dict)
     calibration: Calibration | None = None
+    by_phantoms: frozenset[str] = frozenset()
 
 
 def load_networks(weights: Sequence[str | Path]) -> Networks:
@@ -70,7 +72,8 @@ def load_networks(weights: Sequence[str | Path]) -> Networks:
     digests = {f"weights_{number}": _digest(path) for number, path in enumerate(files, start=1)}
     masks, points = ({view: own[view] for view in VIEWS if view in own} for own in found.values())
     sources = [Path(source) for source in found["segmentation"]["sax"].spec.source] if "sax" in masks else []
-    return Networks(masks, points, digests, calibration_beside(sources))
+    unreal = frozenset(view for own in found.values() for view, model in own.items() if model.spec.phantoms)
+    return Networks(masks, points, digests, calibration_beside(sources), unreal)
 
 
 def _digest(path: Path) -> str:

@@ -45,6 +45,7 @@ def as_record(result: Result) -> dict[str, Any]:
         "landmarks": {name: points_of(found) for name, found in result.landmarks.items()},
         "corrections": list(result.corrections),
         "made_with": dict(result.made_with),
+        "by_phantoms": list(result.by_phantoms),
         "notice": NOTICE,
     }
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from cinema_lightning.analysis.choose import Choice, is_derived, one_study, why_no_cine
-from cinema_lightning.analysis.headers import Header, identity_of, person_of, read_headers, scanner_of
+from cinema_lightning.analysis.headers import Header, identity_of, of_phantom, person_of, read_headers, scanner_of
 from cinema_lightning.analysis.sources import Source
 from cinema_lightning.analysis.values import AsScanned, Series, Study, View
 from cinema_lightning.datasets.dicom_study import centre_of, long_axes_of, normal_of, plane_of, short_axis_of
@@ -92,10 +92,9 @@ def read_dicom(
     decided = decided or {}
     groups = _decided(_groups(headers), decided)
     warnings = [f"{unreadable} files are no DICOM and were left out"] if unreadable else []
-    images, more = _images(groups)
-    warnings += more
+    images, said = _images(groups)
     cines, more = sort_slices(images)
-    warnings += more
+    warnings += [*said, *more]
     beating, others = _beating(cines)
     found = _views(beating, decided)
     person, more = person_of(headers)
@@ -109,6 +108,7 @@ def read_dicom(
         series=series,
         person=person,
         scanner=scanner_of(headers),
+        phantom=of_phantom(headers),
         warnings=tuple(warnings),
         problems={"sax": found.problem} if found.problem else {},
         pictures=_pictures(beating),

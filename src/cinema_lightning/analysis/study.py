@@ -23,6 +23,7 @@ from cinema_lightning.analysis.sources import nifti_files, sources_of, unquoted
 from cinema_lightning.analysis.values import Check, Landmarks, Measured, Result, Segmented, Study
 from cinema_lightning.errors import CinemaError
 from cinema_lightning.runs import software_versions
+from cinema_lightning.views import VIEWS
 
 OF_NUMBERS = ("lv_edv", "lv_ef", "stroke_volumes", "mass_change")
 """Checks whose sentences say the study's numbers; a refused study has them only where they are why."""
@@ -127,8 +128,20 @@ def analyse_study(
         The result.
     """
     segmented, points = found_by(networks, study, fast=fast, progress=progress)
-    found = Result(study, segmented, Measured({}), landmarks=points, made_with=made_with(networks.digests))
+    found = Result(
+        study,
+        segmented,
+        Measured({}),
+        landmarks=points,
+        made_with=made_with(networks.digests),
+        by_phantoms=of_phantoms(networks.by_phantoms, segmented, points),
+    )
     return judged(found, thresholds, networks.calibration)
+
+
+def of_phantoms(views: Collection[str], *found: Mapping[str, object]) -> tuple[str, ...]:
+    """Those of the views, by whose networks something was found."""
+    return tuple(view for view in VIEWS if view in views and any(view in one for one in found))
 
 
 def judged(result: Result, thresholds: Path | None = None, calibration: Calibration | None = None) -> Result:
@@ -147,7 +160,8 @@ def judged(result: Result, thresholds: Path | None = None, calibration: Calibrat
     problems = [
         Check("short_axis", "refuse", f"There are no volumes: {problem}.") for problem in study.problems.values()
     ]
-    checks = (*problems, *gate.check(study, result.segmented, measured, gate.read_limits(thresholds)))
+    limits = gate.read_limits(thresholds)
+    checks = (*problems, *gate.check(study, result.segmented, measured, limits, result.by_phantoms))
     if any(check.verdict == "refuse" for check in checks):
         told = tuple(check for check in checks if check.verdict == "refuse" or check.name not in OF_NUMBERS)
         return replace(result, measured=gate.without_numbers(measured), checks=told, references=())

@@ -189,6 +189,7 @@ class Study:
         series: Every series, and what it was taken for.
         person: What may be known of the person.
         scanner: What may be known of the scanner.
+        phantom: Whether it says that it is of a phantom.
         warnings: Sentences about the whole study.
         problems: View -> why there is none of it though its slices were found, such as a stack with holes.
         pictures: Number of a series -> (X, Y) grey levels of one frame, for each series that could be a cine.
@@ -199,6 +200,7 @@ class Study:
     series: tuple[Series, ...] = ()
     person: Person = field(default_factory=Person)
     scanner: Scanner = field(default_factory=Scanner)
+    phantom: bool = False
     warnings: tuple[str, ...] = ()
     problems: Mapping[str, str] = field(default_factory=dict)
     pictures: Mapping[int, np.ndarray] = field(default_factory=dict)
@@ -337,6 +339,7 @@ class Result:
         landmarks: View -> points.
         corrections: Sentences about what a person changed, by which file and when.
         made_with: Name -> version of the packages, and name -> digest of the weights.
+        by_phantoms: Views whose masks or landmarks are by a network that was trained on phantoms only.
     """
 
     study: Study
@@ -348,6 +351,7 @@ class Result:
     landmarks: Mapping[str, Landmarks] = field(default_factory=dict)
     corrections: tuple[str, ...] = ()
     made_with: Mapping[str, str] = field(default_factory=dict)
+    by_phantoms: tuple[str, ...] = ()
 
     @property
     def quality(self) -> Verdict:

@@ -15,6 +15,13 @@ from cinema_lightning.listing import list_paths
 
 PHANTOM = "phantom"
 """Whose facts hold for a store of no dataset."""
+OF_PHANTOMS = "phantom.json"
+"""File at the top of raw data or of a store that says that they are phantoms, and how these were made."""
+
+
+def is_of_phantoms(root: str | Path) -> bool:
+    """Whether a store, or raw data, was made of phantoms, and of nobody else."""
+    return (Path(root) / OF_PHANTOMS).is_file()
 
 
 def facts_of(dataset: str | None, root: str | Path = "") -> Dataset:

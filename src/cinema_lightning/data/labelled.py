@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any, ClassVar, Literal
@@ -16,7 +17,7 @@ from cinema_lightning.data.augment.gamma import Gamma
 from cinema_lightning.data.augment.noise import Noise, Scale
 from cinema_lightning.data.datamodule import CineDataModule
 from cinema_lightning.data.dataset import FrameDataset
-from cinema_lightning.data.facts import check_made_of, facts_of
+from cinema_lightning.data.facts import check_made_of, facts_of, is_of_phantoms
 from cinema_lightning.data.labels import LabelledDataset, plain
 from cinema_lightning.data.open import Opened, Spec, arrays, named_phases, open_cohort
 from cinema_lightning.data.sampler import ViewGroupSampler
@@ -25,6 +26,10 @@ from cinema_lightning.data.table import Split, views_of
 from cinema_lightning.data.transforms import Whole
 from cinema_lightning.errors import CinemaError
 
+UNLIKE_PEOPLE = (
+    "the network was trained on phantoms only, and nothing says that these are some; what it finds in people may look "
+    "right and be far off."
+)
 Pairs = list[tuple[int, int]]
 Frames = Literal["ed_es", "all"]
 
@@ -39,10 +44,10 @@ class LabelledData(CineDataModule):
     At test the checkpoint's facts win: :meth:`follow` makes the data use its classes, their order, its mean and SD,
     and refuses what does not fit.
 
-    ``spec`` holds beside views, input_size, spacing, channels and depth: ``kind``, ``dataset``, ``channel_names``,
-    ``spacing_known``, ``n_train`` (samples), ``n_subjects`` (that train), ``split`` (what the splits are drawn with),
-    and by kind ``classes``, ``label_codes``, ``class_counts``, ``target``, ``mean``, ``std``, ``landmarks``,
-    ``n_events``.
+    ``spec`` holds beside views, input_size, spacing, channels and depth: ``kind``, ``dataset``, ``phantoms`` (whether
+    they are all that is in the store), ``channel_names``, ``spacing_known``, ``n_train`` (samples), ``n_subjects``
+    (that train), ``split`` (what the splits are drawn with), and by kind ``classes``, ``label_codes``,
+    ``class_counts``, ``target``, ``mean``, ``std``, ``landmarks``, ``n_events``.
 
     Args:
         root: Folder of the data: a store made by `cinema prepare` or `cinema phantom`; for prediction also plain NIfTI
@@ -120,6 +125,8 @@ class LabelledData(CineDataModule):
             CinemaError: If a fold's validation subjects are to be tested or validated, and this table gives others.
         """
         super().setup(stage)
+        if (self._followed or {}).get("phantoms") and not is_of_phantoms(self.options.root):
+            warnings.warn(self.opened.note(UNLIKE_PEOPLE), stacklevel=2)
         trained = (self._followed or {}).get("split", {}).get("held_out")
         asked = stage == "validate" or (stage == "test" and "val" in self.test_splits)
         if trained is None or not asked or trained == held_out(self.opened):
@@ -330,6 +337,7 @@ def _facts(opened: Opened, kind: str) -> dict[str, Any]:
     return {
         "kind": kind,
         "dataset": options.facts.name if options.facts else "",
+        "phantoms": is_of_phantoms(options.root),
         "channel_names": list(opened.channel_names),
         "spacing_known": opened.spacing_known,
         "split": {name: getattr(options, name) for name in ("val_fraction", "test_fraction")}

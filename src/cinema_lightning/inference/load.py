@@ -70,15 +70,28 @@ def load(
     where = _device(device)
     first = members[0]
     names = type(first).__name__, type(first.network).__name__
-    spec = spec_of(_known(first.spec, paths[0]), *names, [str(path) for path in paths], _spacing(first.spec, paths[0]))
+    known = [_known(member.spec, path) for member, path in zip(members, paths, strict=True)]
+    facts = known[0] | {"phantoms": any(one["phantoms"] for one in known)}
+    spec = spec_of(facts, *names, [str(path) for path in paths], _spacing(first.spec, paths[0]))
     return Model(task, spec, where, precision or _precision(paths[0], where))
 
 
 def _known(facts: dict[str, Any], path: Path) -> dict[str, Any]:
-    """Facts of a network, without the dataset that stands in for an unknown one of a published file."""
+    """Facts of a network, ``phantoms`` too; without the dataset that stands in for a published file's unknown one."""
     purpose = purpose_of(path) if path.suffix == PUBLISHED else {}
     unsaid = purpose and "dataset" not in purpose["data"]["init_args"] and facts["dataset"] == PHANTOM
-    return facts | {"dataset": ""} if unsaid else facts
+    facts = facts | {"dataset": ""} if unsaid else facts
+    return facts | {"phantoms": bool(facts.get("phantoms", _has_seen_phantoms(facts, path)))}
+
+
+def _has_seen_phantoms(facts: dict[str, Any], path: Path) -> bool:
+    """Whether a network of before checkpoints said so was trained on phantoms, by its dataset or its run."""
+    if facts.get("dataset") == PHANTOM:
+        return True
+    saved = runs.saved(path.resolve().parent.parent) if path.suffix == ".ckpt" else None
+    data, made = ((saved or {}).get(key) or {} for key in ("data", "phantom"))
+    root = (data.get("init_args") or {}).get("root")
+    return bool(root and made.get("root")) and Path(root) == Path(made["root"]) / str(facts.get("dataset"))
 
 
 def find(source: str, root: Path) -> Path:

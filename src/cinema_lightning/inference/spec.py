@@ -30,6 +30,7 @@ class ModelSpec:
         landmarks: Landmarks that it finds.
         trained_on: Dataset that it was trained on; empty where that is not known.
         n_train: Samples that it was trained on; None where that is not known.
+        phantoms: Whether it, or one of an ensemble, was trained on phantoms only; false where that is not known.
     """
 
     kind: str
@@ -47,6 +48,7 @@ class ModelSpec:
     landmarks: tuple[str, ...] = ()
     trained_on: str = ""
     n_train: int | None = None
+    phantoms: bool = False
 
 
 def spec_of(
@@ -89,4 +91,5 @@ def spec_of(
         landmarks=tuple(facts.get("landmarks") or ()),
         trained_on=str(facts.get("dataset") or ""),
         n_train=facts.get("n_train"),
+        phantoms=bool(facts.get("phantoms")),
     )

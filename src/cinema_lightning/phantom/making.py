@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from cinema_lightning.data.facts import OF_PHANTOMS
 from cinema_lightning.datasets.base import CaseRef
 from cinema_lightning.errors import CinemaError
 from cinema_lightning.files import write_text
@@ -17,7 +18,7 @@ from cinema_lightning.prepare.failures import StepError
 from cinema_lightning.prepare.runner import run, stop_on_signals
 from cinema_lightning.prepare.scratch import scratch_folder, scratch_of
 
-SETTINGS = "phantom.json"
+SETTINGS = OF_PHANTOMS
 """What the phantoms of a folder were made with."""
 
 

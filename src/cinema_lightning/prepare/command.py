@@ -17,7 +17,7 @@ from cinema_lightning.errors import CinemaError
 from cinema_lightning.imaging.nifti import Geometry
 from cinema_lightning.paths import expanded
 from cinema_lightning.prepare.failures import Problem
-from cinema_lightning.prepare.record import recorded_size
+from cinema_lightning.prepare.record import note_phantoms, recorded_size
 from cinema_lightning.prepare.runner import Outcome, Plan, run, stop_on_signals
 from cinema_lightning.prepare.scratch import scratch_of
 from cinema_lightning.prepare.size import Size
@@ -105,6 +105,7 @@ def prepare(
             warnings += notes
         if rows or part is not None:
             keep(reader, out)
+            note_phantoms(out, cases)
         write_tables(out, rows, landmarks, failures, sorted(warnings), label)
         if part is not None:
             merge_parts(out, part.count)

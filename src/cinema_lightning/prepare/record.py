@@ -5,14 +5,15 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from cinema_lightning.data.facts import OF_PHANTOMS
 from cinema_lightning.datasets.base import CaseRef, Dataset
-from cinema_lightning.files import replacing
+from cinema_lightning.files import replacing, write_text
 from cinema_lightning.listing import is_litter
 from cinema_lightning.prepare.size import Size, marked, size_of
 from cinema_lightning.prepare.steps import VERSION
@@ -110,3 +111,30 @@ def read_record(folder: Path) -> dict[str, Any] | None:
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return None
     return record
+
+
+def note_phantoms(out: Path, cases: Sequence[CaseRef]) -> None:
+    """Says in a store that it was made of phantoms only, as their raw data say; of one with people in it nothing.
+
+    Args:
+        out: Folder of the store.
+        cases: All studies, of every shard.
+    """
+    sources = [source for case in cases for source in case.sources]
+    text = _phantoms_said(sources[0]) if sources else ""
+    if text and all(map(_phantoms_said, sources)):
+        write_text(out / OF_PHANTOMS, text)
+    else:
+        (out / OF_PHANTOMS).unlink(missing_ok=True)
+
+
+def _phantoms_said(source: Path) -> str:
+    """What the raw phantoms say of themselves that a file or folder is of; empty where it is of none."""
+    for folder in (source, *source.parents, *source.resolve().parents):
+        try:
+            text = (folder / OF_PHANTOMS).read_text(encoding="utf-8")
+            if "dataset" in json.loads(text):  # a store's names none
+                return text
+        except (OSError, ValueError, TypeError):
+            continue
+    return ""

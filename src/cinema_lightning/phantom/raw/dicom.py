@@ -63,6 +63,7 @@ def patient(subject: Subject, name: str, study: str, vendor: str) -> dict[str, A
         "PatientAge": f"{int(subject.age):03d}Y",
         "PatientSize": subject.height,
         "PatientWeight": subject.weight,
+        "QualityControlSubject": "YES",  # how DICOM says that it is a phantom
         "StudyInstanceUID": study,
         "StudyDate": "20150830",
         "Manufacturer": vendor,
