@@ -6,6 +6,7 @@ import pandas as pd
 import pytest
 
 from cinema_lightning.cli import main
+from cinema_lightning.data.facts import is_of_phantoms
 from cinema_lightning.datasets.base import DATASETS
 
 SUBJECTS = {
@@ -44,6 +45,7 @@ def test_from_raw_to_an_epoch_of_training(name, tmp_path: Path, capsys):
     assert main(["phantom", "--dataset", name, "--out", str(raw), *size]) == 0
     more = ["--outcomes", str(raw / "outcomes.csv")] if name == "ukb" else []
     assert main(["prepare", name, "--raw", str(raw), "--out", str(out), "--size", "small", *more]) == 0
+    assert is_of_phantoms(out)
     assert main(["verify", name, "--root", str(out)]) == 0
     assert main(["describe", name, "--root", str(out)]) == 0
     table = pd.read_csv(out / "cohort.csv", dtype={"id": str})

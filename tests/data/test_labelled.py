@@ -166,4 +166,16 @@ def test_each_kind_on_the_phantom(kit, phantom_cohort, cls, options, keys):
             assert batch[view].shape == (len(batch["id"]), data.spec["channels"], *size)
         assert all(key in batch for key in keys)
     assert len(model.seen["train"]) == data.n_train // 2
+    assert data.spec["phantoms"]
     assert data.fields(model.seen["val"][0]["id"][0])["vendor"] in ("GE", "Philips", "Siemens")
+
+
+def test_a_network_of_phantoms_is_doubted_on_people(kit, acdc, phantom_cohort, recwarn):
+    trained = SegmentationData(str(phantom_cohort), views=["sax"], input_size=SMALL).spec
+    assert kit.build(SegmentationData, acdc).spec["phantoms"] is False
+    for root, told in ((phantom_cohort, 0), (acdc, 1)):
+        recwarn.clear()
+        data = SegmentationData(str(root), views=["sax"], input_size=SMALL, spacing="own")
+        data.follow(trained)
+        data.setup("test")
+        assert sum("trained on phantoms only" in str(one.message) for one in recwarn) == told

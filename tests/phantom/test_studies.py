@@ -24,6 +24,7 @@ def test_studies_are_the_hearts_of_the_store_as_scanners_export_them(studies, in
     assert (truth["vendor"], truth["split"], truth["pathology"]) == (vendor, subject.split, subject.pathology)
     assert truth["lv_edv_true"] == pytest.approx(Heart(subject).ventricles.volumes(Heart(subject).at(0.0))[0], abs=0.01)
     found = read_study(studies / f"phantom_{index:05d}", str)
+    assert (found.scanner.vendor, found.phantom) == (vendor, True)
     assert set(found.views) == {"sax", "lax_2c", "lax_3c", "lax_4c"}
     sax = found.views["sax"]
     assert sax.frames.shape[3] == 3

@@ -111,6 +111,25 @@ def test_a_change_of_the_list_alone_costs_no_preparation(tmp_path, capsys, monke
     assert [(row["split"], row["age"]) for row in _rows(out / "cohort.csv")] == [("val", "50")] * 2
 
 
+def test_a_store_of_phantoms_says_so_until_people_are_in_it(tmp_path):
+    raw, out = _acdc(tmp_path / "raw", 2), tmp_path / "store"
+    said = raw / "phantom.json"
+    said.write_text('{"dataset": "acdc", "seed": 0}')
+    assert prepare("acdc", raw, out) == 0
+    assert (out / "phantom.json").read_text() == said.read_text()
+    assert prepare("acdc", raw / "database", tmp_path / "inside") == 0  # a folder of them is of them too
+    assert (tmp_path / "inside" / "phantom.json").exists()
+    _subject(tmp_path / "people", 3)
+    person = tmp_path / "people" / "database" / "training" / "patient003"
+    (raw / "database" / "training" / "patient003").symlink_to(person)
+    said.rename(raw / "database" / "training" / "patient001" / "phantom.json")
+    assert prepare("acdc", raw, out) == 0
+    assert not (out / "phantom.json").exists()
+    said.write_text('{"seed": 0}')  # of a store that lies around
+    assert prepare("acdc", raw, out) == 0
+    assert not (out / "phantom.json").exists()
+
+
 def test_bad_subjects_fail_alone(tmp_path):
     raw, out = _acdc(tmp_path, 1), tmp_path / "out"
     truncated = _subject(raw, 10) / "patient010_4d.nii.gz"
