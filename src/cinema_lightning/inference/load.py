@@ -90,8 +90,8 @@ def _has_seen_phantoms(facts: dict[str, Any], path: Path) -> bool:
         return True
     saved = runs.saved(path.resolve().parent.parent) if path.suffix == ".ckpt" else None
     data, made = ((saved or {}).get(key) or {} for key in ("data", "phantom"))
-    root = (data.get("init_args") or {}).get("root")
-    return bool(root and made.get("root")) and Path(root) == Path(made["root"]) / str(facts.get("dataset"))
+    root, phantoms = str((data.get("init_args") or {}).get("root") or ""), str(made.get("root") or "")
+    return bool(root and phantoms) and Path(root) == Path(phantoms) / str(facts.get("dataset"))
 
 
 def find(source: str, root: Path) -> Path:
