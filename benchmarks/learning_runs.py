@@ -158,11 +158,22 @@ def train(name: str, options: list[str], setting: Setting) -> float:
 def pretrain(setting: Setting) -> tuple[Path, float]:
     """Pretrains on all four views of subjects whom no other cohort holds; the checkpoint, and the minutes it took."""
     epochs = 2 if setting.quick else setting.pretrain_epochs
-    options = ["--config", "pretrain.yaml", "--config", "phantom.yaml", "--data.root", str(setting.store("large"))]
-    options += ["--model.optim.lr", "5e-3", "--trainer.max_epochs", str(epochs)]
-    options += ["--trainer.check_val_every_n_epoch", str(max(1, epochs // 10)), *setting.device]
-    minutes = train("pretrain", options, setting)
+    schedule = ["--trainer.max_epochs", str(epochs)]
+    schedule += ["--trainer.check_val_every_n_epoch", str(max(1, epochs // 10)), *setting.device]
+    minutes = train("pretrain", [*_autoencoder(setting, "5e-3"), *schedule], setting)
     return setting.best("pretrain"), minutes
+
+
+def untrained(setting: Setting) -> Path:
+    """The same network after one step that changes nothing, by which to see what pretraining has taught."""
+    once = ["--trainer.max_epochs", "1", "--trainer.limit_train_batches", "1", "--trainer.check_val_every_n_epoch", "1"]
+    train("untrained", [*_autoencoder(setting, "1e-12"), *once, *setting.device], setting)
+    return setting.best("untrained")
+
+
+def _autoencoder(setting: Setting, rate: str) -> list[str]:
+    options = ["--config", "pretrain.yaml", "--config", "phantom.yaml", "--data.root", str(setting.store("large"))]
+    return [*options, "--model.optim.lr", rate]
 
 
 def fit(experiment: Experiment, setting: Setting, *more: str) -> float:

@@ -47,9 +47,9 @@ def learning():
 
 
 def test_frozen_features_are_those_of_ed_beside_those_of_es(learning):
-    table = pd.DataFrame({"id": ["b", "b", "a", "a"], "frame": [0, 3, 0, 5], "cls_0": [1, 2, 3, 4], "other": "x"})
+    found = {("b", 0): np.array([1]), ("b", 3): np.array([2]), ("a", 0): np.array([3]), ("a", 5): np.array([4])}
     cohort = pd.DataFrame({"ed_frame": [5, 0], "es_frame": [0, 3]}, index=["a", "b"])
-    np.testing.assert_array_equal(learning.frozen(table, cohort), [[4, 3], [1, 2]])
+    np.testing.assert_array_equal(learning.frozen(found, cohort), [[4, 3], [1, 2]])
 
 
 def test_the_spread_of_a_subject_is_a_share_of_its_volumes(learning):

@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+import cinema_lightning
+
 ROOT = Path(__file__).parents[1]
 FILES = {
     ".".join(path.relative_to(ROOT / "src").with_suffix("").parts).removesuffix(".__init__"): path
@@ -81,3 +83,9 @@ def test_imports_go_down_only():
 def test_no_file_is_too_long():
     lines = {name: len(path.read_text(encoding="utf-8").splitlines()) for name, path in FILES.items()}
     assert not {name: n for name, n in lines.items() if n > LINES}
+
+
+def test_what_the_package_offers_has_its_types():
+    stub = ast.parse((ROOT / "src" / "cinema_lightning" / "__init__.pyi").read_text(encoding="utf-8"))
+    typed = {node.names[0].name: node.module for node in stub.body if isinstance(node, ast.ImportFrom)}
+    assert typed == {name: f"cinema_lightning.{place}" for name, place in cinema_lightning._PLACES.items()}

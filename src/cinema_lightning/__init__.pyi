@@ -1,4 +1,4 @@
-from cinema_lightning.analyse.study import analyse as analyse
+from cinema_lightning.analysis.study import analyse as analyse
 from cinema_lightning.errors import CinemaError as CinemaError
 from cinema_lightning.inference.features import features as features
 from cinema_lightning.inference.listing import networks as networks
