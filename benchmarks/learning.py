@@ -6,7 +6,7 @@
 - segmentation: SAX by the strong recipe from the pretrained start, against nnU-Net's (DynUNet) in the same minutes.
 - pretraining: pretrained against scratch in five tasks with few labels.
 - features: what a linear reader finds in the tokens of the pretrained network as it is.
-- ensemble: the segmentation networks of all seeds with turned images, against their mean.
+- ensemble: the segmentation networks of all seeds together, against their mean.
 
 Every run is one of `cinema fit` and `cinema test`; those that two parts need are trained once. Stopped, it goes on. One
 network is pretrained, so intervals are about subjects and about fine-tunings of it, not about pretrainings.
@@ -57,8 +57,8 @@ from learning_runs import (
     untrained,
 )
 
-TURNS = "rotations"
-"""Training rotates images and mirrors none: a mirrored heart is none that the networks know."""
+TURNS = "none"
+"""Phantoms all lie one way, as patients do: turned or mirrored, each is read worse than as it is (details.md)."""
 STRONG = ["--config", "strong.yaml", *FAST_STEPS]
 NETWORKS = {"ours": STRONG, "dynunet": ["--model.network.class_path", "DynUNet", *LONG_STEPS]}
 SEGMENT = ["--data.batch_size", "4"]
@@ -262,7 +262,7 @@ def frozen(found: Mapping[tuple[str, int], np.ndarray], cohort: pd.DataFrame) ->
 
 
 def ensemble(setting: Setting) -> Iterator[Bar]:
-    """Networks of all seeds with turned images against the mean of each, and whether their spread knows errors."""
+    """Networks of all seeds together against the mean of each, and whether their spread knows errors."""
     if len(setting.seeds) < 2:
         raise SystemExit("an ensemble needs several networks; give --seeds 0 1 2")
     alone = segmented(setting, "ours")
