@@ -215,6 +215,23 @@ def test_numbers_come_back(sources, view, labels, result, tmp_path):
     _no_errors(tmp_path / "report.dcm")
 
 
+def test_warnings_go_with_the_numbers(sources, view, labels, result, tmp_path):
+    originals = find_originals(sources, view).of_frame(0)
+    evidence = [segmentation(labels[..., 0], view, originals, "ED", "1.0"), *originals]
+    checks = (Check("frames", "warn", "12 frames over the beat: few."), Check("gap", "pass", "No gap."))
+    write_back(tmp_path, {"report": report(replace(result, checks=checks), evidence, "1.0")})
+    read = highdicom.sr.srread(tmp_path / "report.dcm")
+    texts = [item for item in read.ContentSequence if item.ValueType == "TEXT"]
+    comments = [item.TextValue for item in texts if item.ConceptNameCodeSequence[0].CodeMeaning == "Comment"]
+    assert comments == [checks[0].sentence]
+    assert len(read.content.get_image_measurement_groups()) == 2
+    assert "with warnings" in read.SeriesDescription
+    _no_errors(tmp_path / "report.dcm")
+    plain = report(result, evidence, "1.0")
+    assert "warnings" not in plain.SeriesDescription
+    assert plain.SOPInstanceUID != read.SOPInstanceUID
+
+
 def test_no_report_of_a_refused_study(sources, view, result):
     refused = Result(result.study, {}, result.measured, checks=(Check("frames", "refuse", "Too few."),))
     with pytest.raises(CinemaError, match="no numbers"):

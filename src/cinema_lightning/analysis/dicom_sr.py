@@ -1,4 +1,4 @@
-"""Numbers as a DICOM structured report (TID 1500), not verified and not final: for research."""
+"""Numbers and warnings as a DICOM structured report (TID 1500), not verified and not final: for research."""
 
 from __future__ import annotations
 
@@ -60,8 +60,10 @@ def report(result: Result, evidence: Sequence[Dataset], version: str) -> Dataset
     if result.quality == "refuse" or not groups:
         raise CinemaError("the study has no numbers, so that there is no report of them.")
     # Other numbers of the same images are another report.
-    entropy = [str(evidence[0].SOPInstanceUID), "report", version, repr((numbers, result.references, result.intervals))]
+    said = repr((numbers, result.references, result.intervals, result.reasons))
+    entropy = [str(evidence[0].SOPInstanceUID), "report", version, said]
     how = "automatic, corrected" if result.corrections else "automatic"
+    how += ", with warnings" if result.reasons else ""
     device = sr.DeviceObserverIdentifyingAttributes(
         uid=generate_uid(entropy_srcs=[MAKER, version]), name=MAKER, manufacturer_name=MAKER, model_name=version[:64]
     )
@@ -72,6 +74,7 @@ def report(result: Result, evidence: Sequence[Dataset], version: str) -> Dataset
         imaging_measurements=groups,
         title=codes.DCM.ImagingMeasurementReport,
     )
+    content[0].ContentSequence.extend(_comment(reason) for reason in result.reasons)
     return sr.EnhancedSR(
         evidence=list(evidence),
         content=content[0],
@@ -85,6 +88,11 @@ def report(result: Result, evidence: Sequence[Dataset], version: str) -> Dataset
         is_verified=False,
         series_description=f"Cardiac function ({how}, research)",
     )
+
+
+def _comment(sentence: str) -> sr.TextContentItem:
+    """What the gate warns of, beside the numbers."""
+    return sr.TextContentItem(codes.DCM.Comment, sentence, relationship_type=sr.RelationshipTypeValues.CONTAINS)
 
 
 def _is_reported(name: str) -> bool:
