@@ -12,6 +12,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 
+from cinema_lightning.cli import main
 from cinema_lightning.data.store import open_series, series_path
 from cinema_lightning.errors import CinemaError
 from cinema_lightning.prepare import command, runner
@@ -114,7 +115,7 @@ def test_a_change_of_the_list_alone_costs_no_preparation(tmp_path, capsys, monke
 def test_a_store_of_phantoms_says_so_until_people_are_in_it(tmp_path):
     raw, out = _acdc(tmp_path / "raw", 2), tmp_path / "store"
     said = raw / "phantom.json"
-    said.write_text('{"dataset": "acdc", "seed": 0}')
+    said.write_text('{"dataset": "acdc", "subjects": 2, "seed": 0}')
     assert prepare("acdc", raw, out) == 0
     assert (out / "phantom.json").read_text() == said.read_text()
     assert prepare("acdc", raw / "database", tmp_path / "inside") == 0  # a folder of them is of them too
@@ -128,6 +129,28 @@ def test_a_store_of_phantoms_says_so_until_people_are_in_it(tmp_path):
     said.write_text('{"seed": 0}')  # of a store that lies around
     assert prepare("acdc", raw, out) == 0
     assert not (out / "phantom.json").exists()
+
+
+def test_no_phantoms_are_made_in_a_store_that_was_prepared_of_some(tmp_path, capsys):
+    raw, store = _acdc(tmp_path / "raw", 2), tmp_path / "store"
+    (raw / "phantom.json").write_text('{"dataset": "acdc", "subjects": 2}')
+    assert prepare("acdc", raw, store) == 0
+    assert main(["phantom", "--dataset", "acdc", "--subjects", "2", "--out", str(store), "--overwrite", "true"]) == 2
+    assert "`cinema prepare` prepared" in capsys.readouterr().err
+    assert (store / "cohort.csv").is_file()
+    assert not (store / "database").exists()
+
+
+def test_people_among_or_below_phantoms_are_people(tmp_path):
+    raw, store = _acdc(tmp_path / "raw", 2), tmp_path / "store"
+    (raw / "phantom.json").write_text('{"dataset": "acdc", "subjects": 2}')
+    assert prepare("acdc", raw, store) == 0
+    assert (store / "phantom.json").exists()
+    assert prepare("acdc", _acdc(store / "raw", 2), tmp_path / "below") == 0  # people whose folder lies in such a store
+    assert not (tmp_path / "below" / "phantom.json").exists()
+    _subject(raw, 3)  # one more than were made
+    assert prepare("acdc", raw, store) == 0
+    assert not (store / "phantom.json").exists()
 
 
 def test_bad_subjects_fail_alone(tmp_path):

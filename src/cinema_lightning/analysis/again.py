@@ -47,7 +47,7 @@ def analysed(
         if "looked_at" in record["views"].get(name, {})
     }
     points = {name: own for name, own in landmarks_of(record).items() if name in kept}
-    digests, unreal = _weights(record["made_with"]), {*record.get("by_phantoms", ())}
+    digests, unreal = _weights(record["made_with"]), {*(record.get("by_phantoms") or ())}
     if corrections.series:
         networks = load()
         if set(networks.digests.values()) != set(digests.values()):

@@ -81,17 +81,7 @@ def _known(facts: dict[str, Any], path: Path) -> dict[str, Any]:
     purpose = purpose_of(path) if path.suffix == PUBLISHED else {}
     unsaid = purpose and "dataset" not in purpose["data"]["init_args"] and facts["dataset"] == PHANTOM
     facts = facts | {"dataset": ""} if unsaid else facts
-    return facts | {"phantoms": bool(facts.get("phantoms", _has_seen_phantoms(facts, path)))}
-
-
-def _has_seen_phantoms(facts: dict[str, Any], path: Path) -> bool:
-    """Whether a network of before checkpoints said so was trained on phantoms, by its dataset or its run."""
-    if facts.get("dataset") == PHANTOM:
-        return True
-    saved = runs.saved(path.resolve().parent.parent) if path.suffix == ".ckpt" else None
-    data, made = ((saved or {}).get(key) or {} for key in ("data", "phantom"))
-    root, phantoms = str((data.get("init_args") or {}).get("root") or ""), str(made.get("root") or "")
-    return bool(root and phantoms) and Path(root) == Path(phantoms) / str(facts.get("dataset"))
+    return facts | {"phantoms": bool(facts.get("phantoms", facts["dataset"] == PHANTOM))}
 
 
 def find(source: str, root: Path) -> Path:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from cinema_lightning.data.facts import OF_PHANTOMS
+from cinema_lightning.data.table import TABLE
 from cinema_lightning.datasets.base import CaseRef
 from cinema_lightning.errors import CinemaError
 from cinema_lightning.files import write_text
@@ -135,6 +136,8 @@ def claim(
 
 def _check_sort(root: Path, found: Mapping[str, Any], wanted: Mapping[str, Any]) -> None:
     """Raw and prepared phantoms side by side would be neither."""
+    if "dataset" in found and (root / TABLE).is_file():
+        raise CinemaError(f"{root} holds phantoms that `cinema prepare` prepared; give another folder as --out.")
     is_raw, raw = ("raw" if "dataset" in some else "prepared" for some in (found, wanted))
     if is_raw != raw:
         raise CinemaError(f"{root} holds {is_raw} phantoms, not {raw} ones; give another folder as --out.")

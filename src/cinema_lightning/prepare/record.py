@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from cinema_lightning.data.facts import OF_PHANTOMS
+from cinema_lightning.data.table import TABLE
 from cinema_lightning.datasets.base import CaseRef, Dataset
 from cinema_lightning.files import replacing, write_text
 from cinema_lightning.listing import is_litter
@@ -122,7 +123,9 @@ def note_phantoms(out: Path, cases: Sequence[CaseRef]) -> None:
     """
     sources = [source for case in cases for source in case.sources]
     text = _phantoms_said(sources[0]) if sources else ""
-    if text and all(map(_phantoms_said, sources)):
+    # more than were made: somebody else's images lie among them
+    made = text and len({case.subject for case in cases}) <= int(json.loads(text).get("subjects") or 0)
+    if made and all(map(_phantoms_said, sources)):
         write_text(out / OF_PHANTOMS, text)
     else:
         (out / OF_PHANTOMS).unlink(missing_ok=True)
@@ -130,11 +133,11 @@ def note_phantoms(out: Path, cases: Sequence[CaseRef]) -> None:
 
 def _phantoms_said(source: Path) -> str:
     """What the raw phantoms say of themselves that a file or folder is of; empty where it is of none."""
-    for folder in (source, *source.parents, *source.resolve().parents):
+    for folder in (source, *source.parents, *Path(os.path.realpath(source)).parents):
         try:
             text = (folder / OF_PHANTOMS).read_text(encoding="utf-8")
-            if "dataset" in json.loads(text):  # a store's names none
+            if json.loads(text).get("dataset") and not (folder / TABLE).is_file():  # raw ones, and no store of them
                 return text
-        except (OSError, ValueError, TypeError):
+        except (OSError, ValueError, AttributeError):
             continue
     return ""

@@ -10,6 +10,7 @@ from typing import Any
 from lightning.pytorch.cli import instantiate_module
 
 from cinema_lightning import runs
+from cinema_lightning.data.facts import PHANTOM
 from cinema_lightning.errors import CinemaError
 from cinema_lightning.messages import translate
 from cinema_lightning.registry import TASKS
@@ -40,6 +41,8 @@ def load_task(path: Path, config: Mapping[str, Any] | None = None) -> tuple[Any,
         content = load_checkpoint(path)
         found, weights = content["hyper_parameters"], content["state_dict"]
     hparams = buildable(found, path)
+    if not published and "dataset" in hparams["spec"] and "phantoms" not in hparams["spec"]:
+        hparams = hparams | {"spec": hparams["spec"] | {"phantoms": _has_seen_phantoms(hparams["spec"], path)}}
     try:
         task: Any = instantiate_module(TASKS[hparams["_class_path"].rsplit(".", 1)[-1]], hparams)
     except ArgumentError as error:
@@ -50,6 +53,21 @@ def load_task(path: Path, config: Mapping[str, Any] | None = None) -> tuple[Any,
         check_fits(task, path)
         task.load_state_dict(weights)
     return task, hparams
+
+
+def _has_seen_phantoms(spec: Mapping[str, Any], path: Path) -> bool:
+    """Whether a network of before checkpoints said so was trained on phantoms, by its dataset or its run.
+
+    What named no dataset was nearly always phantoms; a store of people that names none is taken for them, too.
+    """
+    if spec["dataset"] == PHANTOM:
+        return True
+    try:
+        saved = runs.saved(path.resolve().parent.parent) or {}
+        root, phantoms = saved["data"]["init_args"]["root"], saved["phantom"]["root"]
+    except (CinemaError, OSError, KeyError, TypeError):  # another program's file, or one that says nothing
+        return False
+    return bool(root and phantoms) and Path(str(root)) == Path(str(phantoms)) / str(spec["dataset"])
 
 
 def keep_depth(checkpoint: Path, run: Path | None, config: Any) -> None:

@@ -120,6 +120,7 @@ def _run_on(root: str, phantoms: str | None = "phantom") -> dict:
         ({"dataset": "acdc"}, _run_on("phantom/acdc"), True),
         ({"dataset": "acdc"}, _run_on("elsewhere/acdc"), False),
         ({"dataset": "acdc"}, _run_on("phantom/acdc", None), False),
+        ({"dataset": "acdc"}, {"data": [1], "phantom": True}, False),  # another program's file
     ],
 )
 def test_what_a_checkpoint_and_its_run_say(trained, facts, config, told):
@@ -132,8 +133,9 @@ def test_one_of_an_ensemble_is_enough(trained):
     assert load_networks(both).by_phantoms == {"sax"}
 
 
-def test_what_is_exported_still_says_it(trained, tmp_path):
-    path, out = trained({"dataset": "acdc", "phantoms": True}), tmp_path / "out" / "network.safetensors"
+@pytest.mark.parametrize("facts", [{"phantoms": True}, {}])
+def test_what_is_exported_still_says_it(trained, tmp_path, facts):
+    path, out = trained({"dataset": "acdc"} | facts, _run_on("phantom/acdc")), tmp_path / "out" / "network.safetensors"
     assert main(["export", "--checkpoint", str(path), "--out", str(out)]) == 0
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
