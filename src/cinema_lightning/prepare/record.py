@@ -123,8 +123,9 @@ def note_phantoms(out: Path, cases: Sequence[CaseRef]) -> None:
     """
     sources = [source for case in cases for source in case.sources]
     text = _phantoms_said(sources[0]) if sources else ""
-    # more than were made: somebody else's images lie among them
-    made = text and len({case.subject for case in cases}) <= int(json.loads(text).get("subjects") or 0)
+    # more than were made: somebody else's images lie among them; Landmark names a subject with the view
+    people = {case.subject.removesuffix(f"_{case.args.get('view')}") for case in cases}
+    made = text and len(people) <= int(json.loads(text).get("subjects") or 0)
     if made and all(map(_phantoms_said, sources)):
         write_text(out / OF_PHANTOMS, text)
     else:
