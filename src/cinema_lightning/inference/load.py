@@ -81,7 +81,7 @@ def _known(facts: dict[str, Any], path: Path) -> dict[str, Any]:
     purpose = purpose_of(path) if path.suffix == PUBLISHED else {}
     unsaid = purpose and "dataset" not in purpose["data"]["init_args"] and facts["dataset"] == PHANTOM
     facts = facts | {"dataset": ""} if unsaid else facts
-    return facts | {"phantoms": bool(facts.get("phantoms", facts["dataset"] == PHANTOM))}
+    return facts | {"phantoms": bool(facts.get("phantoms", facts.get("dataset") == PHANTOM))}
 
 
 def find(source: str, root: Path) -> Path:

@@ -41,8 +41,8 @@ def load_task(path: Path, config: Mapping[str, Any] | None = None) -> tuple[Any,
         content = load_checkpoint(path)
         found, weights = content["hyper_parameters"], content["state_dict"]
     hparams = buildable(found, path)
-    if not published and "dataset" in hparams["spec"] and "phantoms" not in hparams["spec"]:
-        hparams = hparams | {"spec": hparams["spec"] | {"phantoms": _has_seen_phantoms(hparams["spec"], path)}}
+    if not published and "phantoms" not in hparams["spec"] and _has_seen_phantoms(hparams["spec"], path):
+        hparams = hparams | {"spec": hparams["spec"] | {"phantoms": True}}
     try:
         task: Any = instantiate_module(TASKS[hparams["_class_path"].rsplit(".", 1)[-1]], hparams)
     except ArgumentError as error:
@@ -60,6 +60,8 @@ def _has_seen_phantoms(spec: Mapping[str, Any], path: Path) -> bool:
 
     What named no dataset was nearly always phantoms; a store of people that names none is taken for them, too.
     """
+    if "dataset" not in spec:  # of a pretraining
+        return False
     if spec["dataset"] == PHANTOM:
         return True
     try:
