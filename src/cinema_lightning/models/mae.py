@@ -13,9 +13,10 @@ from torch import Tensor, nn
 from cinema_lightning.errors import CinemaError
 from cinema_lightning.models.encoder import EncoderOptions, MultiScaleFusion, MultiViewEncoder
 from cinema_lightning.models.inputs import pad_to
+from cinema_lightning.models.nearness import Nearness, places
 from cinema_lightning.models.patches import Selection, patchify, take, unpatchify
 from cinema_lightning.models.position import PositionTable
-from cinema_lightning.models.sizes import ViewGeometry, resolve_size
+from cinema_lightning.models.sizes import ViewGeometry, decoder_nearness, resolve_size
 from cinema_lightning.models.transformer import Transformer, init_linear
 
 DecoderKind = Literal["cross", "self"]
@@ -81,6 +82,8 @@ class MaskedAutoencoder(nn.Module):
         mask_ratio: Share of patches to mask; ``int(n_patches * (1 - mask_ratio))`` are kept.
         decoder: "cross" (masked tokens attend to visible ones only) or "self" (plain self-attention over all).
         norm_target: Predict each patch normalised to zero mean and unit variance.
+        nearness: The cross-attention of the decoder prefers visible patches that lie near the hidden one, so that few
+            steps teach it to fill gaps; by default the size's, which is False for all but small.
         drop_path: Rate of stochastic depth in the transformer blocks.
         sparse_stem: Skip masked positions in the stems; gives the same numbers in less time.
         checkpointing: Compute activations again in the backward pass instead of keeping them.
@@ -102,6 +105,7 @@ class MaskedAutoencoder(nn.Module):
         mask_ratio: float = 0.75,
         decoder: DecoderKind = "cross",
         norm_target: bool = False,
+        nearness: bool | None = None,
         drop_path: float = 0.0,
         sparse_stem: bool = True,
         checkpointing: bool = False,
@@ -115,6 +119,8 @@ class MaskedAutoencoder(nn.Module):
         own = {key: value for key, value in arguments.items() if key not in ("self", "__class__", "encoder")}
         self._config = {key: _plain(value) for key, value in (own | vars(options)).items()}
         _check(views, input_size, channels, mask_ratio, decoder, drop_path)
+        if nearness and decoder == "self":
+            raise CinemaError("nearness is of the decoder 'cross'; leave it out for the decoder 'self'.")
         table = resolve_size(size, dec_dim=dec_dim, dec_depth=dec_depth, dec_heads=dec_heads)
         self.mask_ratio = mask_ratio
         self.norm_target = norm_target
@@ -128,6 +134,7 @@ class MaskedAutoencoder(nn.Module):
         self.decoder = Transformer(
             table.dec_dim, table.dec_depth, table.dec_heads, drop_path, self.cross, checkpointing
         )
+        self.nearness = Nearness(table.dec_heads) if self.cross and decoder_nearness(size, nearness) else None
         self.heads = nn.ModuleDict(
             {g.view: nn.Linear(table.dec_dim, math.prod(g.patch) * channels) for g in geometries}
         )
@@ -282,12 +289,23 @@ class MaskedAutoencoder(nn.Module):
         if self.cross:
             # The class token is a query in the published decoder too, but queries do not see each other and its own
             # output is not used, so it is left out here.
-            decoded = self.decoder(torch.cat(masked, dim=1), torch.cat(visible, dim=1))
+            decoded = self.decoder(torch.cat(masked, dim=1), torch.cat(visible, dim=1), self._bias(selections, images))
         else:
             tokens = torch.cat([self.decoder_embed(features["cls"]), *visible, *masked], dim=1)
             decoded = self.decoder(tokens, keep_last=sum(counts))
         parts = decoded.split(counts, dim=1)
         return {view: self.heads[view](part) for view, part in zip(selections, parts, strict=True)}
+
+    def _bias(self, selections: Mapping[str, Selection], images: Mapping[str, Tensor]) -> Tensor | None:
+        """What the decoder's attention owes to distances."""
+        if self.nearness is None:
+            return None
+        geometries = self.encoder.geometries
+        grids = {view: geometries[view].grid_of(geometries[view].padded(images[view].shape[2:])) for view in selections}
+        hidden = [places(grids[view], selection.masked) for view, selection in selections.items()]
+        seen = [places(grids[view], selection.visible) for view, selection in selections.items()]
+        bias: Tensor = self.nearness(hidden, seen)
+        return bias
 
     def _loss(self, view: str, images: Tensor, selection: Selection, prediction: Tensor) -> Tensor:
         target = take(self.patchify(view, images), selection.masked).float()

@@ -48,6 +48,7 @@ _DEC_CHANNELS = {"tiny": (4, 8, 16, 24, 32), "mini": (8, 16, 32, 64, 128), "smal
 _CONV_BLOCKS = {"small": 1}
 _DEC_BLOCKS = {"small": 1}
 _DEC_NORMS: dict[str, Norm] = {"small": "instance"}
+_NEARNESS = {"small"}
 _WIDTHS = {"tiny": 8, "mini": 16, "small": 16, "base": 32, "large": 48, "huge": 64}
 
 
@@ -93,6 +94,11 @@ def decoder_norm(size: str, given: Norm | None = None) -> Norm:
     if given is not None and given not in get_args(Norm):
         raise CinemaError(f"There is no norm '{given}'; choose {' or '.join(get_args(Norm))}.")
     return _DEC_NORMS.get(size, "layer") if given is None else given
+
+
+def decoder_nearness(size: str, given: bool | None = None) -> bool:
+    """Whether the pretraining decoder prefers what lies near: as given, else as the size does."""
+    return size in _NEARNESS if given is None else given
 
 
 def cnn_width(size: str, given: int | None = None) -> int:

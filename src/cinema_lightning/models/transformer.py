@@ -55,12 +55,17 @@ class CrossAttention(nn.Module):
         self.kv = nn.Linear(dim, 2 * dim)
         self.proj = nn.Linear(dim, dim)
 
-    def forward(self, x: Tensor, context: Tensor, onto: Tensor | None = None) -> Tensor:
-        """Maps queries (B, N, D) and a context (B, M, D) to (B, N, D), and adds it to a tensor ``onto``."""
+    def forward(self, x: Tensor, context: Tensor, bias: Tensor | None = None, onto: Tensor | None = None) -> Tensor:
+        """Maps queries (B, N, D) and a context (B, M, D) to (B, N, D), and adds it to a tensor ``onto``.
+
+        A bias (B, heads, N, M) is added to the logits of attention.
+        """
         q = self.q(x).unflatten(-1, (self.heads, -1)).transpose(1, 2)
         kv = self.kv(context).unflatten(-1, (2, self.heads, -1))
         k, v = (part.transpose(1, 2) for part in kv.unbind(2))
-        return _finish(self.proj, F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2), onto)
+        bias = None if bias is None else bias.to(q.dtype)
+        seen = F.scaled_dot_product_attention(q, k, v, attn_mask=bias)
+        return _finish(self.proj, seen.transpose(1, 2).flatten(2), onto)
 
 
 class Mlp(nn.Module):
@@ -122,9 +127,9 @@ class TransformerBlock(nn.Module):
         self.mlp = Mlp(dim)
         self.drop_path = DropPath(drop_path)
 
-    def forward(self, x: Tensor, context: Tensor | None = None) -> Tensor:
-        """Maps (B, N, D), with a context (B, M, D) for cross-attention, to (B, N, D)."""
-        inputs = (self.norm1(x),) if context is None else (self.norm1(x), context)
+    def forward(self, x: Tensor, context: Tensor | None = None, bias: Tensor | None = None) -> Tensor:
+        """Maps (B, N, D), with a context (B, M, D) and its bias for cross-attention, to (B, N, D)."""
+        inputs = (self.norm1(x),) if context is None else (self.norm1(x), context, bias)
         if not self.drop_path.active:
             x = self.attn(*inputs, onto=x)
             return self.mlp(self.norm2(x), onto=x)
@@ -158,19 +163,22 @@ class Transformer(nn.Module):
         self.blocks = nn.ModuleList(TransformerBlock(dim, heads, drop_path, cross) for _ in range(depth))
         self.norm = nn.LayerNorm(dim)
 
-    def forward(self, x: Tensor, context: Tensor | None = None, keep_last: int | None = None) -> Tensor:
+    def forward(
+        self, x: Tensor, context: Tensor | None = None, bias: Tensor | None = None, keep_last: int | None = None
+    ) -> Tensor:
         """Runs the blocks and the norm.
 
         Args:
             x: (B, N, D).
             context: (B, M, D) for cross-attention.
+            bias: (B, heads, N, M), added to the logits of cross-attention.
             keep_last: Normalise and return only so many tokens from the end; None is all of them.
 
         Returns:
             (B, N or keep_last, D).
         """
         for block in self.blocks:
-            x = run(block, x, context, checkpointing=self.checkpointing)
+            x = run(block, x, context, bias, checkpointing=self.checkpointing)
         if keep_last is not None:
             x = x[:, x.shape[1] - keep_last :]
         return self.norm(x)

@@ -31,7 +31,7 @@ _PARTS: tuple[tuple[str, str], ...] = (
     (r"^enc_fusion_dict\.(\w+)\.", "fusion"),
     (r"^encoder\.()", "encoder"),
     (r"^dec_embed_dict\.(\w+)\.mask_token$", "mask tokens"),
-    (r"^(?:dec_linear|decoder)\.()", "pretraining decoder"),
+    (r"^(?:dec_linear|decoder|nearness)\.()", "pretraining decoder"),
     (r"^dec_(?:image_conv_block|down_blocks|conv_blocks|carry|end)_dict\.(\w+)\.", "decoder"),
     (r"^decoder_dict\.(\w+)\.", "decoder"),
     (r"^pred_head_dict\.(\w+)\.", "heads"),
