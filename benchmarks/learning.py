@@ -60,7 +60,8 @@ from learning_runs import (
 TURNS = "none"
 """Phantoms all lie one way, as patients do: turned or mirrored, each is read worse than as it is (details.md)."""
 STRONG = ["--config", "strong.yaml", *FAST_STEPS]
-NETWORKS = {"ours": STRONG, "dynunet": ["--model.network.class_path", "DynUNet", *LONG_STEPS]}
+DYNUNET = ["--config", "upright.yaml", "--model.network.class_path", "DynUNet", *LONG_STEPS]
+NETWORKS = {"ours": STRONG, "dynunet": DYNUNET}
 SEGMENT = ["--data.batch_size", "4"]
 POINTS = ["--config", "strong.yaml", *LONG_STEPS]
 FIGURES = {"diagnosis": "auroc"}
