@@ -17,7 +17,7 @@ from cinema_lightning.data.store import open_series, series_path
 from cinema_lightning.tasks.segmentation import task as segmentation
 from cinema_lightning.tasks.segmentation.task import dense_probabilities
 
-OVERLAYS = {"phantom.yaml", "laptop.yaml", "cinema.yaml", "domain.yaml", "strong.yaml"}
+OVERLAYS = {"phantom.yaml", "laptop.yaml", "cinema.yaml", "domain.yaml", "strong.yaml", "upright.yaml"}
 TASKS = [name for name, _ in list_configs() if name not in OVERLAYS | {"pretrain.yaml"} and "benchmark" not in name]
 # phantoms of no dataset have no landmarks marked; tests/datasets/described learns landmarks of own data
 TASKS = [name for name in TASKS if "site" not in name and name != "landmarks.yaml"]

@@ -133,8 +133,9 @@ def test_impossible_options(name, options):
         AUGMENTATIONS[name](**options)
 
 
-def test_the_overlay_lists_effects_that_there_are():
-    listed = yaml.safe_load(find_config("domain.yaml").read_text(encoding="utf-8"))["data"]["init_args"]["augment"]
+@pytest.mark.parametrize("overlay", ["domain.yaml", "upright.yaml"])
+def test_the_overlays_list_effects_that_there_are(overlay):
+    listed = yaml.safe_load(find_config(overlay).read_text(encoding="utf-8"))["data"]["init_args"]["augment"]
     for one in listed:
         effect = {"class_path": one} if isinstance(one, str) else one
         AUGMENTATIONS[effect["class_path"]](**effect.get("init_args", {}))
