@@ -385,6 +385,31 @@ def test_landmarks_of_frames_that_files_name(marked):
         reader.read(cases["h2"])
 
 
+def test_what_a_description_says_no_longer_is_gone(marked):
+    assert main(["prepare", "four.yaml", "--out", "store"]) == 0
+    assert Path("store/landmarks.csv").is_file()
+    text = Path("four.yaml").read_text()
+    Path("four.yaml").write_text("\n".join(line for line in text.splitlines() if "points.csv" not in line))
+    assert main(["prepare", "four.yaml", "--out", "store"]) == 0
+    assert not Path("store/landmarks.csv").exists()
+
+
+def test_shards_of_two_descriptions_are_no_table(marked, capsys):
+    """One part is of an earlier run, which divided people otherwise: joined, somebody would train and test."""
+    command = ["prepare", "four.yaml", "--out", "store", "--shard"]
+    assert main([*command, "1/2"]) == main([*command, "2/2"]) == 0
+    before = _rows(Path("store/cohort.csv"))
+    text = Path("four.yaml").read_text()
+    lists = "splits: {train: [h1, h2], val: [h3], test: [h4, h5, h6]}"
+    Path("four.yaml").write_text("\n".join(lists if line.startswith("splits") else line for line in text.splitlines()))
+    assert main([*command, "1/2"]) == 0
+    assert "parts of an earlier run" in capsys.readouterr().out
+    assert _rows(Path("store/cohort.csv")) == before
+    assert main([*command, "2/2"]) == 0
+    split = {name: row["split"] for name, row in _rows(Path("store/cohort.csv")).items()}
+    assert split == {"h1": "train", "h2": "train", "h3": "val", "h4": "test", "h5": "test", "h6": "test"}
+
+
 def test_landmarks_of_nobody_and_studies_without_are_named(marked):
     text = Path("points.csv").read_text()
     Path("points.csv").write_text(text.replace("h5,", "5,").replace("h6,1", "h06,1").replace("h6,3", "h6,3"))
