@@ -123,7 +123,7 @@ def _compare(name: str, first: Cases, other: Cases, here: np.ndarray, there: np.
     return f"{other.path}: column {name} differs from that of the other results in {len(wrong)} cases ({example})"
 
 
-def _some(names: Sequence[Any]) -> str:
+def _some(names: np.ndarray) -> str:
     return ", ".join(map(str, names[:SHOWN])) + (", ..." if len(names) > SHOWN else "")
 
 
