@@ -50,7 +50,7 @@ def check_unseen(data: Any, networks: Mapping[str, tuple[Spec, Mapping[str, Any]
     """
     judged: tuple[Split, ...] = {"test": tuple(data.test_splits), "validate": ("val",)}.get(stage, ())
     for name, (spec, state) in networks.items():
-        people = state.get(PEOPLE)
+        people = state.get(PEOPLE, {})
         for split in judged if people and _are_the_same(data, spec, people) else ():
             seen = {one for before in _JUDGED_BY[split] for one in _digests(people[before])}
             again = [one for one in _subjects(data.opened, split) if _digest(one) in seen]

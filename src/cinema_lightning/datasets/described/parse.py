@@ -271,14 +271,14 @@ class _Parser:
             else SplitRule(values=values)
         )
 
-    def no_more_than(self, given: Mapping[str, Any], kind: str | tuple[str, ...]) -> None:
+    def no_more_than(self, given: Mapping[str, Any], kind: Sequence[str]) -> None:
         """Refuses what would be passed over: an option of another kind of splits."""
         drawn = () if any(isinstance(given.get(name), list) for name in SPLITS) else ("seed",)
         known = {"column": ("column", "values"), "folds": ("folds", "fold", "seed"), "values": ("values",)}
         for name in given:
             if name not in known.get(str(kind), (*SPLITS, *drawn)):
-                what = ", ".join(name for name in given if name in (kind if isinstance(kind, tuple) else (kind,)))
-                raise self.wrong(f"splits.{name}", f"says nothing beside {what}: leave it out")
+                said = kind if isinstance(kind, str) else ", ".join(split for split in kind if split in given)
+                raise self.wrong(f"splits.{name}", f"says nothing beside {said}: leave it out")
 
     def shares(self, given: dict[str, Any], seed: int) -> SplitRule:
         """Lists of names, or shares of the subjects that make 1."""

@@ -77,8 +77,9 @@ def _check_outcomes(opened: Opened, used: np.ndarray, time: np.ndarray, event: n
 
 def _later_visits(opened: Opened, used: np.ndarray) -> np.ndarray:
     """(n,) bool, studies of people of whom there is an earlier one: a person dies once, and one clock runs."""
-    ids = opened.cohort.ids.astype(str)
-    order = np.array(sorted(np.flatnonzero(used), key=lambda row: natural_key(ids[row])), dtype=int)  # visit 2, then 10
+    ids: list[str] = opened.cohort.ids.astype(str).tolist()
+    rows: list[int] = np.flatnonzero(used).tolist()
+    order = np.array(sorted(rows, key=lambda row: natural_key(ids[row])), dtype=np.int64)  # visit 2 before visit 10
     people = opened.cohort.table["subject"].to_numpy(dtype=str)[order]
     later = np.ones(len(used), dtype=bool)
     later[order[np.unique(people, return_index=True)[1]]] = False
