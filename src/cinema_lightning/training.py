@@ -36,7 +36,7 @@ from cinema_lightning.configs import refuse_unknown
 from cinema_lightning.data import DATA
 from cinema_lightning.data.augment import AUGMENTATIONS
 from cinema_lightning.data.datamodule import CineDataModule
-from cinema_lightning.data.evaluation import check_held_out
+from cinema_lightning.data.seen import check_held_out, check_unseen
 from cinema_lightning.data.sending import explained
 from cinema_lightning.data.source import DataSource
 from cinema_lightning.errors import CinemaError
@@ -54,7 +54,7 @@ from cinema_lightning.trainer_options import as_list, choose_precision, of_run, 
 from cinema_lightning.weights.compatibility import buildable, check_fits
 from cinema_lightning.weights.files import load_checkpoint
 from cinema_lightning.weights.published import PUBLISHED, published_network
-from cinema_lightning.weights.restore import find_checkpoint, keep_depth
+from cinema_lightning.weights.restore import find_checkpoint, keep_depth, trained_with
 
 
 class CinemaCLI(LightningCLI):
@@ -300,6 +300,9 @@ class CinemaCLI(LightningCLI):
                 f"{type(self.model).__name__} has nothing to test: `cinema validate` computes its validation loss."
             )
         model, checkpoint = self._with_weights(self.config[subcommand].get("tta") or "none")
+        if subcommand in ("validate", "test"):
+            known = trained_with([self.checkpoint, *self._others], type(self.datamodule))
+            check_unseen(self.datamodule, known, subcommand)
         options: dict[str, Any] = {"datamodule": self.datamodule, "ckpt_path": checkpoint, "weights_only": True}
         if subcommand in WRITERS:
             self._prepare_output()

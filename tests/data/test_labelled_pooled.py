@@ -5,6 +5,7 @@ from __future__ import annotations
 from types import SimpleNamespace
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 
@@ -15,7 +16,7 @@ from cinema_lightning.tasks.classification.data import ClassificationData
 from cinema_lightning.tasks.classification.task import Classification
 from cinema_lightning.tasks.regression.data import RegressionData
 from cinema_lightning.tasks.segmentation.data import SegmentationData
-from cinema_lightning.tasks.survival.data import SurvivalData
+from cinema_lightning.tasks.survival.data import SurvivalData, _later_visits
 
 CLASSES = ("DCM", "HCM", "MINF", "NOR", "RV")
 SIZES = {"sax": [16, 16, 4], "lax_2c": [20, 20], "lax_4c": [20, 20]}
@@ -312,6 +313,14 @@ def test_a_person_is_followed_from_the_first_visit_only(kit, acdc, tmp_path):
     ids = {name for batch in data.train_dataloader() for name in batch["id"]}
     assert "p01" in ids
     assert not ids & {"p03", "p09"}
+
+
+def test_the_second_visit_is_before_the_tenth():
+    ids = ["p_10", "p_2", "p_9", "q_1"]
+    table = {"subject": pd.Series(["p", "p", "p", "q"])}
+    opened = SimpleNamespace(cohort=SimpleNamespace(ids=np.array(ids), table=table))
+    assert _later_visits(opened, np.ones(4, bool)).tolist() == [True, False, True, False]
+    assert _later_visits(opened, np.array([True, False, False, True])).tolist() == [False, False, False, False]
 
 
 def test_survival_without_events_or_with_gaps(kit, acdc, tmp_path):

@@ -137,10 +137,24 @@ def test_the_tables_split_is_followed(tmp_path):
     assert {key: value.tolist() for key, value in splits.items()} == {"train": [0, 4], "val": [1], "test": [2]}
 
 
-def test_a_subject_on_both_sides(tmp_path):
-    given = [{**row, "subject": "p", "split": split} for row, split in zip(rows(2), ["train", "val"], strict=True)]
-    with pytest.raises(CinemaError, match="subject 'p' has rows in train and in val"):
+@pytest.mark.parametrize(
+    ("others", "mine", "said"),
+    [
+        (["train", "val"], ["train", "val"], "in train and in val"),
+        (["train", "val"], ["train", "test"], "in train and in test"),
+        (["train", "val"], ["val", "test"], "in val and in test"),
+        (["train", "train"], ["train", "test"], "in train and in test"),
+        (["", ""], ["", "test"], "without a split and in test"),
+        (["val", "val"], ["val", "test"], "in val and in test"),
+    ],
+)
+def test_a_subject_on_two_sides(tmp_path, others, mine, said):
+    given = [{**row, "split": split} for row, split in zip(rows(4), [*others, *mine], strict=True)]
+    given[2]["subject"] = given[3]["subject"] = "p"
+    with pytest.raises(CinemaError, match=f"subject 'p' has rows {said}; give all rows of a subject the same split"):
         split_rows(cohort(tmp_path, given), 0.1, 0)
+    given[3]["subject"] = "q"
+    split_rows(cohort(tmp_path, given), 0.1, 0)
 
 
 def test_the_split_is_by_subject_and_keyed_on_the_seed(tmp_path):

@@ -122,6 +122,23 @@ def test_broken_files(store):
     assert any("cut short" in error for error in _errors(store))
 
 
+@pytest.mark.parametrize(
+    ("cells", "level"),
+    [({"subject": "a", "split": "train"}, "error"), ({"subject": "a"}, "warning"), ({"subject": "patient101"}, "")],
+)
+def test_one_image_under_two_names(store, cells, level):
+    """A person listed twice, who would train and test."""
+    with (store / "cohort.csv").open("a", newline="") as file, (store / "cohort.csv").open(newline="") as table:
+        rows = {row["id"]: row for row in csv.DictReader(table)}
+        csv.DictWriter(file, rows["patient101"]).writerow(rows["patient101"] | {"id": "a"} | cells)
+    (store / "a").symlink_to(store / "patient101")
+    assert verify("acdc", store) == (1 if level == "error" else 0)
+    found = [(row["level"], row["id"], row["message"]) for row in _findings(store) if "same image" in row["message"]]
+    split = cells.get("split", "test")
+    said = f"(test) sax begins with the same image as that of a ({split}): one person under two names?"
+    assert found == ([(level, "patient101", said)] if level else [])
+
+
 def test_labels_of_frames_that_do_not_exist(store):
     label = series_path(store, "patient001", "sax", "label")
     _rewrite(label, lambda maps: maps, frames_index=[0, 5])

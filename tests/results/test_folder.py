@@ -240,6 +240,9 @@ def spoil(folder: Path, table: str, row: int, column: str, cell: str) -> None:
     [
         ("regression", "cases", "predicted", "n/k", r"cases.csv, row 4: 'n/k' in column predicted is not a number"),
         ("segmentation", "cases", "mean_dice", "0,9", r"cases.csv, row 4: '0,9' in column mean_dice is not a number"),
+        ("segmentation", "cases", "lv_dice", "91.5", r"row 4: '91.5' in column lv_dice is not a share, 0 to 1"),
+        ("segmentation", "cases", "mean_hd95", "-1", r"row 4: '-1.0' in column mean_hd95 is not a distance, 0 or more"),
+        ("segmentation", "cases", "lv_volume_pred", "-1", r"row 4: '-1.0' in column lv_volume_pred is not a size"),
         ("classification", "cases", "true", "dcm", r"row 4: 'dcm' in column true is none of the classes in test.json"),
         ("classification", "cases", "prob_DCM", "55", r"row 4: '55.0' in column prob_DCM is not a probability, 0 to 1"),
         ("survival", "cases", "event", "2", r"row 4: '2' in column event is not 0 or 1"),
@@ -254,6 +257,13 @@ def test_malformed_cells_are_named(make, kind, table, column, cell, message):
     with pytest.raises(CinemaError, match=message):
         finish(folder)
     assert not (folder / "summary.json").exists()
+
+
+def test_an_ejection_fraction_is_percent(make):
+    folder = make("segmentation", n=6)
+    (folder / "function.csv").write_text("id,lv_ef_true,lv_ef_pred\n001,0.55,0.5\n002,0.61,0.6\n")
+    with pytest.raises(CinemaError, match=r"function.csv: column lv_ef_true is 0.61 at most; .* written in percent"):
+        read_results(folder)
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -11,7 +11,7 @@ import torch
 from lightning.fabric.utilities.apply_func import move_data_to_device
 
 from cinema_lightning.data.dataset import FrameDataset
-from cinema_lightning.data.open import Opened, Samples, Spec, arrays
+from cinema_lightning.data.open import Opened, Samples, arrays
 from cinema_lightning.data.sampler import ViewGroupSampler
 from cinema_lightning.data.table import Split, views_of
 from cinema_lightning.data.transforms import Fit
@@ -122,38 +122,3 @@ def single_batches(
             found = dataset[draws]
             assert isinstance(found, dict)
             yield transform.apply(move_data_to_device(transform.prepare(found), device))
-
-
-def check_held_out(data: Any, specs: Mapping[str, Spec], stage: str) -> None:
-    """Leaves out of a test the splits on which one of several networks was trained, as that of another fold was.
-
-    Args:
-        data: The data module, see :class:`~cinema_lightning.data.labelled.LabelledData`; ``test_splits`` is changed.
-        specs: What each network was trained with, by the name of its file.
-        stage: test or predict.
-
-    Raises:
-        CinemaError: If no split is left.
-    """
-    if len(specs) == 1:
-        return
-    studies = {name: data.open(spec, predict=True).studies for name, spec in specs.items()}
-    first = next(iter(studies.values()))
-    wanted = data.test_splits if stage == "test" else [split for split in (data.predict_split,) if split != "all"]
-    trained = {name: set(rows["train"].tolist()) for name, rows in studies.items()}
-    guilty = {
-        split: next(
-            (name for name, rows in trained.items() if split != "train" and rows & set(first[split].tolist())), ""
-        )
-        for split in wanted
-    }
-    kept = tuple(split for split in wanted if not guilty[split])
-    if wanted and not kept:
-        split = wanted[-1]
-        raise CinemaError(
-            f"{guilty[split]} was trained on {split} studies of the first network, whose figures would be too good: "
-            "average networks of the same split, ask each fold's network alone, or test on a table that names its test "
-            "rows."
-        )
-    if stage == "test":
-        data.test_splits = kept

@@ -21,6 +21,7 @@ from cinema_lightning.data.facts import check_made_of, facts_of, is_of_phantoms
 from cinema_lightning.data.labels import LabelledDataset, plain
 from cinema_lightning.data.open import Opened, Spec, arrays, named_phases, open_cohort
 from cinema_lightning.data.sampler import ViewGroupSampler
+from cinema_lightning.data.seen import PEOPLE, people_of
 from cinema_lightning.data.splits import fraction_of_subjects, strata_of
 from cinema_lightning.data.table import Split, views_of
 from cinema_lightning.data.transforms import Whole
@@ -137,6 +138,10 @@ class LabelledData(CineDataModule):
                 f"{self.cohort.source} divides into other folds than the table of the training (other subjects or "
                 "classes), so that who validated there is not known here: test on the table that it was trained with."
             )
+
+    def state_dict(self) -> dict[str, Any]:
+        """See :meth:`CineDataModule.state_dict`; and who trains and validates, so that they are never a test."""
+        return super().state_dict() | {PEOPLE: people_of(self.opened)}
 
     def with_targets(self, opened: Opened, spec: Spec | None) -> Opened:
         """The cohort with samples, targets, and what ``spec`` says of them.

@@ -242,6 +242,12 @@ class Opened:
         lines = (f"{name} {mask}" for name, mask in zip(self.cohort.ids[rows], self.masks[rows], strict=True))
         return hashlib.blake2b("/".join(lines).encode("utf-8"), digest_size=8).hexdigest()
 
+    def digest(self, columns: Sequence[str] = ()) -> str:
+        """A digest of the table's cells, of some columns or of all."""
+        table = self.cohort.table
+        text: str = table[[name for name in columns or table.columns if name in table]].to_csv(index=False)
+        return hashlib.blake2b(text.encode("utf-8"), digest_size=8).hexdigest()
+
     def check_same(self, fingerprint: str) -> None:
         """Refuses to go on with a run whose training studies were others; CinemaError."""
         if fingerprint != self.fingerprint:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 import warnings
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -30,7 +31,7 @@ def split_rows(cohort: Cohort, val_fraction: float, seed: int, test_fraction: fl
         Row numbers, in the order of the table, under train, val and test.
 
     Raises:
-        CinemaError: If a subject is on both sides in the table, or the fraction is out of range.
+        CinemaError: If a subject is on two sides in the table, or the fraction is out of range.
     """
     if not 0 <= val_fraction < 1:
         raise CinemaError(f"val_fraction is {val_fraction}; it is a share of the subjects, from 0 to below 1.")
@@ -38,10 +39,11 @@ def split_rows(cohort: Cohort, val_fraction: float, seed: int, test_fraction: fl
         raise CinemaError(f"test_fraction is {test_fraction}; it is a share of the subjects, from 0 to below 1.")
     given = cohort.table["split"].to_numpy(dtype=str)
     if (given == "train").any() and (given == "val").any():
-        _check_leaks(cohort, given)
+        _check_leaks(cohort, given, (("train", "val"), ("train", "test"), ("val", "test")))
         if (unassigned := int((given == "").sum())) > 0:
             warnings.warn(f"{cohort.source}: {unassigned} rows without a split are left out.", stacklevel=2)
         return {split: np.flatnonzero(given == split) for split in SPLITS}
+    _check_leaks(cohort, given, (("train", "test"), ("val", "test"), ("", "test")))  # all but the tests are divided
     rest, tests = np.flatnonzero(given != "test"), np.flatnonzero(given == "test")
     if test_fraction > 0 and not len(tests):
         rest, tests = _set_aside(cohort, rest, test_fraction, seed, "test")
@@ -188,13 +190,13 @@ def _ranking(subjects: np.ndarray, seed: int, purpose: str) -> np.ndarray:
     return np.argsort(np.frombuffer(b"".join(digests), dtype=">u8"), kind="stable")
 
 
-def _check_leaks(cohort: Cohort, given: np.ndarray) -> None:
+def _check_leaks(cohort: Cohort, given: np.ndarray, apart: Sequence[tuple[str, str]]) -> None:
     subjects = cohort.table["subject"].to_numpy(dtype=str)
-    train = np.unique(subjects[given == "train"])
-    for other in ("val", "test"):
-        shared = np.intersect1d(train, subjects[given == other])
+    for one, other in apart:
+        shared = np.intersect1d(subjects[given == one], subjects[given == other])
         if len(shared):
+            where = f"in {one}" if one else "without a split"
             raise CinemaError(
-                f"{cohort.source}: subject '{shared[0]}' has rows in train and in {other}; give all rows of a subject "
+                f"{cohort.source}: subject '{shared[0]}' has rows {where} and in {other}; give all rows of a subject "
                 "the same split."
             )

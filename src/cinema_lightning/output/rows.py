@@ -35,6 +35,8 @@ class RowWriter(Callback):
     """
 
     what = "predictions"
+    of_table: tuple[str, ...] = ("id", "views", "n_frames", "ed_frame", "es_frame")
+    """Columns of the cohort table that the rows follow from; empty for all."""
 
     def __init__(self, folder: str | None, shard: str | None, stem: str, nifti: bool, overwrite: bool) -> None:
         self.folder = Path(folder) if folder else None
@@ -89,6 +91,8 @@ class RowWriter(Callback):
         """
         self.table = PartTable(self.place, self.stem, self.shard)
         self._record["precision"] = str(trainer.precision)  # parts of two precisions would differ in the last digits
+        # a folder whose studies changed holds rows of those that are gone, and shards of it would miss some
+        self._record["table"] = data_of(trainer).opened.digest(self.of_table)
         refusal = self._claim(self.place) if trainer.is_global_zero else None
         refusal = trainer.strategy.broadcast(refusal)
         if refusal:
@@ -108,7 +112,7 @@ class RowWriter(Callback):
         text = json.dumps(self._record, indent=2, sort_keys=True, default=str) + "\n"
         known = folder / f"{self.stem}.json"
         # a note without rows was left by an attempt that failed before it began
-        others = self.table.begun and known.is_file() and known.read_text(encoding="utf-8") != text
+        others = self.table.begun and known.is_file() and self._differs(known)
         if others and self.overwrite and self.shard.count > 1:
             return (
                 f"{folder} holds {self.what} of something else, which --output.overwrite cannot replace shard by shard "
@@ -123,6 +127,11 @@ class RowWriter(Callback):
             )
         write_text(known, text)
         return None
+
+    def _differs(self, known: Path) -> bool:
+        """Whether a note is of something else; those of before the table was noted say nothing of it."""
+        noted = {"table": self._record["table"]} | json.loads(known.read_text(encoding="utf-8"))
+        return bool(noted != json.loads(json.dumps(self._record, default=str)))
 
     def begin(self, trainer: Trainer) -> None:
         """Opens this process's part."""

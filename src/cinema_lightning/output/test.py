@@ -37,6 +37,7 @@ class CaseWriter(RowWriter):
     """
 
     what = "results"
+    of_table = ()  # a case has the fields of its study beside it
 
     def __init__(
         self,

@@ -13,6 +13,8 @@ from cinema_lightning.datasets.files import number
 from cinema_lightning.prepare.failures import read_problems
 
 Row: TypeAlias = Mapping[str, str]
+PRINT = "print"
+"""Level of what is no finding yet: the digest of a study's first frame, by which a copy is known."""
 
 
 class Finding(NamedTuple):
@@ -73,6 +75,30 @@ def _check_subjects(rows: list[Row]) -> Iterator[Finding]:
         if len(where) > 1:
             names = ", ".join(sorted(name or "no split" for name in where))
             yield Finding("error", subject, "splits", f"subject {subject} has studies in several splits: {names}")
+
+
+def check_copies(rows: Sequence[Row], prints: Sequence[Finding]) -> Iterator[Finding]:
+    """Finds people who have the same image, as a person has who is listed under two names.
+
+    Args:
+        rows: The table.
+        prints: Digests of first frames: the study, the view and the digest.
+
+    Yields:
+        An error where they are in two splits, else a warning; one for each two studies.
+    """
+    about = {row["id"]: (row.get("subject") or row["id"], row.get("split") or "no split") for row in rows}
+    same: dict[tuple[str, str], list[str]] = defaultdict(list)
+    for found in prints:
+        same[found.check, found.message].append(found.id)
+    said: set[tuple[str, str]] = set()
+    for (view, _), names in same.items():
+        first, *others = sorted(names)
+        for other in (name for name in others if about[name][0] != about[first][0] and (first, name) not in said):
+            said.add((first, other))
+            split, of_first = about[other][1], about[first][1]
+            text = f"{view} begins with the same image as that of {first} ({of_first}): one person under two names?"
+            yield Finding("warning" if split == of_first else "error", other, "images", f"({split}) {text}")
 
 
 def _check_split(title: str, column: str, classes: Sequence[str], there: Sequence[str]) -> Iterator[Finding]:

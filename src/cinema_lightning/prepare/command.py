@@ -108,7 +108,7 @@ def prepare(
             note_phantoms(out, cases)
         write_tables(out, rows, landmarks, failures, sorted(warnings), label)
         if part is not None:
-            merge_parts(out, part.count)
+            merge_parts(out, part.count, cases)
     _report(reader, out, outcomes_by_id, failures, len(warnings), label, time.monotonic() - began)
     if strict and failures:
         raise CinemaError(f"{failures[0].id} failed at step '{failures[0].step}': {failures[0].reason}")

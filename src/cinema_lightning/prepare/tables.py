@@ -78,7 +78,7 @@ def write_tables(
     Args:
         out: Folder of the store.
         rows: Cohort rows; without any, the cohort table is left as it is.
-        landmarks: Landmark rows; without any, no landmark table is written.
+        landmarks: Landmark rows; without any there is no landmark table, nor that of an earlier run.
         failures: What failed.
         warnings: What to know.
         part: "" for the whole run, "I-of-N" for a shard, which names the files so.
@@ -89,6 +89,8 @@ def write_tables(
         write_rows(out / f"{name}{suffix}", COLUMNS, problems)
     if landmarks or part:
         write_rows(out / f"landmarks{suffix}", LANDMARKS, [[mark[name] for name in LANDMARKS] for mark in landmarks])
+    if rows and not (landmarks or part):
+        (out / f"landmarks{suffix}").unlink(missing_ok=True)
     if part:
         names = ordered(name for row in rows for name in row) or ["id"]
         write_rows(out / f"cohort{suffix}", names, [[row.get(name, "") for name in names] for row in rows])
@@ -97,7 +99,7 @@ def write_tables(
         write_cohort(out, [{name: row.get(name) or None for name in names} for row in rows])
 
 
-def merge_parts(out: Path, shards: int) -> Path | None:
+def merge_parts(out: Path, shards: int, cases: Sequence[CaseRef] = ()) -> Path | None:
     """Joins the tables of a sharded run once all parts are there.
 
     Every shard calls this when it is done; the last one finds all parts. Two that end at once write the same bytes.
@@ -105,6 +107,7 @@ def merge_parts(out: Path, shards: int) -> Path | None:
     Args:
         out: Folder of the store.
         shards: N.
+        cases: All studies as they are listed now; parts of an earlier run, which may say otherwise, are not joined.
 
     Returns:
         Path of the cohort table, or None while parts are missing.
@@ -113,6 +116,9 @@ def merge_parts(out: Path, shards: int) -> Path | None:
     if not all((out / f"{name}.{part}.csv").is_file() for part in parts for name in ("failures", "warnings", "cohort")):
         return None
     tables = {name: _interleaved(out, name, parts) for name in ("cohort", "landmarks", "failures", "warnings")}
+    if cases and not _are_of(cases, tables):
+        print(f"{out} holds parts of an earlier run or of other files: the table is joined when all {shards} are new.")
+        return None
     counts = Counter(row["id"] for row in tables["cohort"])
     if repeated := [name for name, count in counts.items() if count > 1]:
         raise CinemaError(f"The parts in {out} list the id '{min(repeated)}' twice: remove the parts of an older run.")
@@ -121,6 +127,19 @@ def merge_parts(out: Path, shards: int) -> Path | None:
     }
     write_tables(out, tables["cohort"], tables["landmarks"], problems["failures"], problems["warnings"])
     return out / TABLE
+
+
+def _are_of(cases: Sequence[CaseRef], tables: Mapping[str, Rows]) -> bool:
+    """Whether parts hold these studies and no others, with the people, splits and fields that they have now."""
+    rows = {row["id"]: row for row in tables["cohort"]}
+    ids = set(rows) | {row["id"] for row in tables["failures"]}
+    same = all(
+        rows[case.id].get(name, "") == text(cell)
+        for case in cases
+        if case.id in rows
+        for name, cell in {"subject": case.subject, "split": case.split, **case.fields}.items()
+    )
+    return same and ids == {case.id for case in cases}
 
 
 def _interleaved(out: Path, name: str, parts: Sequence[str]) -> Rows:

@@ -21,7 +21,7 @@ from cinema_lightning.datasets.files import number
 from cinema_lightning.errors import CinemaError
 from cinema_lightning.imaging.geometry import spacing_of
 from cinema_lightning.prepare.checking import Progress, Result, check_all, forget, join
-from cinema_lightning.prepare.cohort_checks import Finding, Row, check_cohort
+from cinema_lightning.prepare.cohort_checks import PRINT, Finding, Row, check_cohort, check_copies
 from cinema_lightning.prepare.failures import write_rows
 from cinema_lightning.prepare.runner import stop_on_signals
 from cinema_lightning.prepare.size import crop_size, size_of, spacing_wanted
@@ -44,9 +44,10 @@ def verify(
 ) -> int:
     """Checks a prepared store before training.
 
-    Ids, splits by subject, files, shapes, spacing, label values, ED and ES, volumes, clinical values, landmarks and
-    classes per split. Reads the label maps whole and one frame of each image series. The result does not depend on the
-    number of workers or shards. After a stop, the same command goes on with what is left or has changed.
+    Ids, splits by subject, one image under two names, files, shapes, spacing, label values, ED and ES, volumes,
+    clinical values, landmarks and classes per split. Reads the label maps whole and one frame of each image series. The
+    result does not depend on the number of workers or shards. After a stop, the same command goes on with what is left
+    or has changed.
 
     Args:
         dataset: The dataset's name.
@@ -84,7 +85,7 @@ def verify(
         return _say(f"{reader.display}: {len(mine)} studies", _found(progress.done), where)
     if part.count > 1:  # files may have changed since their shard ended
         results = {row: check(row, found) for row, found in results.items()}
-    findings = [*check_cohort(reader, root, rows), *_found(results)]
+    findings = [*check_cohort(reader, root, rows), *check_copies(rows, _found(results, prints=True)), *_found(results)]
     findings.sort(key=lambda finding: (finding.level, finding.id, finding.check))
     write_rows(path, Finding._fields, findings)
     forget(path, part)
@@ -155,8 +156,9 @@ def _digest(dataset: str, root: Path, full: bool) -> str:
     return digest.hexdigest()
 
 
-def _found(results: Mapping[int, Result]) -> list[Finding]:
-    return [Finding(*finding) for row in sorted(results) for finding in results[row][1]]
+def _found(results: Mapping[int, Result], *, prints: bool = False) -> list[Finding]:
+    found = (Finding(*finding) for row in sorted(results) for finding in results[row][1])
+    return [finding for finding in found if (finding.level == PRINT) == prints]
 
 
 def read_rows(root: Path) -> list[Row]:
@@ -245,6 +247,9 @@ def _check_series(reader: Dataset, row: Row, view: str, series: Series, full: bo
     target = spacing_wanted(reader, view, info.spacing, info.provenance)
     if not np.allclose(info.spacing, target, rtol=1e-3):
         yield Finding("error", name, "spacing", f"{view} has the spacing {info.spacing}, not {target} mm")
+    first = series.read([0])
+    if first.any():
+        yield Finding(PRINT, name, view, hashlib.blake2b(first.tobytes(), digest_size=8).hexdigest())
     dark = [index for index in (range(series.n_frames) if full else [0]) if not series.read([index]).any()]
     if dark:
         yield Finding("warning", name, "images", f"{view}: frame {dark[0]} is black ({len(dark)} such frames)")

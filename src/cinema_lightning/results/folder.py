@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import math
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,12 @@ UNKNOWN = ("", "NA", "N/A", "NaN", "nan", "None", "null")
 ROWS = 200_000
 """Rows that are read at a time: a cine of every participant of a biobank has millions."""
 Keep = Callable[[str], bool]
+_BOUNDS: tuple[tuple[tuple[str, ...], float, float, str], ...] = (
+    (("_dice", "_iou", "_stability"), 0.0, 1 + 1e-6, "a share, 0 to 1"),
+    (("_hd95", "_distance_mm", "_distance_px"), 0.0, math.inf, "a distance, 0 or more"),
+    (("_volume_true", "_volume_pred", "_area_true", "_area_pred"), 0.0, math.inf, "a size, 0 or more"),
+)
+"""How names of columns end -> what their numbers can be, and what to call that."""
 
 
 def read_results(folder: Path, keep: Keep | None = None) -> Results:
@@ -182,7 +189,7 @@ def check_cases(table: pd.DataFrame, facts: Mapping[str, Any], path: Path) -> No
 
 
 def check_numbers(table: pd.DataFrame, path: Path, also: Sequence[str] = ()) -> None:
-    """Refuses texts where numbers belong, which would else count as missing.
+    """Refuses texts where numbers belong, which would else count as missing, and numbers that cannot be.
 
     Args:
         table: A table of results.
@@ -196,6 +203,19 @@ def check_numbers(table: pd.DataFrame, path: Path, also: Sequence[str] = ()) -> 
         if (is_measured(name) or name in ("frame", *also)) and not pd.api.types.is_numeric_dtype(table[name]):
             wrong = pd.to_numeric(table[name], errors="coerce").isna() & table[name].notna()
             refuse_cells(wrong, table[name], path, "a number")
+        _check_bounds(table[name], path)
+
+
+def _check_bounds(cells: pd.Series, path: Path) -> None:
+    """Refuses numbers that cannot be, as of a percentage in the place of a share, or the other way about."""
+    name = str(cells.name)
+    for ends, low, high, what in _BOUNDS:
+        if name.endswith(ends):
+            refuse_cells(cells.notna() & ~cells.between(low, high), cells, path, what)
+    if name.endswith("_ef_true") and 0 < cells.max() <= 1:
+        raise CinemaError(
+            f"{path}: column {name} is {cells.max():g} at most; an ejection fraction is written in percent."
+        )
 
 
 def refuse_cells(wrong: pd.Series, cells: pd.Series, path: Path, wanted: str) -> None:

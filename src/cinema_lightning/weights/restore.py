@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from argparse import ArgumentError
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -53,6 +53,24 @@ def load_task(path: Path, config: Mapping[str, Any] | None = None) -> tuple[Any,
         check_fits(task, path)
         task.load_state_dict(weights)
     return task, hparams
+
+
+def trained_with(paths: Sequence[Path | None], data: type) -> dict[str, tuple[dict[str, Any], dict[str, Any]]]:
+    """What checkpoints keep of the data that their networks were trained on.
+
+    Args:
+        paths: The files; published ones, which keep nothing of it, are passed over.
+        data: The class of the data module.
+
+    Returns:
+        Path -> the facts of the data (``spec``), and the data module's state, empty where it is of another class.
+    """
+    files = [path for path in paths if path is not None and path.suffix != PUBLISHED]
+    found = {str(path): load_checkpoint(path, mmap=True) for path in files}
+    return {
+        name: (content["hyper_parameters"].get("spec") or {}, content.get(data.__qualname__) or {})
+        for name, content in found.items()
+    }
 
 
 def _has_seen_phantoms(spec: Mapping[str, Any], path: Path) -> bool:

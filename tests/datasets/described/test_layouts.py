@@ -13,6 +13,7 @@ import pytest
 from cinema_lightning.cli import main
 from cinema_lightning.data.facts import facts_of
 from cinema_lightning.data.store import open_series, series_path
+from cinema_lightning.datasets.described.stored import described
 from cinema_lightning.errors import CinemaError
 
 SUBJECTS, FRAMES = 6, 4
@@ -362,6 +363,73 @@ def test_landmarks_of_a_table_lie_where_they_were(marked):
     one = found["h2", "2", "hinge_1"]  # frame 3 is the third
     # pixels of 2 mm become two of 1 mm, their centre between the two
     assert (float(one["x"]), float(one["y"])) == (2 * 33 + 0.5, 2 * 20 + 0.5)
+
+
+def test_landmarks_of_frames_that_files_name(marked):
+    """Of a file for each frame, the number is that of the file, from wherever and in whatever steps it counts."""
+    for number in range(1, 7):
+        for frame in (4, 1, 8, 3):
+            voxels = np.full((30, 20, 1), 10 * frame, np.int16)
+            nib.save(nib.Nifti1Image(voxels, np.diag([2.0, 2.0, 8.0, 1.0])), f"scans/h{number}_f{frame:02d}.nii.gz")
+    text = Path("four.yaml").read_text()
+    Path("four.yaml").write_text(text.replace("scans/{id}.nii.gz", "scans/{id}_f{frame}.nii.gz"))
+    reader = described(Path("four.yaml"), None, [])
+    cases = {case.id: case for case in reader.cases(Path())}
+    raw = reader.read(cases["h2"])
+    assert [int(frame.max()) for frame in raw.series["lax_4c"].frames] == [10, 30, 40, 80]
+    assert sorted({(frame, x) for _, frame, name, x, _ in raw.landmarks if name == "hinge_1"}) == [(0, 31), (1, 33)]
+    with Path("points.csv").open("a") as file:
+        file.write("h2,2,hinge_1,3,4\n")
+    cases = {case.id: case for case in reader.cases(Path())}
+    with pytest.raises(CinemaError, match=r"of frame 2, which lax_4c does not have \(its files are 1, 3, 4, 8\)"):
+        reader.read(cases["h2"])
+
+
+def test_what_a_description_says_no_longer_is_gone(marked):
+    assert main(["prepare", "four.yaml", "--out", "store"]) == 0
+    assert Path("store/landmarks.csv").is_file()
+    text = Path("four.yaml").read_text()
+    Path("four.yaml").write_text("\n".join(line for line in text.splitlines() if "points.csv" not in line))
+    assert main(["prepare", "four.yaml", "--out", "store"]) == 0
+    assert not Path("store/landmarks.csv").exists()
+
+
+def test_shards_of_two_descriptions_are_no_table(marked, capsys):
+    """One part is of an earlier run, which divided people otherwise: joined, somebody would train and test."""
+    command = ["prepare", "four.yaml", "--out", "store", "--shard"]
+    assert main([*command, "1/2"]) == main([*command, "2/2"]) == 0
+    before = _rows(Path("store/cohort.csv"))
+    text = Path("four.yaml").read_text()
+    lists = "splits: {train: [h1, h2], val: [h3], test: [h4, h5, h6]}"
+    Path("four.yaml").write_text("\n".join(lists if line.startswith("splits") else line for line in text.splitlines()))
+    assert main([*command, "1/2"]) == 0
+    assert "parts of an earlier run" in capsys.readouterr().out
+    assert _rows(Path("store/cohort.csv")) == before
+    assert main([*command, "2/2"]) == 0
+    split = {name: row["split"] for name, row in _rows(Path("store/cohort.csv")).items()}
+    assert split == {"h1": "train", "h2": "train", "h3": "val", "h4": "test", "h5": "test", "h6": "test"}
+
+
+def test_landmarks_of_nobody_and_studies_without_are_named(marked):
+    text = Path("points.csv").read_text()
+    Path("points.csv").write_text(text.replace("h5,", "5,").replace("h6,1", "h06,1").replace("h6,3", "h6,3"))
+    reader = described(Path("four.yaml"), None, [])
+    assert reader.notes(Path()) == ["points.csv: 2 studies have landmarks and no images, e.g. 5, h06"]
+    warned = {case.id: case.warnings for case in reader.cases(Path()) if case.warnings}
+    assert warned == {"h5": ("points.csv: no landmark of it",)}
+
+
+@pytest.mark.parametrize(("cell", "failed"), [("", ["h3"]), (None, ["h3"]), ("A", [])])
+def test_a_study_of_nobody_among_studies_of_somebody_fails(marked, cell, failed):
+    """It may be another visit of a person who is in another split."""
+    rows = [f"h{n},{'AAXBBC'[n - 1] if n != 3 else cell}" for n in range(1, 7) if n != 3 or cell is not None]
+    Path("people.csv").write_text("\n".join(["case,subject", *rows]) + "\n")
+    with Path("four.yaml").open("a") as file:
+        file.write("tables: {people.csv: {id: case}}\n")
+    cases = described(Path("four.yaml"), None, []).cases(Path())
+    assert [case.id for case in cases if case.problem] == failed
+    assert all("may be in another split: fill the cell" in (case.problem or "") for case in cases if case.id in failed)
+    assert {case.id: case.subject for case in cases if case.id not in failed}["h2"] == "A"
 
 
 def test_landmarks_of_no_known_frame_are_refused(marked, capsys):

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from cinema_lightning.benchmark.report.cases import Cases, cases_of, compare, completed
 from cinema_lightning.benchmark.report.index import Entry, Index
 from cinema_lightning.benchmark.report.wanted import wanted
 from cinema_lightning.columns import CASE, factors
@@ -59,6 +60,8 @@ class Group:
         arms: (arm, label fraction in percent) -> runs by seed.
         fields: Study -> what its groups are, such as its sex and vendor, from whichever table knows.
         studies: Number of each case -> number of its study.
+        first: Table -> its cases in the results that were read first, with which all others are compared.
+        notes: Sentences on truths that differ.
     """
 
     task: str
@@ -67,6 +70,8 @@ class Group:
     arms: dict[tuple[str, float], dict[int, Run]] = field(default_factory=dict)
     fields: dict[str, dict[str, Any]] = field(default_factory=dict)
     studies: dict[str, pd.Series] = field(default_factory=dict)
+    first: dict[str, Cases] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
 
     @property
     def slug(self) -> str:
@@ -128,10 +133,10 @@ def gather(index: Index, ours: str, baselines: Sequence[str] | None) -> list[Gro
         Groups in the order of the index; arms within them ours first, then the baselines.
 
     Raises:
-        CinemaError: If a table is malformed, or arms of one group are of different kinds.
+        CinemaError: If a table is malformed, or arms of one group are of different kinds, cases or truths.
     """
     groups: dict[tuple[str, str], Group] = {}
-    for entry in index.entries:
+    for entry in sorted(index.entries, key=lambda entry: entry.external):  # our own say what cases and truths there are
         if baselines is not None and entry.key.arm not in (ours, *baselines):
             continue
         results = read_results(entry.folder, wanted(entry.folder))
@@ -148,7 +153,8 @@ def gather(index: Index, ours: str, baselines: Sequence[str] | None) -> list[Gro
     order = arm_order(index, ours, baselines)
     for group in groups.values():
         group.arms = dict(sorted(group.arms.items(), key=lambda item: (order.index(item[0][0]), -item[0][1])))
-    return list(groups.values())
+    names = dict.fromkeys((entry.key.task, entry.dataset) for entry in index.entries)
+    return [groups[name] for name in names if name in groups]
 
 
 def _run(results: Results, group: Group) -> Run:
@@ -160,7 +166,11 @@ def _run(results: Results, group: Group) -> Run:
         if table is None or not len(table):
             continue
         _add_fields(table, group.fields)
+        table = completed(table, group.first.get(source))
         keys, subjects = _names(table, results.folder)
+        own = cases_of(results.folder / f"{source}.csv", table, keys, KINDS[results.kind].texts)
+        if (first := group.first.setdefault(source, own)) is not own:
+            group.notes += compare(first, own)
         _add_studies(table, keys, group.studies, source)
         for headline in (headline for headline in group.headlines if headline.source == source):
             trivial = None if headline.reference is None else headline.reference.columns

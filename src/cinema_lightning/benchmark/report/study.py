@@ -113,6 +113,7 @@ class BenchmarkStudy:
             found = {headline.name: list(self._figures(group, headline)) for headline in group.headlines}
             # Kaggle has no masks and so no Dice: the first figure that is defined is the primary one.
             defined = [h for h in group.headlines if any(math.isfinite(row["value"]) for row in found[h.name])]
+            self.warnings += [f"{self.title(group)}: {note}." for note in group.notes]
             self._warn_of_undefined(group, [h for h in group.headlines if h not in defined])
             group.headlines = defined or group.headlines[:1]
             for place, headline in enumerate(group.headlines):

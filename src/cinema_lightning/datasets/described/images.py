@@ -89,7 +89,10 @@ def read_images(entries: Sequence[Entry], description: Description, case: CaseRe
         series.facts["label_codes"] = {str(codes[name]): raws[0] for name, raws in description.labels.items()}
     counts = {view: len(series.frames) for view, series in raw.series.items()}
     marks = case.args.get("landmarks", [])
-    raw.landmarks += placed(marks, counts, study.phases, description.frames_from)
+    absent = sorted({mark[0] for mark in marks} - set(counts))
+    raw.warnings += [f"{view}: there are landmarks and no image of it" for view in absent]
+    named = {view: frame_numbers(entries, view) for view in counts}
+    raw.landmarks += placed(marks, counts, study.phases, named, description.frames_from)
     raw.fields |= {f"{name.lower()}_frame": place for name, place in study.phases.items()}
     return raw
 

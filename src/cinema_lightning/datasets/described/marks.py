@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
 from cinema_lightning.datasets.described.description import LandmarkTable
@@ -10,6 +10,7 @@ from cinema_lightning.errors import CinemaError
 from cinema_lightning.tables import finite, read_table
 from cinema_lightning.views import VIEWS
 
+SHOWN = 3
 Mark = tuple[str, str, str, float, float]
 """View, frame as the table writes it, landmark, x, y."""
 
@@ -46,8 +47,26 @@ def read_marks(raw: Path, table: LandmarkTable) -> dict[str, list[Mark]]:
     return found
 
 
+def without_images(table: LandmarkTable, marks: Collection[str], names: Collection[str]) -> str:
+    """What is to be said of landmarks that are of none of the studies; empty where all are.
+
+    Args:
+        table: What the description says of the table.
+        marks: Ids or subjects that have landmarks.
+        names: Ids of the studies, or their subjects.
+    """
+    others = [name for name in marks if name not in names]
+    whose = "study" if table.by == "id" else "subject"
+    count = f"1 {whose} has" if len(others) == 1 else f"{len(others)} {whose.replace('study', 'studie')}s have"
+    return f"{table.file}: {count} landmarks and no images, e.g. {', '.join(others[:SHOWN])}" if others else ""
+
+
 def placed(
-    marks: Sequence[Mark], counts: Mapping[str, int], phases: Mapping[str, int], first: int | None
+    marks: Sequence[Mark],
+    counts: Mapping[str, int],
+    phases: Mapping[str, int],
+    named: Mapping[str, Mapping[int, int]],
+    first: int | None,
 ) -> list[tuple[str, int, str, float, float]]:
     """Landmarks with the places of their frames in the series.
 
@@ -55,7 +74,8 @@ def placed(
         marks: Of one study.
         counts: View -> frames of its series.
         phases: ED and ES -> place.
-        first: Number of the first frame; None where nobody says.
+        named: View -> number of a frame in the names of its files -> place; empty where they have none.
+        first: Number of the first frame otherwise; None where nobody says.
 
     Returns:
         Rows (view, place from 0, landmark, x, y) of views that there are.
@@ -72,14 +92,15 @@ def placed(
             place = phases[frame.upper()]
         elif number is None and counts[view] == 1:
             place = 0
-        elif number is None or first is None or number != int(number):
+        elif number is None or number != int(number) or (first is None and not named.get(view)):
             raise CinemaError(
                 f"the landmark {name} is of frame '{frame}', and it is not known which one that is: give numbers and "
                 "frames_from, or ED and ES"
             )
         else:
-            place = int(number) - first
+            place = named[view].get(int(number), -1) if named.get(view) else int(number) - int(first or 0)
         if not 0 <= place < counts[view]:
-            raise CinemaError(f"the landmark {name} is of frame {frame}, but {view} has {counts[view]} frames")
+            there = f"its files are {', '.join(map(str, named[view]))}" if named.get(view) else f"{counts[view]} frames"
+            raise CinemaError(f"the landmark {name} is of frame {frame}, which {view} does not have ({there})")
         out.append((view, place, name, x, y))
     return out

@@ -235,6 +235,8 @@ class _Parser:
         factor = given.get("factor")
         if factor is not None and not (_is_number(factor) and factor):
             raise self.wrong(f"{key}.factor", f"is {factor!r}; it has to be a number other than 0")
+        if factor is not None and given.get("values"):
+            raise self.wrong(key, "has both factor, which is for numbers, and values, which is for words; keep one")
         meanings = self.mapping(given.get("values", {}), f"{key}.values")
         values = {name: "" if meaning is None else str(meaning) for name, meaning in meanings.items()}
         name = key.rpartition(".")[2]
@@ -253,6 +255,7 @@ class _Parser:
                 "splits", "need one of column, values ({split} in the patterns), folds, and lists or shares"
             )
         values = self.mapping(given.get("values", {}), "splits.values")
+        self.no_more_than(given, kinds[0] if kinds else "values")
         for word, split in values.items():
             self.one_of(split, f"splits.values.{word}", (*SPLITS, ""))
         if "column" in given:
@@ -267,6 +270,15 @@ class _Parser:
             if kinds
             else SplitRule(values=values)
         )
+
+    def no_more_than(self, given: Mapping[str, Any], kind: Sequence[str]) -> None:
+        """Refuses what would be passed over: an option of another kind of splits."""
+        drawn = () if any(isinstance(given.get(name), list) for name in SPLITS) else ("seed",)
+        known = {"column": ("column", "values"), "folds": ("folds", "fold", "seed"), "values": ("values",)}
+        for name in given:
+            if name not in known.get(str(kind), (*SPLITS, *drawn)):
+                said = kind if isinstance(kind, str) else ", ".join(split for split in kind if split in given)
+                raise self.wrong(f"splits.{name}", f"says nothing beside {said}: leave it out")
 
     def shares(self, given: dict[str, Any], seed: int) -> SplitRule:
         """Lists of names, or shares of the subjects that make 1."""
@@ -301,6 +313,9 @@ class _Parser:
             raise self.wrong("it", "needs one of views (patterns), studies (DICOM folders) and datalist (a JSON)")
         if found.by_volume and "LV blood pool" not in found.labels:
             raise self.wrong("phases", f"are {BY_VOLUME}, which needs the LV among the labels")
+        named = [table.file for table in found.tables if {"ed_frame", "es_frame"} & set(table.columns)]
+        if found.by_volume and named:
+            raise self.wrong("phases", f"are {BY_VOLUME}, and tables.{named[0]} names ED and ES, too; keep one of them")
         maps = [view for view, files in found.views.items() if files.labels]
         if maps and not found.labels:
             raise self.wrong(

@@ -12,7 +12,7 @@ from cinema_lightning.datasets.base import LV, RV, CaseRef, Dataset, RawCase
 from cinema_lightning.datasets.described.datalist import listed_studies
 from cinema_lightning.datasets.described.description import DEFAULT_SPLITS, Description
 from cinema_lightning.datasets.described.images import read_images
-from cinema_lightning.datasets.described.marks import read_marks
+from cinema_lightning.datasets.described.marks import read_marks, without_images
 from cinema_lightning.datasets.described.people import FRAMES, People, read_people, unmatched
 from cinema_lightning.datasets.described.splits import assign, unassigned
 from cinema_lightning.datasets.described.studies import Entry, FoundStudy, find_studies, frame_numbers
@@ -20,6 +20,10 @@ from cinema_lightning.errors import CinemaError
 from cinema_lightning.views import VIEWS
 
 VOLUMES = ("edv", "esv", "ef")
+NOBODY = (
+    "no table says in its column subject whose study it is, as it does of others, so that the same person may be in "
+    "another split: fill the cell"
+)
 
 
 class DescribedDataset(Dataset):
@@ -60,10 +64,13 @@ class DescribedDataset(Dataset):
         marks = read_marks(raw, landmarks) if landmarks else {}
         rows = {study.id: [_row(people, study) for people in tables] for study in studies}
         merged = {study.id: _merged(study, rows[study.id], tables) for study in studies}
-        subjects = {study.id: str(merged[study.id].pop("subject", None) or study.subject) for study in studies}
+        given = {study.id: merged[study.id].pop("subject", None) for study in studies}
+        subjects = {study.id: str(given[study.id] or study.subject) for study in studies}
         splits = self._splits(studies, subjects, tables)
         self._check_classes(merged.values())
         found = [self._case(study, subjects[study.id], splits[study.id], merged[study.id], tables) for study in studies]
+        if any(given.values()):
+            found = [case if given[case.id] else replace(case, problem=case.problem or NOBODY) for case in found]
         if landmarks is None:
             return found
         keys = [case.id if landmarks.by == "id" else case.subject for case in found]
@@ -73,7 +80,11 @@ class DescribedDataset(Dataset):
                 f"images ({', '.join(keys[:3])}): mend the pattern or name another column in landmarks."
             )
         return [
-            replace(case, args={**case.args, "landmarks": marks.get(key, [])})
+            replace(
+                case,
+                args={**case.args, "landmarks": marks.get(key, [])},
+                warnings=(*case.warnings, *([] if key in marks else [f"{landmarks.file}: no landmark of it"])),
+            )
             for case, key in zip(found, keys, strict=True)
         ]
 
@@ -81,6 +92,9 @@ class DescribedDataset(Dataset):
         """See :meth:`Dataset.notes`."""
         studies = self._studies(raw)
         notes = [unmatched(people, _names(people, studies)) for people in self._tables(raw)]
+        if marked := self.description.landmarks:
+            names = [study.id if marked.by == "id" else study.subject for study in studies]
+            notes.append(without_images(marked, read_marks(raw, marked), names))
         return [note for note in (*notes, unassigned([case.id for case in self.cases(raw) if not case.split])) if note]
 
     def read(self, case: CaseRef) -> RawCase:

@@ -11,6 +11,7 @@ from cinema_lightning.data import DATA
 from cinema_lightning.data.labelled import LabelledData, numbers_in, with_studies
 from cinema_lightning.data.open import Opened, Spec
 from cinema_lightning.errors import CinemaError
+from cinema_lightning.files import natural_key
 
 
 @DATA.register
@@ -76,8 +77,9 @@ def _check_outcomes(opened: Opened, used: np.ndarray, time: np.ndarray, event: n
 
 def _later_visits(opened: Opened, used: np.ndarray) -> np.ndarray:
     """(n,) bool, studies of people of whom there is an earlier one: a person dies once, and one clock runs."""
-    ids = opened.cohort.ids.astype(str)
-    order = np.flatnonzero(used)[np.argsort(ids[used], kind="stable")]
+    ids: list[str] = opened.cohort.ids.astype(str).tolist()
+    rows: list[int] = np.flatnonzero(used).tolist()
+    order = np.array(sorted(rows, key=lambda row: natural_key(ids[row])), dtype=np.int64)  # visit 2 before visit 10
     people = opened.cohort.table["subject"].to_numpy(dtype=str)[order]
     later = np.ones(len(used), dtype=bool)
     later[order[np.unique(people, return_index=True)[1]]] = False
