@@ -72,7 +72,8 @@ def view():
     lps = np.eye(4)
     lps[:3, :3] = np.stack([ROW * 2, COLUMN * 2, STEP], axis=1)
     lps[:3, 3] = [-30, 20, 50]
-    return View("sax", np.zeros((*SIZE, N_SLICES, N_FRAMES)), LPS_TO_RAS @ lps)
+    files = {(z, t): (t * N_SLICES + z + 1, 1) for z in range(N_SLICES) for t in range(N_FRAMES)}
+    return View("sax", np.zeros((*SIZE, N_SLICES, N_FRAMES)), LPS_TO_RAS @ lps, files=files)
 
 
 @pytest.fixture(scope="module")
@@ -119,7 +120,7 @@ def test_images_are_found_by_place_and_moment(sources, view):
 def test_images_on_another_grid_are_not_taken(sources, view):
     moved = view.affine.copy()
     moved[:3, 3] += moved[:3, 0] * 3
-    assert find_originals(sources, View("sax", view.frames, moved)).images == {}
+    assert find_originals(sources, replace(view, affine=moved)).images == {}
     with pytest.raises(CinemaError, match="none of the study's images"):
         segmentation(np.ones((*SIZE, N_SLICES)), view, [], "ED", "1")
 
@@ -170,7 +171,13 @@ def test_other_masks_of_the_same_images_are_another_object(sources, view, labels
             "AUTOMATIC",
             "SEMIAUTOMATIC",
         )
-    evidence = [segmentation(labels[..., 0], view, originals.of_frame(0), "ED", "1")]
+    as_it_was, kept = (segmentation(labels[..., 0], view, originals.of_frame(0), "ED", "1", edited=by) for by in (0, 1))
+    assert as_it_was.SOPInstanceUID != kept.SOPInstanceUID  # only another moment was corrected, and this says so
+    evidence = [as_it_was]
+    assert (
+        report(result, evidence, "1").SOPInstanceUID
+        != report(replace(result, corrections=("ED of the LV: frame 0 instead of 0",)), evidence, "1").SOPInstanceUID
+    )
     smaller = replace(result, measured=Measured({**result.measured.numbers, "lv_edv": 149.0}))
     assert report(result, evidence, "1").SOPInstanceUID != report(smaller, evidence, "1").SOPInstanceUID
 
