@@ -182,6 +182,30 @@ def test_other_masks_of_the_same_images_are_another_object(sources, view, labels
     assert report(result, evidence, "1").SOPInstanceUID != report(smaller, evidence, "1").SOPInstanceUID
 
 
+@pytest.mark.parametrize(
+    ("encoding", "name"),
+    [
+        (["", "ISO 2022 IR 87"], "Yamada^Tarou=山田^太郎=やまだ^たろう"),
+        ("ISO_IR 6", "Doe^Jane"),
+        ("ISO_IR 100", "Müller^Jürgen"),
+    ],
+)
+def test_names_and_odd_headers_go_back_as_they_came(view, labels, tmp_path, encoding, name):
+    odd = {"StudyTime": "256199", "StudyDate": "20150230", "PatientSex": "X", "AccessionNumber": "7"}
+    content = pydicom.dcmread(io.BytesIO(_image(1, 0, generate_uid(), generate_uid(), generate_uid())))
+    content.SpecificCharacterSet, content.PatientName = encoding, name
+    for tag, value in odd.items():
+        setattr(content, tag, value)
+    content.save_as(tmp_path / "image")
+    originals = find_originals([Source(2, "", lambda: (tmp_path / "image").open("rb"))], view)
+    write_back(tmp_path, {"ed": segmentation(labels[..., 0], view, originals.of_frame(0), "ED", "1.0")})
+    made = pydicom.dcmread(tmp_path / "ed.dcm")
+    assert str(made.PatientName) == name
+    assert (made.PatientID, made.AccessionNumber) == ("P1", "7")
+    assert made.StudyTime == made.StudyDate == made.PatientSex == ""
+    _no_errors(tmp_path / "ed.dcm")
+
+
 def test_a_structure_that_one_moment_lacks_stays_in_the_others(sources, view, labels, tmp_path):
     some = labels.copy()
     some[..., 0][some[..., 0] == 1] = 0  # no RV in the first frame

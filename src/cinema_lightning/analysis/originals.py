@@ -9,7 +9,9 @@ from typing import Any
 
 import numpy as np
 import pydicom
+from pydicom.dataelem import DataElement
 from pydicom.dataset import Dataset
+from pydicom.valuerep import DA, TM
 
 from cinema_lightning.analysis.sources import Source
 from cinema_lightning.analysis.values import View
@@ -19,7 +21,9 @@ from cinema_lightning.imaging.geometry import LPS_TO_RAS, directions_from_cosine
 # How far a pixel may lie from the voxel whose mask it gets: pixels in plane, slices along the normal.
 IN_PLANE, ALONG = 0.5, 0.3
 PARALLEL = 0.998
-DATE = re.compile(r"\d{4}(0[1-9]|1[0-2])(0[1-9]|[12]\d|3[01])")
+MOMENTS = {"DA": DA, "TM": TM}
+ENCODINGS = re.compile(r"|ISO_IR (100|101|109|110|144|127|126|138|148|203|13|166|192)|GB18030|GBK")
+"""How writers take text: in one set of characters, without the code extensions of Japan and Korea."""
 ALWAYS = (
     *(
         "PatientName",
@@ -71,8 +75,8 @@ def find_originals(sources: Iterable[Source], view: View) -> Originals:
         view: The view on whose grid the masks lie.
 
     Returns:
-        The images whose pixels are the view's voxels, their headers without pixels; dates that are none are blank,
-        since no writer takes them.
+        The images whose pixels are the view's voxels, their headers without pixels; dates and times that are none
+        are blank, since no writer takes them.
     """
     wanted = {number for number, _ in view.files.values()}
     headers = {source.number: _read(source) for source in sources if source.number in wanted}
@@ -108,11 +112,23 @@ def _is_at(z: int, places: list[Any], view: View, inverse: np.ndarray) -> bool:
 
 
 def _complete(image: Dataset) -> Dataset:
-    """The headers with blanks in the place of dates that are none, and of what every study has to say."""
+    """The headers as writers take them: blanks for values that are none of their kind, and what every study says."""
     for element in image:
-        if element.VR == "DA" and element.value and not DATE.fullmatch(str(element.value)):
+        if element.VR in MOMENTS and element.value and not _is_moment(element):
             element.value = ""
     for name in ALWAYS:
         if name not in image:
             setattr(image, name, "")
+    if image.PatientSex not in ("M", "F", "O"):
+        image.PatientSex = ""
+    encoding = image.get("SpecificCharacterSet") or ""
+    if not (isinstance(encoding, str) and ENCODINGS.fullmatch(encoding)):  # text was decoded, and is encoded anew
+        image.SpecificCharacterSet = "ISO_IR 192"
     return image
+
+
+def _is_moment(element: DataElement) -> bool:
+    try:
+        return MOMENTS[element.VR](str(element.value)) is not None
+    except ValueError:
+        return False
