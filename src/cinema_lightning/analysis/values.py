@@ -142,8 +142,8 @@ class View:
         trusted: Whether the affine's directions are the patient's (DICOM); otherwise labels tell base from apex.
         phases: Frame numbers (ED, ES) that the input itself names, for two frames instead of a cine.
         warnings: A sentence for whatever was left out, filled, moved, or disagrees.
-        files: (slice, frame) -> running number of the file, and number of the frame in it from 1, that was read there;
-            nothing where slices were filled or phases interpolated, and of NIfTI.
+        files: Of a short axis of DICOM (slice, frame) -> running number of the file, and number of the frame in it from
+            1, that was read there; nothing where slices were filled or phases interpolated.
     """
 
     name: str
