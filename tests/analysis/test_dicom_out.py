@@ -193,11 +193,12 @@ def test_other_masks_of_the_same_images_are_another_object(sources, view, labels
 def test_names_and_odd_headers_go_back_as_they_came(view, labels, tmp_path, encoding, name):
     odd = {"StudyTime": "256199", "StudyDate": "20150230", "PatientSex": "X", "AccessionNumber": "7"}
     content = pydicom.dcmread(io.BytesIO(_image(1, 0, generate_uid(), generate_uid(), generate_uid())))
-    content.SpecificCharacterSet, content.PatientName = encoding, name
+    content.SpecificCharacterSet, content.PatientName, content.NumberOfFrames = encoding, name, 1
     for tag, value in odd.items():
         setattr(content, tag, value)
     content.save_as(tmp_path / "image")
     originals = find_originals([Source(2, "", lambda: (tmp_path / "image").open("rb"))], view)
+    assert originals.frames == {}  # it is no enhanced image
     write_back(tmp_path, {"ed": segmentation(labels[..., 0], view, originals.of_frame(0), "ED", "1.0")})
     made = pydicom.dcmread(tmp_path / "ed.dcm")
     assert str(made.PatientName) == name

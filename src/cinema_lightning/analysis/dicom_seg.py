@@ -22,7 +22,7 @@ from pydicom.sr.codedict import codes
 from pydicom.sr.coding import Code
 from pydicom.uid import MRImageStorage, generate_uid
 
-from cinema_lightning.analysis.originals import Originals, each_once
+from cinema_lightning.analysis.originals import Originals, each_once, is_enhanced
 from cinema_lightning.analysis.values import LV, MYOCARDIUM, RV, View
 from cinema_lightning.errors import CinemaError
 from cinema_lightning.imaging.dicom_file import number_of, places_of, vector_of
@@ -130,11 +130,12 @@ def segmentation(
 
 def _single(image: Dataset) -> Dataset:
     """An image as the plain one that highdicom takes: of many frames the first, as scanners leave groups out."""
-    if "NumberOfFrames" not in image and "SliceThickness" in image:
+    if not is_enhanced(image) and "SliceThickness" in image:
         return image
     kept = {one.tag: copy(one) for one in image if not one.keyword.endswith("FunctionalGroupsSequence")}
     out, places = Dataset(kept), list(places_of(image, 0))
-    out.SOPClassUID = MRImageStorage
+    if is_enhanced(image):
+        out.SOPClassUID = MRImageStorage
     for name, size in (("ImagePositionPatient", 3), ("ImageOrientationPatient", 6), ("PixelSpacing", 2)):
         value = vector_of(places, name, size)
         setattr(out, name, None if value is None else value.tolist())

@@ -113,9 +113,9 @@ def _studies_in(folder: Path, made: Collection[Path]) -> list[Path]:
 
 
 def _holds_images(files: Sequence[Path]) -> bool:
-    """Whether files that lie beside folders are of a study, and no table, note or DICOMDIR."""
-    headers, _ = read_headers(numbered([(path.name, on_disk(path)) for path in files[:PEEKED]]))
-    return any(header.has_image for header in headers)
+    """Whether one of the files that lie beside folders is of a study, and no table, note or DICOMDIR."""
+    sources = numbered([(path.name, on_disk(path)) for path in files])
+    return any(header.has_image for source in sources for header in read_headers([source])[0])
 
 
 def _study_of(path: Path) -> str:

@@ -87,9 +87,14 @@ def find_originals(sources: Iterable[Source], view: View) -> Originals:
         if image is None or not _is_at(place[0], list(places_of(image, frame - 1)), view, inverse):
             continue
         images[place] = image
-        if "NumberOfFrames" in image:
+        if is_enhanced(image):
             frames[place] = frame
     return Originals(images, frames)
+
+
+def is_enhanced(image: Dataset) -> bool:
+    """Whether an image holds frames with functional groups of their own."""
+    return "PerFrameFunctionalGroupsSequence" in image or "SharedFunctionalGroupsSequence" in image
 
 
 def _read(source: Source) -> Dataset:
