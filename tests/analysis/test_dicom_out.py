@@ -72,7 +72,8 @@ def view():
     lps = np.eye(4)
     lps[:3, :3] = np.stack([ROW * 2, COLUMN * 2, STEP], axis=1)
     lps[:3, 3] = [-30, 20, 50]
-    return View("sax", np.zeros((*SIZE, N_SLICES, N_FRAMES)), LPS_TO_RAS @ lps)
+    files = {(z, t): (t * N_SLICES + z + 1, 1) for z in range(N_SLICES) for t in range(N_FRAMES)}
+    return View("sax", np.zeros((*SIZE, N_SLICES, N_FRAMES)), LPS_TO_RAS @ lps, files=files)
 
 
 @pytest.fixture(scope="module")
@@ -119,7 +120,7 @@ def test_images_are_found_by_place_and_moment(sources, view):
 def test_images_on_another_grid_are_not_taken(sources, view):
     moved = view.affine.copy()
     moved[:3, 3] += moved[:3, 0] * 3
-    assert find_originals(sources, View("sax", view.frames, moved)).images == {}
+    assert find_originals(sources, replace(view, affine=moved)).images == {}
     with pytest.raises(CinemaError, match="none of the study's images"):
         segmentation(np.ones((*SIZE, N_SLICES)), view, [], "ED", "1")
 
@@ -170,9 +171,40 @@ def test_other_masks_of_the_same_images_are_another_object(sources, view, labels
             "AUTOMATIC",
             "SEMIAUTOMATIC",
         )
-    evidence = [segmentation(labels[..., 0], view, originals.of_frame(0), "ED", "1")]
+    as_it_was, kept = (segmentation(labels[..., 0], view, originals.of_frame(0), "ED", "1", edited=by) for by in (0, 1))
+    assert as_it_was.SOPInstanceUID != kept.SOPInstanceUID  # only another moment was corrected, and this says so
+    evidence = [as_it_was]
+    assert (
+        report(result, evidence, "1").SOPInstanceUID
+        != report(replace(result, corrections=("ED of the LV: frame 0 instead of 0",)), evidence, "1").SOPInstanceUID
+    )
     smaller = replace(result, measured=Measured({**result.measured.numbers, "lv_edv": 149.0}))
     assert report(result, evidence, "1").SOPInstanceUID != report(smaller, evidence, "1").SOPInstanceUID
+
+
+@pytest.mark.parametrize(
+    ("encoding", "name"),
+    [
+        (["", "ISO 2022 IR 87"], "Yamada^Tarou=山田^太郎=やまだ^たろう"),
+        ("ISO_IR 6", "Doe^Jane"),
+        ("ISO_IR 100", "Müller^Jürgen"),
+    ],
+)
+def test_names_and_odd_headers_go_back_as_they_came(view, labels, tmp_path, encoding, name):
+    odd = {"StudyTime": "256199", "StudyDate": "20150230", "PatientSex": "X", "AccessionNumber": "7"}
+    content = pydicom.dcmread(io.BytesIO(_image(1, 0, generate_uid(), generate_uid(), generate_uid())))
+    content.SpecificCharacterSet, content.PatientName, content.NumberOfFrames = encoding, name, 1
+    for tag, value in odd.items():
+        setattr(content, tag, value)
+    content.save_as(tmp_path / "image")
+    originals = find_originals([Source(2, "", lambda: (tmp_path / "image").open("rb"))], view)
+    assert originals.frames == {}  # it is no enhanced image
+    write_back(tmp_path, {"ed": segmentation(labels[..., 0], view, originals.of_frame(0), "ED", "1.0")})
+    made = pydicom.dcmread(tmp_path / "ed.dcm")
+    assert str(made.PatientName) == name
+    assert (made.PatientID, made.AccessionNumber) == ("P1", "7")
+    assert made.StudyTime == made.StudyDate == made.PatientSex == ""
+    _no_errors(tmp_path / "ed.dcm")
 
 
 def test_a_structure_that_one_moment_lacks_stays_in_the_others(sources, view, labels, tmp_path):

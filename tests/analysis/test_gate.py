@@ -175,6 +175,8 @@ def test_what_was_scanned_is_judged_before_what_was_filled(hearts, segmented):
     fine = tuple(10.0 * np.arange(n))
     assert judged(segmented, labels, affine, heights=fine, between=8.0)[0]["header_distance"] == "refuse"
     assert judged(segmented, labels, affine, heights=fine, beat=0.5)[0]["beat"] == "refuse"
+    rates = [judged(segmented, labels, affine, heights=fine, beat=beat)[0]["heart_rate"] for beat in (1, 2)]
+    assert rates == ["pass", "warn"]
     assert (
         judged(segmented, labels, affine, heights=fine, phases=(20,) * (n - 1) + (17,))[0]["frames_missing"] == "warn"
     )

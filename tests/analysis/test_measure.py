@@ -8,7 +8,7 @@ import pytest
 from cinema_lightning.analysis.measure import measure
 from cinema_lightning.analysis.reference import references, tables
 from cinema_lightning.analysis.segments import find_segments, is_base_last
-from cinema_lightning.analysis.values import Landmarks, Measured, Person, Segmented, Study, View
+from cinema_lightning.analysis.values import AsScanned, Landmarks, Measured, Person, Segmented, Study, View
 from cinema_lightning.analysis.wall import slice_thickness, wall_thickness
 from cinema_lightning.errors import CinemaError
 from cinema_lightning.phantom.acquisition import Acquisition
@@ -148,6 +148,33 @@ def test_peak_rates_of_a_known_curve():
     numbers = measure(study, {"sax": found}).numbers
     assert numbers["peak_filling_rate"] == pytest.approx(50 * 2 * np.pi, rel=0.06)
     assert numbers["peak_ejection_rate"] == pytest.approx(50 * 2 * np.pi, rel=0.06)
+
+
+def test_rates_of_a_part_of_the_beat_are_by_its_own_time():
+    """The same cosine, of which prospective gating leaves 0.85 of the beat: 34 of 40 frames, and no way round."""
+    n, kept = 40, 34
+    labels = np.zeros((20, 20, 20, kept), dtype=np.uint8)
+    curve = (90 + 50 * np.cos(2 * np.pi * np.arange(n) / n))[:kept]
+    found = Segmented(labels, tuple(range(kept)), {"lv": curve}, {})
+    view = View("sax", labels, np.diag([2.0] * 3 + [1]), AsScanned(beat=kept / n), rr=1000.0)
+    numbers = measure(Study("one", {"sax": view}), {"sax": found}).numbers
+    assert view.times is not None
+    assert view.times[1] == pytest.approx(25)
+    assert numbers["peak_filling_rate"] == pytest.approx(50 * 2 * np.pi, rel=0.06)
+    assert numbers["peak_ejection_rate"] == pytest.approx(50 * 2 * np.pi, rel=0.06)
+    assert numbers["heart_rate"] == pytest.approx(60)
+
+
+def test_frames_that_last_longer_than_rr_have_no_heart_rate(segmented, stacks):
+    labels, affine, _ = stacks[0]
+    numbers = {}
+    for share in (1.05, 2.0):
+        study = Study("one", {"sax": View("sax", labels, affine, AsScanned(beat=share), rr=500.0)})
+        numbers[share] = measure(study, {"sax": segmented(labels, affine)}).numbers
+    assert numbers[1.05]["heart_rate"] == 120
+    assert numbers[1.05]["cardiac_output"] is not None
+    assert numbers[2.0]["heart_rate"] is numbers[2.0]["cardiac_output"] is None
+    assert numbers[2.0]["lv_edv"] == numbers[1.05]["lv_edv"]
 
 
 def test_slices_that_a_person_left_out_do_not_count(stacks, segmented):

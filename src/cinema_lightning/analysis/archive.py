@@ -32,9 +32,9 @@ def archive_objects(path: Path, result: Result, *, masks: bool = True, cine: boo
     Raises:
         CinemaError: If the study came as NIfTI, or none of its images lies on the masks' grid.
     """
-    from cinema_lightning.analysis.dicom_seg import cine_segmentation, segmentation  # they bring highdicom
+    from cinema_lightning.analysis.dicom_seg import cine_segmentation, phase_segmentation  # they bring highdicom
     from cinema_lightning.analysis.dicom_sr import report, versions
-    from cinema_lightning.analysis.originals import find_originals
+    from cinema_lightning.analysis.originals import each_once, find_originals
 
     if nifti_files(path):
         raise CinemaError("the study is NIfTI, so that there is no DICOM to go back to: leave --dicom out.")
@@ -47,11 +47,13 @@ def archive_objects(path: Path, result: Result, *, masks: bool = True, cine: boo
     if masks:
         phases = found.phases["lv"]
         for name, frame in (("ED", phases.ed), ("ES", phases.es)):
-            labels = found.labels[..., frame]
-            images = originals.of_frame(frame)
-            made[name.lower()] = segmentation(labels, view, images, name, versions(), edited=edited)
+            if (found.labels[..., frame] > 0).any():  # a study may be refused since there is nothing
+                made[name.lower()] = phase_segmentation(
+                    found.labels, view, originals, frame, name, versions(), edited=edited
+                )
         if result.quality != "refuse":
-            evidence = [*made.values(), *originals.of_frame(phases.ed), *originals.of_frame(phases.es)]
+            images = each_once([*originals.of_frame(phases.ed), *originals.of_frame(phases.es)])
+            evidence = [*made.values(), *images]
             made["report"] = report(result, evidence, versions())
     if cine:
         looked = found.looked_at

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
+from copy import copy
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,11 +20,12 @@ from pydicom.dataset import Dataset
 from pydicom.sequence import Sequence as Items
 from pydicom.sr.codedict import codes
 from pydicom.sr.coding import Code
-from pydicom.uid import generate_uid
+from pydicom.uid import MRImageStorage, generate_uid
 
-from cinema_lightning.analysis.originals import Originals
+from cinema_lightning.analysis.originals import Originals, each_once, is_enhanced
 from cinema_lightning.analysis.values import LV, MYOCARDIUM, RV, View
 from cinema_lightning.errors import CinemaError
+from cinema_lightning.imaging.dicom_file import number_of, places_of, vector_of
 from cinema_lightning.imaging.geometry import LPS_TO_RAS
 
 MAKER = "cinema-lightning"
@@ -76,11 +78,16 @@ def segmentation(
         The object, with the patient and study of its images.
 
     Raises:
-        CinemaError: If no image is known, or there is nothing in the masks.
+        CinemaError: If no image is known, one says in no frame of reference where it lies, or there is nothing in the
+            masks.
     """
     if not sources:
         raise CinemaError(
             "none of the study's images lie on the grid of the masks, so that no DICOM can point to them."
+        )
+    if any(not image.get("FrameOfReferenceUID") for image in sources):
+        raise CinemaError(
+            "its images have no FrameOfReferenceUID, by which DICOM masks say where they lie: leave --dicom out."
         )
     whole = whole or Whole(labels, tuple(code for code in STRUCTURES if (labels == code).any()))
     present = whole.structures
@@ -94,10 +101,11 @@ def segmentation(
     first = sources[0]
     volume = highdicom.Volume(numbered.transpose(2, 1, 0), affine, "PATIENT", first.get("FrameOfReferenceUID"))
     masks = hashlib.sha256(np.ascontiguousarray(whole.labels).tobytes()).hexdigest()
-    entropy = [str(first.SOPInstanceUID), name, version, masks]
-    return Segmentation(
-        source_images=[first],
-        further_source_images=list(sources[1:]),
+    # What a person corrected is another object, also where its masks stayed as they were.
+    entropy = [str(first.SOPInstanceUID), name, version, masks, *["corrected"] * edited]
+    made = Segmentation(
+        source_images=[_single(first)],
+        further_source_images=[_single(image) for image in sources[1:]],
         pixel_array=volume,
         segmentation_type=SegmentationTypeValues.BINARY,
         segment_descriptions=[
@@ -115,6 +123,24 @@ def segmentation(
         content_description=f"Ventricles at {name}, for research",
         series_description=f"Ventricles, {name} ({'automatic, corrected' if edited else 'automatic'}, research)",
     )
+    made.SourceImageSequence = Items([_reference(image) for image in sources])
+    made.ReferencedSeriesSequence = Items(_referenced(sources))
+    return made
+
+
+def _single(image: Dataset) -> Dataset:
+    """An image as the plain one that highdicom takes: of many frames the first, as scanners leave groups out."""
+    if not is_enhanced(image) and "SliceThickness" in image:
+        return image
+    kept = {one.tag: copy(one) for one in image if not one.keyword.endswith("FunctionalGroupsSequence")}
+    out, places = Dataset(kept), list(places_of(image, 0))
+    if is_enhanced(image):
+        out.SOPClassUID = MRImageStorage
+    for name, size in (("ImagePositionPatient", 3), ("ImageOrientationPatient", 6), ("PixelSpacing", 2)):
+        value = vector_of(places, name, size)
+        setattr(out, name, None if value is None else value.tolist())
+    out.SliceThickness = number_of(places, "SliceThickness")
+    return out
 
 
 def _described(number: int, code: int, version: str, edited: bool) -> SegmentDescription:
@@ -128,6 +154,40 @@ def _described(number: int, code: int, version: str, edited: bool) -> SegmentDes
         algorithm_type=(SegmentAlgorithmTypeValues.SEMIAUTOMATIC if edited else SegmentAlgorithmTypeValues.AUTOMATIC),
         algorithm_identification=highdicom.AlgorithmIdentificationSequence(MAKER, family, version[:64]),
     )
+
+
+def phase_segmentation(
+    labels: np.ndarray,
+    view: View,
+    originals: Originals,
+    frame: int,
+    name: str,
+    version: str,
+    *,
+    edited: bool = False,
+) -> Segmentation:
+    """The masks of one moment of a beat, each of its frames with the image that it lies on.
+
+    Args:
+        labels: (X, Y, Z, T) on the view's grid.
+        view: The view.
+        originals: The images.
+        frame: The moment.
+        name: Of :func:`segmentation`.
+        version: Of :func:`segmentation`.
+        edited: Of :func:`segmentation`.
+
+    Returns:
+        The object.
+
+    Raises:
+        CinemaError: See :func:`segmentation`.
+    """
+    made = segmentation(labels[..., frame], view, originals.of_frame(frame), name, version, edited=edited)
+    inverse = np.linalg.inv(LPS_TO_RAS @ view.affine)
+    for item in made.PerFrameFunctionalGroupsSequence:
+        _point_to(item, (_slice(item, inverse), frame), originals)
+    return made
 
 
 def cine_segmentation(
@@ -174,10 +234,8 @@ def _merged(parts: Sequence[Segmentation], moments: Sequence[int], originals: Or
     for moment, part in zip(moments, parts, strict=True):
         pixels.append(part.pixel_array.reshape(-1, part.Rows, part.Columns))
         for item in part.PerFrameFunctionalGroupsSequence:
-            position = item.PlanePositionSequence[0].ImagePositionPatient
-            z = round(float((inverse @ [*map(float, position), 1])[2]))
-            number = int(item.SegmentIdentificationSequence[0].ReferencedSegmentNumber)
-            _place(item, number, z, moment, originals)
+            _place(item, _slice(item, inverse), moment)
+            _point_to(item, (_slice(item, inverse), moment), originals)
             items.append(item)
     out.PerFrameFunctionalGroupsSequence = Items(items)
     frames = np.concatenate(pixels)
@@ -185,7 +243,7 @@ def _merged(parts: Sequence[Segmentation], moments: Sequence[int], originals: Or
     packed = np.packbits(frames.astype(bool).ravel(), bitorder="little").tobytes()
     out.PixelData = packed + b"\0" * (len(packed) % 2)
     out.DimensionIndexSequence = Items([_index(out, *pointer) for pointer in _POINTERS])
-    used = [originals.images[place] for place in originals.images if place[1] in set(moments)]
+    used = each_once(image for place, image in originals.images.items() if place[1] in set(moments))
     out.ReferencedSeriesSequence = Items(_referenced(used))
     return out
 
@@ -206,17 +264,28 @@ def _index(whole: Dataset, pointer: int, group: int, label: str) -> Dataset:
     return item
 
 
-def _place(item: Dataset, number: int, z: int, moment: int, originals: Originals) -> None:
-    """Says of a frame which slice and moment it is, and on which image it lies."""
-    content = item.FrameContentSequence[0]
+def _slice(item: Dataset, inverse: np.ndarray) -> int:
+    """Index along the stack of a frame."""
+    return round(float((inverse @ [*map(float, item.PlanePositionSequence[0].ImagePositionPatient), 1])[2]))
+
+
+def _place(item: Dataset, z: int, moment: int) -> None:
+    """Says of a frame which slice and moment it is."""
+    content, number = item.FrameContentSequence[0], item.SegmentIdentificationSequence[0].ReferencedSegmentNumber
     content.StackID = "1"
     content.InStackPositionNumber = z + 1
     content.TemporalPositionIndex = moment + 1
-    content.DimensionIndexValues = [number, z + 1, moment + 1]
-    source = originals.images.get((z, moment))
+    content.DimensionIndexValues = [int(number), z + 1, moment + 1]
+
+
+def _point_to(item: Dataset, place: tuple[int, int], originals: Originals) -> None:
+    """Says of a frame on which image it lies."""
+    source = originals.images.get(place)
     if source is None:
         return
     image = _reference(source)
+    if place in originals.frames:
+        image.ReferencedFrameNumber = originals.frames[place]
     image.PurposeOfReferenceCodeSequence = Items([_coded(SOURCE_OF_PROCESSING)])
     image.SpatialLocationsPreserved = "YES"
     derivation = Dataset()

@@ -61,8 +61,8 @@ def report(result: Result, evidence: Sequence[Dataset], version: str) -> Dataset
         raise CinemaError("the study has no numbers, so that there is no report of them.")
     # Other numbers of the same images are another report.
     said = repr((numbers, result.references, result.intervals, result.reasons))
-    entropy = [str(evidence[0].SOPInstanceUID), "report", version, said]
     how = "automatic, corrected" if result.corrections else "automatic"
+    entropy = [str(evidence[0].SOPInstanceUID), "report", version, said, *["corrected"] * bool(result.corrections)]
     how += ", with warnings" if result.reasons else ""
     device = sr.DeviceObserverIdentifyingAttributes(
         uid=generate_uid(entropy_srcs=[MAKER, version]), name=MAKER, manufacturer_name=MAKER, model_name=version[:64]

@@ -170,6 +170,8 @@ def _as_scanned(view: View) -> Iterator[Found]:
         yield "frames_missing", short, f"The slice with the fewest frames has {min(scanned.phases)} of {asked}"
     if scanned.beat is not None and view.is_cine:
         yield "beat", scanned.beat, f"The frames cover {100 * scanned.beat:.0f}% of the beat"
+        words = f"The frames last {100 * scanned.beat:.0f}% of the RR interval that the headers give"
+        yield "heart_rate", scanned.beat, words
 
 
 def _masks(view: View, found: Segmented) -> Iterator[Found]:

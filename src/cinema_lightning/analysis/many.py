@@ -12,7 +12,7 @@ from typing import Any
 
 from cinema_lightning.analysis.headers import read_headers
 from cinema_lightning.analysis.keys import archive_folder, secret_folder
-from cinema_lightning.analysis.sources import is_nifti, nifti_files, sources_of
+from cinema_lightning.analysis.sources import is_nifti, nifti_files, numbered, on_disk, sources_of
 from cinema_lightning.errors import CinemaError
 from cinema_lightning.files import natural_key, replacing
 from cinema_lightning.listing import list_paths
@@ -100,16 +100,22 @@ def _studies_in(folder: Path, made: Collection[Path]) -> list[Path]:
     """The folder itself, or what it holds where that are whole studies: each entry is of another one."""
     if nifti_files(folder):
         return [folder]
-    there = [path for path in list_paths(folder) if path.resolve() not in made]
+    there = [path for path in list_paths(folder) if path.resolve() not in made and not path.name.startswith(".")]
     entries = sorted(there, key=lambda path: natural_key(path.name))
     inner = [path for path in entries if path.is_dir() or path.suffix.lower() == ".zip" or is_nifti(path)]
     if len(inner) == 1 and len(entries) == 1 and inner[0].suffix.lower() == ".zip":
         return inner
-    if len(inner) < 2 or any(path.is_file() and path not in inner for path in entries):
+    if len(inner) < 2 or _holds_images([path for path in entries if path.is_file() and path not in inner]):
         return [folder]
     studies = [study for path in inner if (study := _study_of(path))]
     # Series of one study in a folder each have one StudyInstanceUID.
     return inner if len(studies) > 1 and len(set(studies)) == len(studies) else [folder]
+
+
+def _holds_images(files: Sequence[Path]) -> bool:
+    """Whether one of the files that lie beside folders is of a study, and no table, note or DICOMDIR."""
+    sources = numbered([(path.name, on_disk(path)) for path in files])
+    return any(header.has_image for source in sources for header in read_headers([source])[0])
 
 
 def _study_of(path: Path) -> str:

@@ -16,6 +16,8 @@ from cinema_lightning.metrics.function import myocardial_mass
 
 PAPILLARY = "Papillary muscles and trabeculae count as blood: they are in the volumes and not in the mass."
 MIN_FRAMES_OF_RATES = 15
+# Frames that last longer than this share of RR are of another heart rate than the headers say; gate.yaml warns from it.
+LONGEST_SHARE = 1.1
 WALLS = {"lax_4c": ("septal", "lateral"), "lax_2c": ("anterior", "inferior")}
 # Which of two hinges it is, by the direction (RAS) in which it lies farther: the septum to the right, anterior up.
 TOWARDS = {"lax_4c": np.array([1.0, 0.0, 0.0]), "lax_2c": np.array([0.0, 0.0, 1.0])}
@@ -77,6 +79,9 @@ def _times(view: View, notes: list[str]) -> dict[str, float | None]:
     if not view.rr:
         notes.append("No RR interval in the headers, so there is no heart rate, cardiac output or rate of filling.")
         return {"heart_rate": None}
+    if (view.scanned.beat or 0) > LONGEST_SHARE:
+        notes.append("The frames last longer than the RR of the headers: no heart rate and no cardiac output.")
+        return {"heart_rate": None}
     if view.rr_range and view.rr_range[1] > 1.1 * view.rr_range[0]:
         low, high = (60000 / value for value in reversed(view.rr_range))
         notes.append(
@@ -86,7 +91,7 @@ def _times(view: View, notes: list[str]) -> dict[str, float | None]:
 
 
 def _rates(view: View, found: Segmented, notes: list[str]) -> dict[str, float | None]:
-    """Largest slopes of the LV curve: a parabola over about a sixth of the beat, round the beat's end."""
+    """Largest slopes of the LV curve: a parabola over about a sixth of the frames, of a whole beat round its end."""
     times, curve = view.times, found.volumes.get("lv")
     if times is None or curve is None or not found.is_whole or len(curve) < MIN_FRAMES_OF_RATES:
         notes.append(
@@ -94,7 +99,8 @@ def _rates(view: View, found: Segmented, notes: list[str]) -> dict[str, float | 
         )
         return {}
     window = max(5, len(curve) // 6 | 1)
-    slope = savgol_filter(curve, window, 2, deriv=1, delta=(times[1] - times[0]) / 1000, mode="wrap")
+    ends = "wrap" if view.is_circle else "interp"
+    slope = savgol_filter(curve, window, 2, deriv=1, delta=(times[1] - times[0]) / 1000, mode=ends)
     return {"peak_ejection_rate": float(-slope.min()), "peak_filling_rate": float(slope.max())}
 
 

@@ -79,6 +79,12 @@ def _read(view: str, paths: Sequence[Path]) -> View:
         volumes = [read_volume(path, dims=4) for path in paths]
     except CinemaError as error:
         raise CinemaError(_without(str(error), view, paths)) from None
+    counts = [volume.voxels.shape[3] for volume in volumes]
+    if len(volumes) > 1 and max(counts) > 1:
+        raise CinemaError(
+            f"the {get_view(view).display} files hold {' and '.join(map(str, counts))} frames: give one cine, or one "
+            f"frame a file ({view}_ed.nii.gz and {view}_es.nii.gz), and leave the others out."
+        )
     first = volumes[0]
     warnings: list[str] = []
     frames = [first.voxels]

@@ -18,8 +18,6 @@ from cinema_lightning.metrics.segmentation import class_regions
 
 CODES = {"rv": RV, "myocardium": MYOCARDIUM, "lv": LV}
 """Structure -> code of the labels."""
-# A beat of which less than this share was scanned is no circle.
-WHOLE_BEAT = 0.9
 
 
 class Network(Protocol):
@@ -186,11 +184,10 @@ def of_labels(
 
 
 def _phases(volumes: Mapping[str, np.ndarray], view: View, searched: bool) -> tuple[dict[Ventricle, Phases], list[str]]:
-    cyclic = view.scanned.beat is None or view.scanned.beat >= WHOLE_BEAT
     sides: tuple[Ventricle, ...] = ("lv", "rv")
     if view.phases is not None:
         return {side: Phases(*view.phases) for side in sides if np.nansum(volumes[side]) > 0}, []
-    found = {side: phases_of(volumes[side], cyclic=cyclic) for side in sides}
+    found = {side: phases_of(volumes[side], cyclic=view.is_circle) for side in sides}
     expected = [side for side in sides if side == "lv" or view.name in ("sax", "lax_4c")]  # others do not show the RV
     warnings = [f"no {side.upper()} was found in {view.name}" for side in expected if found[side] is None]
     if searched and found["rv"] is not None:

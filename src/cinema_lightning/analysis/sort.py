@@ -335,7 +335,23 @@ def _short_axis(sax: Stack) -> View:
         filled=tuple(place for place, cine in enumerate(sax.slices) if cine is None),
         left_out=sax.left_out,
     )
-    return _view("sax", sax.frames, sax.affine, cines, scanned, sax.warnings)
+    return replace(_view("sax", sax.frames, sax.affine, cines, scanned, sax.warnings), files=_files(sax))
+
+
+def _files(sax: Stack) -> dict[tuple[int, int], tuple[int, int]]:
+    """Which file, and which frame in it, is at each slice and moment; none where phases were interpolated."""
+    whole = {
+        place: cine.files
+        for place, cine in enumerate(sax.slices)
+        if cine is not None and len(cine.files) == len(sax.frames)
+    }
+    return {(place, moment): _file(name) for place, names in whole.items() for moment, name in enumerate(names)}
+
+
+def _file(name: str) -> tuple[int, int]:
+    """Numbers of a file and of the frame in it: ``series 3/file 00012#7``."""
+    number, _, frame = name.rpartition("/file ")[2].partition("#")
+    return int(number), int(frame or 1)
 
 
 def _heights(cines: Sequence[Cine], affine: np.ndarray) -> np.ndarray:

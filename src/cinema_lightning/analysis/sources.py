@@ -78,7 +78,7 @@ def sources_of(study: Path) -> Iterator[list[Source]]:
         CinemaError: If it is not there, cannot be read, is empty, or is an archive that should not be opened.
     """
     if study.is_dir():
-        yield _numbered([(path.relative_to(study).as_posix(), _on_disk(path)) for path in _files(study)], study)
+        yield _some([(path.relative_to(study).as_posix(), on_disk(path)) for path in _files(study)], study)
     elif not study.exists():
         raise CinemaError(f"{study} does not exist.")
     elif not zipfile.is_zipfile(study):
@@ -89,7 +89,7 @@ def sources_of(study: Path) -> Iterator[list[Source]]:
     else:
         with zipfile.ZipFile(study) as archive:
             members = archived(archive, study)
-            yield _numbered([(member.filename, _in_zip(archive, member)) for member in members], study)
+            yield _some([(member.filename, _in_zip(archive, member)) for member in members], study)
 
 
 def _files(folder: Path) -> list[Path]:
@@ -101,11 +101,24 @@ def _files(folder: Path) -> list[Path]:
         raise CinemaError(f"{folder} cannot be read ({error.strerror or error}): mend its permissions.") from None
 
 
-def _numbered(
-    files: Sequence[tuple[str, Callable[[], AbstractContextManager[IO[bytes]]]]], study: Path
-) -> list[Source]:
+Opens = Callable[[], AbstractContextManager[IO[bytes]]]
+
+
+def _some(files: Sequence[tuple[str, Opens]], study: Path) -> list[Source]:
     if not files:
         raise CinemaError(f"{study} holds no files: give the folder or zip that the scanner or PACS exported.")
+    return numbered(files)
+
+
+def numbered(files: Sequence[tuple[str, Opens]]) -> list[Source]:
+    """Files in the natural order of their paths.
+
+    Args:
+        files: (path in the study, what opens it).
+
+    Returns:
+        The same under numbers, from 1.
+    """
     ordered = sorted(files, key=lambda item: natural_key(item[0]))
     return [
         Source(number, PurePosixPath(name.replace("\\", "/")).parent.name, opens)
@@ -113,11 +126,12 @@ def _numbered(
     ]
 
 
-def _on_disk(path: Path) -> Callable[[], AbstractContextManager[IO[bytes]]]:
+def on_disk(path: Path) -> Opens:
+    """What opens a file of a folder."""
     return lambda: path.open("rb")
 
 
-def _in_zip(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> Callable[[], AbstractContextManager[IO[bytes]]]:
+def _in_zip(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> Opens:
     return lambda: archive.open(member)
 
 

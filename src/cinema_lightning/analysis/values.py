@@ -17,6 +17,8 @@ Verdict = Literal["pass", "warn", "refuse"]
 """What a check says; the worst of all is the study's quality."""
 Ventricle = Literal["lv", "rv"]
 
+# A beat of which less than this share was scanned is no circle.
+WHOLE_BEAT = 0.9
 RV, MYOCARDIUM, LV = 1, 2, 3
 """Codes of the labels. Papillary muscles and trabeculae count as blood, as in the sets that networks are trained on."""
 
@@ -140,6 +142,8 @@ class View:
         trusted: Whether the affine's directions are the patient's (DICOM); otherwise labels tell base from apex.
         phases: Frame numbers (ED, ES) that the input itself names, for two frames instead of a cine.
         warnings: A sentence for whatever was left out, filled, moved, or disagrees.
+        files: Of a short axis of DICOM (slice, frame) -> running number of the file, and number of the frame in it from
+            1, that was read there; nothing where slices were filled or phases interpolated.
     """
 
     name: str
@@ -151,6 +155,7 @@ class View:
     trusted: bool = True
     phases: tuple[int, int] | None = None
     warnings: tuple[str, ...] = ()
+    files: Mapping[tuple[int, int], tuple[int, int]] = field(default_factory=dict)
 
     @property
     def spacing(self) -> tuple[float, float, float]:
@@ -175,8 +180,16 @@ class View:
 
     @property
     def times(self) -> np.ndarray | None:
-        """(T,) ms from the first frame, by fraction of RR; None where RR is not known or there is no cine."""
-        return np.arange(self.n_frames) * self.rr / self.n_frames if self.rr and self.is_cine else None
+        """(T,) ms from the first frame, by fraction of the part of RR that they cover; None without RR or a cine."""
+        if not self.rr or not self.is_cine:
+            return None
+        covered = self.rr * (1.0 if self.scanned.beat is None else self.scanned.beat)
+        return np.arange(self.n_frames) * covered / self.n_frames
+
+    @property
+    def is_circle(self) -> bool:
+        """Whether the last frame leads into the first: not where less than 90% of the beat was scanned."""
+        return self.scanned.beat is None or self.scanned.beat >= WHOLE_BEAT
 
 
 @dataclass(frozen=True, eq=False)

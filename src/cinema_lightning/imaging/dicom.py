@@ -64,6 +64,7 @@ class Cine:
         study: StudyInstanceUID and FrameOfReferenceUID, empty where unknown.
         times: Moments of the frames that were found, ms since the R wave, ascending; empty where headers lack them.
         rr: Median time from beat to beat, ms, where known.
+        files: Name of the image that each of the frames is, such as ``series 3/file 00012#7``.
     """
 
     frames: np.ndarray
@@ -84,6 +85,7 @@ class Cine:
     study: tuple[str, str] = ("", "")
     times: tuple[float, ...] = ()
     rr: float | None = None
+    files: tuple[str, ...] = ()
 
     @property
     def whole(self) -> bool:
@@ -237,6 +239,7 @@ def _cine(frames: Frames, folders: Counter[str], usual: _Usual) -> Cine:
         (first.image.study, first.image.reference),
         _times(frames),
         float(np.median(beats)) if (beats := [frame.image.rr for frame in frames if frame.image.rr]) else None,
+        tuple(frame.image.name for frame in ordered),
     )
 
 

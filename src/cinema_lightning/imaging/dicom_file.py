@@ -213,7 +213,7 @@ def _images(header: Any, name: str) -> list[DicomImage]:
     count = int(header.get("NumberOfFrames") or 1)
     frames = stored.reshape(count, *stored.shape[-2:])
     names = [f"{name}#{number}" for number in range(1, count + 1)] if count > 1 else [name]
-    return [_image(names[index], frames[index], list(_places(header, index)), index + 1) for index in range(count)]
+    return [_image(names[index], frames[index], list(places_of(header, index)), index + 1) for index in range(count)]
 
 
 def _stored(header: Any) -> np.ndarray:
@@ -245,8 +245,13 @@ def _decoded(header: Any, **options: Any) -> np.ndarray:
         ) from error
 
 
-def _places(header: Any, index: int) -> Iterator[Any]:
-    """Where a frame's values may stand, nearest first."""
+def places_of(header: Any, index: int) -> Iterator[Any]:
+    """Where a frame's values may stand, nearest first.
+
+    Args:
+        header: The file's.
+        index: Of the frame in the file, from 0.
+    """
     own, shared = header.get("PerFrameFunctionalGroupsSequence"), header.get("SharedFunctionalGroupsSequence")
     for group in (own[index] if own and index < len(own) else None, shared[0] if shared else None):
         for element in group or ():
@@ -264,7 +269,8 @@ def _find(places: list[Any], *tags: str) -> Any:
     return None
 
 
-def _number(places: list[Any], *tags: str) -> float | None:
+def number_of(places: list[Any], *tags: str) -> float | None:
+    """The number of the first of some tags that one of the places has; None where it is no number."""
     try:
         value = float(_find(places, *tags))
     except (TypeError, ValueError):
@@ -272,7 +278,8 @@ def _number(places: list[Any], *tags: str) -> float | None:
     return value if np.isfinite(value) else None
 
 
-def _vector(places: list[Any], tag: str, size: int) -> np.ndarray | None:
+def vector_of(places: list[Any], tag: str, size: int) -> np.ndarray | None:
+    """(size,) numbers of a tag at the first of the places that has it; None where it holds no such numbers."""
     try:
         value = np.asarray([float(number) for number in _find(places, tag)])
     except (TypeError, ValueError):
@@ -281,29 +288,29 @@ def _vector(places: list[Any], tag: str, size: int) -> np.ndarray | None:
 
 
 def _image(name: str, stored: np.ndarray, places: list[Any], number: int) -> DicomImage:
-    pixel = _vector(places, "PixelSpacing", 2)
-    phases = _number(places, "CardiacNumberOfImages")
-    own = _number(places[:-1], "InstanceNumber") if "#" in name else _number(places, "InstanceNumber")
+    pixel = vector_of(places, "PixelSpacing", 2)
+    phases = number_of(places, "CardiacNumberOfImages")
+    own = number_of(places[:-1], "InstanceNumber") if "#" in name else number_of(places, "InstanceNumber")
     return DicomImage(
         name=name,
         # DICOM rows run down the image: (row, column) is (y, x).
         pixels=_rescaled(_upright(stored, places[-1]), places).T,
-        position=_vector(places, "ImagePositionPatient", 3),
-        cosines=_vector(places, "ImageOrientationPatient", 6),
+        position=vector_of(places, "ImagePositionPatient", 3),
+        cosines=vector_of(places, "ImageOrientationPatient", 6),
         # PixelSpacing is the distance between rows (y) first.
         spacing=None if pixel is None else (float(pixel[1]), float(pixel[0])),
         series=str(_find(places, "SeriesInstanceUID") or ""),
         description=str(_find(places, "SeriesDescription") or "").strip(),
-        trigger_time=_number(places, "TriggerTime"),
-        trigger_delay=_number(places, "NominalCardiacTriggerDelayTime", "ActualCardiacTriggerDelayTime"),
-        temporal_position=_number(
+        trigger_time=number_of(places, "TriggerTime"),
+        trigger_delay=number_of(places, "NominalCardiacTriggerDelayTime", "ActualCardiacTriggerDelayTime"),
+        temporal_position=number_of(
             places, "TemporalPositionIndex", "TemporalPositionIdentifier", "NominalPercentageOfCardiacPhase"
         ),
         instance=own if own is not None else (float(number) if "#" in name else None),
         acquired=_acquired(places),
         n_phases=int(phases) if phases and phases > 0 else None,
-        between=_number(places, "SpacingBetweenSlices"),
-        thickness=_number(places, "SliceThickness"),
+        between=number_of(places, "SpacingBetweenSlices"),
+        thickness=number_of(places, "SliceThickness"),
         velocity=_is_velocity(places),
         patient=str(_find(places, "PatientID") or "").strip(),
         study=str(_find(places, "StudyInstanceUID") or ""),
@@ -315,8 +322,8 @@ def _image(name: str, stored: np.ndarray, places: list[Any], number: int) -> Dic
 
 def _beat(places: list[Any]) -> float | None:
     """RR by the interval, else by the heart rate; what no heart keeps up is none."""
-    rate = _number(places, "HeartRate")
-    values = (_number(places, "RRIntervalTimeNominal", "NominalInterval"), 60_000 / rate if rate else None)
+    rate = number_of(places, "HeartRate")
+    values = (number_of(places, "RRIntervalTimeNominal", "NominalInterval"), 60_000 / rate if rate else None)
     return next((value for value in values if value is not None and LIVING[0] <= value <= LIVING[1]), None)
 
 
@@ -330,7 +337,7 @@ def _upright(stored: np.ndarray, header: Any) -> np.ndarray:
 
 
 def _rescaled(stored: np.ndarray, places: list[Any]) -> np.ndarray:
-    slope, intercept = _number(places, "RescaleSlope"), _number(places, "RescaleIntercept")
+    slope, intercept = number_of(places, "RescaleSlope"), number_of(places, "RescaleIntercept")
     if slope == 0:
         raise CinemaError("its RescaleSlope is 0, so that nothing is left of the image")
     if slope in (None, 1.0) and intercept in (None, 0.0):

@@ -4,6 +4,7 @@ import csv
 import json
 import os
 import re
+import shutil
 from pathlib import Path
 
 import nibabel
@@ -14,6 +15,7 @@ from PIL import Image
 from cinema_lightning.analysis import command
 from cinema_lightning.analysis.study import analyse
 from cinema_lightning.cli import main
+from cinema_lightning.errors import CinemaError
 
 
 def _run(*arguments) -> int:
@@ -242,6 +244,9 @@ def test_nifti_of_a_cine_and_of_ed_and_es(network, tmp_path):
         curve, phases = result.segmented["sax"].volumes["lv"], result.segmented["sax"].phases["lv"]
         assert [curve[phases.ed], curve[phases.es]] == pytest.approx(voxels, rel=0.1)
     assert (two.study.scanner.kind, two.study.person.sex) == ("nifti", None)
+    shutil.copy(tmp_path / "two" / "sax_es.nii.gz", tmp_path / "one")  # a beat of 13 frames, with ES at its start
+    with pytest.raises(CinemaError, match="the SAX files hold 1 and 12 frames"):
+        analyse(tmp_path / "one")
 
 
 def test_a_folder_that_cannot_be_written(study, network, tmp_path, capsys):

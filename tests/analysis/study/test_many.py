@@ -10,6 +10,7 @@ import pytest
 
 from cinema_lightning.analysis import write
 from cinema_lightning.analysis.keys import secret_folder
+from cinema_lightning.analysis.many import places_of
 from cinema_lightning.analysis.study import read_study
 from cinema_lightning.cli import main
 
@@ -76,6 +77,17 @@ def test_results_may_lie_among_the_studies_and_not_in_one(study, network, tmp_pa
     assert _run(".", "--out", "results") == 2
     assert "would lie within a study" in capsys.readouterr().err
     assert not Path("results").exists()
+
+
+def test_tables_and_notes_may_lie_beside_the_studies(study, network, tmp_path):
+    """As `cinema phantom` and scanners leave them; images that lie there make the folder one study."""
+    places = _studies(study, tmp_path / "all", 2)
+    (tmp_path / "all" / "phantom_truth.csv").write_text("id,lv_edv\n")
+    (tmp_path / "all" / ".phantom").mkdir()
+    (tmp_path / "all" / ".phantom" / "00000.json").write_text("{}")
+    assert [place.path for place in places_of([tmp_path / "all"], tmp_path / "out")] == places
+    shutil.copy(next(places[0].iterdir()), tmp_path / "all" / "IM1")
+    assert [place.path for place in places_of([tmp_path / "all"], tmp_path / "out")] == [tmp_path / "all"]
 
 
 def test_lists_and_limits_are_looked_at_before_any_work(study, network, tmp_path, capsys):
