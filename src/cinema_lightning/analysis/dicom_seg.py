@@ -123,8 +123,8 @@ def segmentation(
         content_description=f"Ventricles at {name}, for research",
         series_description=f"Ventricles, {name} ({'automatic, corrected' if edited else 'automatic'}, research)",
     )
-    made.SourceImageSequence = Items([_reference(image) for image in sources])
-    made.ReferencedSeriesSequence = Items(_referenced(sources))
+    made.SourceImageSequence = [_reference(image) for image in sources]
+    made.ReferencedSeriesSequence = _referenced(sources)
     return made
 
 
@@ -132,8 +132,10 @@ def _single(image: Dataset) -> Dataset:
     """An image as the plain one that highdicom takes: of many frames the first, as scanners leave groups out."""
     if not is_enhanced(image) and "SliceThickness" in image:
         return image
-    kept = {one.tag: copy(one) for one in image if not one.keyword.endswith("FunctionalGroupsSequence")}
-    out, places = Dataset(kept), list(places_of(image, 0))
+    out, places = Dataset(), list(places_of(image, 0))
+    for element in image:
+        if not element.keyword.endswith("FunctionalGroupsSequence"):
+            out.add(copy(element))
     if is_enhanced(image):
         out.SOPClassUID = MRImageStorage
     for name, size in (("ImagePositionPatient", 3), ("ImageOrientationPatient", 6), ("PixelSpacing", 2)):
