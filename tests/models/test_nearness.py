@@ -7,6 +7,7 @@ from cinema_lightning.errors import CinemaError
 from cinema_lightning.models.mae import MaskedAutoencoder
 from cinema_lightning.models.nearness import ELSEWHERE, Nearness, places
 from cinema_lightning.models.patches import patchify
+from cinema_lightning.weights.compatibility import check_fits
 
 SIZE = {"sax": [32, 16, 3], "lax_4c": [16, 16]}
 OPTIONS = {"size": "small", "enc_dim": 16, "enc_depth": 1, "dec_dim": 16, "dec_depth": 1}
@@ -89,3 +90,14 @@ def test_published_sizes_have_none():
 def test_it_belongs_to_cross_attention():
     with pytest.raises(CinemaError, match="leave it out for the decoder 'self'"):
         autoencoder(nearness=True, decoder="self")
+
+
+def test_a_run_of_before_is_opened(tmp_path):
+    path, task = tmp_path / "old.ckpt", torch.nn.ModuleDict({"network": autoencoder()})
+    old = torch.nn.ModuleDict({"network": autoencoder(nearness=False)})
+    torch.save({"state_dict": old.state_dict()}, path)
+    check_fits(task, path)
+    lacking = {key: value for key, value in old.state_dict().items() if "cls_token" not in key}
+    torch.save({"state_dict": lacking}, path)
+    with pytest.raises(CinemaError, match=r"1 weights differ, first network\.encoder\.cls_token"):
+        check_fits(task, path)

@@ -31,6 +31,8 @@ class Nearness(nn.Module):
     """
 
     slopes: Tensor
+    may_lack = ("slopes",)
+    """What a checkpoint of before does not have."""
 
     def __init__(self, heads: int) -> None:
         super().__init__()

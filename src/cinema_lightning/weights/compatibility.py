@@ -52,7 +52,9 @@ def check_fits(model: Any, path: Path) -> None:
     """Says in one sentence when a checkpoint holds another network, before Lightning loads it."""
     ours = {key: tuple(value.shape) for key, value in model.state_dict().items()}
     theirs = {key: tuple(value.shape) for key, value in load_checkpoint(path, mmap=True)["state_dict"].items()}
-    differing = sorted(key for key in ours.keys() | theirs.keys() if ours.get(key) != theirs.get(key))
+    later = {f"{name}.{leaf}" for name, part in model.named_modules() for leaf in getattr(part, "may_lack", ())}
+    known = theirs.keys() | (ours.keys() - later)
+    differing = sorted(key for key in known if ours.get(key) != theirs.get(key))
     if differing:
         what = [f"{key} ({theirs.get(key, 'absent')} there, {ours.get(key, 'absent')} here)" for key in differing[:3]]
         raise CinemaError(
