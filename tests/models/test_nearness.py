@@ -1,13 +1,18 @@
 """The decoder's attention to what lies near: distances, networks saved before it, and that it is used."""
 
+import json
+
 import pytest
 import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
 
 from cinema_lightning.errors import CinemaError
 from cinema_lightning.models.mae import MaskedAutoencoder
 from cinema_lightning.models.nearness import ELSEWHERE, Nearness, places
 from cinema_lightning.models.patches import patchify
 from cinema_lightning.weights.compatibility import check_fits
+from cinema_lightning.weights.files import NOTE, load_published_mae, save_published
 
 SIZE = {"sax": [32, 16, 3], "lax_4c": [16, 16]}
 OPTIONS = {"size": "small", "enc_dim": 16, "enc_depth": 1, "dec_dim": 16, "dec_depth": 1}
@@ -101,3 +106,20 @@ def test_a_run_of_before_is_opened(tmp_path):
     torch.save({"state_dict": lacking}, path)
     with pytest.raises(CinemaError, match=r"1 weights differ, first network\.encoder\.cls_token"):
         check_fits(task, path)
+
+
+def test_an_export_of_before_is_opened(tmp_path):
+    old = autoencoder(nearness=False)
+    save_published(old, tmp_path / "old.safetensors")
+    with safe_open(tmp_path / "old.safetensors", "pt") as file:
+        note = json.loads(file.metadata()[NOTE])
+        tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118  # it is no mapping
+    del note["MaskedAutoencoder"]["nearness"]
+    save_file(tensors, tmp_path / "older.safetensors", {NOTE: json.dumps(note)})
+    images, masks = batch(old)
+    for name in ("old", "older"):
+        again = load_published_mae(tmp_path / f"{name}.safetensors").eval()
+        assert again.nearness is None
+        torch.testing.assert_close(again(images, masks).loss, old(images, masks).loss)
+    save_published(autoencoder(), tmp_path / "new" / "new.safetensors")
+    assert load_published_mae(tmp_path / "new" / "new.safetensors").nearness.slopes.all()

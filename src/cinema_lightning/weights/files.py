@@ -204,7 +204,7 @@ def opened(path: Path) -> Any:
 
 
 def _from_shapes(shapes: Mapping[str, Sequence[int]], path: Path) -> dict[str, Any]:
-    """Reads views and channels off the keys, which a configuration need not name."""
+    """Reads off the keys what a configuration need not name."""
     pattern = re.compile(r"^enc_down_dict\.(\w+)\.conv_blocks\.0\.patch_embed\.conv\.weight$")
     channels = {match[1]: shape[1] for key, shape in shapes.items() if (match := pattern.match(key)) and len(shape) > 1}
     strange = [view for view in channels if view not in VIEWS]
@@ -214,7 +214,8 @@ def _from_shapes(shapes: Mapping[str, Sequence[int]], path: Path) -> dict[str, A
             f"{first_keys(sorted(shapes))}. Here, {GIVE}."
         )
     views = [view for view in VIEWS if view in channels]
-    return {"views": views, "channels": channels[views[0]]}
+    nearness = any(key.startswith("nearness.") for key in shapes)
+    return {"views": views, "channels": channels[views[0]], "nearness": nearness}
 
 
 def _from_config(path: Path | None) -> dict[str, Any]:
