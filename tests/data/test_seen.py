@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 from lightning.pytorch.trainer.states import TrainerFn
 
+from cinema_lightning.data.facts import OF_PHANTOMS
 from cinema_lightning.data.seen import check_unseen
 from cinema_lightning.errors import CinemaError
 from cinema_lightning.tasks.regression.data import RegressionData
@@ -79,5 +82,23 @@ def test_phantoms_of_another_folder_and_another_dataset_are_others(kit, acdc, tm
     later.setup(TrainerFn.TESTING)
     check_unseen(later, {"best.ckpt": (spec | {"phantoms": True}, state)}, "test")
     check_unseen(later, {"best.ckpt": (spec | {"dataset": "mnms"}, state)}, "test")
+    trained_on_people = {"best.ckpt": (spec, state)}
+    (Path(later.options.root) / OF_PHANTOMS).write_text("{}")
+    check_unseen(later, trained_on_people, "test")
+    (Path(later.options.root) / OF_PHANTOMS).unlink()
     with pytest.raises(CinemaError, match="trained the network"):
         check_unseen(later, {"a.ckpt": (spec | {"dataset": "mnms"}, state), "b.ckpt": (spec, state)}, "test")
+
+
+def test_the_validation_of_a_fold_that_is_left_out_is_no_leak(kit, acdc, tmp_path):
+    """Of a table that has changed the folds are others: survival is then tested without those who validate."""
+    trained = kit.build(SurvivalData, acdc, fold="1/3")
+    known = {"best.ckpt": (trained.spec, trained.state_dict())}
+    later = kit.build(SurvivalData, kit.table_of(acdc, tmp_path, lambda rows: rows.__delitem__(slice(3))))
+    later.follow(trained.spec)
+    assert set(later.cohort.ids[later.rows["val"]]) & set(trained.cohort.ids[trained.rows["train"]])
+    check_unseen(later, known, "test")
+    later.setup(TrainerFn.TESTING)
+    assert later.test_splits == ("test",)
+    with pytest.raises(CinemaError, match="divides into other folds"):
+        later.setup(TrainerFn.VALIDATING)

@@ -128,16 +128,22 @@ class LabelledData(CineDataModule):
         super().setup(stage)
         if (self._followed or {}).get("phantoms") and not is_of_phantoms(self.options.root):
             warnings.warn(self.opened.note(UNLIKE_PEOPLE), stacklevel=2)
-        trained = (self._followed or {}).get("split", {}).get("held_out")
-        asked = stage == "validate" or (stage == "test" and "val" in self.test_splits)
-        if trained is None or not asked or trained == held_out(self.opened):
-            return
-        self.test_splits = tuple(split for split in self.test_splits if split != "val")
-        if stage == "validate" or not self.test_splits:
+        judged = self.judged(stage)
+        if stage == "test":
+            self.test_splits = judged
+        if stage in ("validate", "test") and not judged:
             raise CinemaError(
                 f"{self.cohort.source} divides into other folds than the table of the training (other subjects or "
                 "classes), so that who validated there is not known here: test on the table that it was trained with."
             )
+
+    def judged(self, stage: str | None) -> tuple[Split, ...]:
+        """Splits that a stage judges: without the validation subjects of a fold where this table gives others."""
+        asked = ("val",) if stage == "validate" else self.test_splits if stage == "test" else ()
+        trained = (self._followed or {}).get("split", {}).get("held_out")
+        if trained is None or "val" not in asked or trained == held_out(self.opened):
+            return asked
+        return tuple(split for split in asked if split != "val")
 
     def state_dict(self) -> dict[str, Any]:
         """See :meth:`CineDataModule.state_dict`; and who trains and validates, so that they are never a test."""

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from cinema_lightning.data.facts import is_of_phantoms
 from cinema_lightning.data.open import Opened, Spec
 from cinema_lightning.data.table import Split
 from cinema_lightning.errors import CinemaError
@@ -48,10 +49,9 @@ def check_unseen(data: Any, networks: Mapping[str, tuple[Spec, Mapping[str, Any]
     Raises:
         CinemaError: Names the split, the first of these people, and the file.
     """
-    judged: tuple[Split, ...] = {"test": tuple(data.test_splits), "validate": ("val",)}.get(stage, ())
     for name, (spec, state) in networks.items():
         people = state.get(PEOPLE, {})
-        for split in judged if people and _are_the_same(data, spec, people) else ():
+        for split in data.judged(stage) if people and _are_the_same(data, spec, people) else ():
             seen = {one for before in _JUDGED_BY[split] for one in _digests(people[before])}
             again = [one for one in _subjects(data.opened, split) if _digest(one) in seen]
             if again:
@@ -69,9 +69,9 @@ def _counted(count: int, split: str) -> str:
 
 
 def _are_the_same(data: Any, spec: Spec, people: Mapping[str, str]) -> bool:
-    """Whether equal names are one person: phantoms of another folder are other hearts of the same names."""
-    phantoms = spec.get("phantoms") and people.get("root") != _folder(data.opened)
-    return bool(spec.get("dataset") == data.facts.name and not phantoms)
+    """Whether equal names are one person: phantoms have the names of patients, and of the phantoms of other folders."""
+    phantoms = spec.get("phantoms") or is_of_phantoms(data.options.root)
+    return spec.get("dataset") == data.facts.name and not (phantoms and people.get("root") != _folder(data.opened))
 
 
 def _subjects(opened: Opened, split: Split) -> list[str]:
