@@ -87,7 +87,7 @@ def find_originals(sources: Iterable[Source], view: View) -> Originals:
         if image is None or not _is_at(place[0], list(places_of(image, frame - 1)), view, inverse):
             continue
         images[place] = image
-        if is_enhanced(image):
+        if int(image.get("NumberOfFrames") or 1) > 1:
             frames[place] = frame
     return Originals(images, frames)
 

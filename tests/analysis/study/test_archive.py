@@ -75,6 +75,28 @@ def test_masks_of_an_enhanced_file_point_to_its_frames(study, network, tmp_path)
     assert [one.ReferencedSOPClassUID for one in series.ReferencedInstanceSequence] == [EnhancedMRImageStorage]
 
 
+def as_multi_frame(folder: Path) -> None:
+    """A file for each slice, whose frames are in order and have no groups of their own."""
+    for z in sorted({path.name[:3] for path in folder.iterdir()}):
+        files = [pydicom.dcmread(path) for path in sorted(folder.glob(f"{z}*"))]
+        files.sort(key=lambda file: float(file.TriggerTime))
+        whole = files[0]
+        whole.PixelData = b"".join(file.PixelData for file in files)
+        whole.NumberOfFrames = len(files)
+        del whole.TriggerTime
+        for path in folder.glob(f"{z}*"):
+            path.unlink()
+        whole.save_as(folder / f"{z}_whole")
+
+
+def test_masks_of_files_of_many_frames_without_groups_point_to_their_frames(study, network, tmp_path):
+    folder = study().write(tmp_path / "s", ("SAX",))
+    as_multi_frame(folder)
+    where = analysed(folder, tmp_path / "out", "--dicom_cine")
+    for name, frame in (("ed", ED), ("es", ES)):
+        assert {number for _, number in pointed(where / f"{name}.dcm")} == {frame + 1}
+
+
 def test_masks_point_to_the_images_that_were_read_whatever_else_lies_there(study, network, tmp_path):
     """A derived series of later, copies of files, and a header without thickness."""
     folder = study().write(tmp_path / "s", ("SAX",))
