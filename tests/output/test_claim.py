@@ -28,11 +28,11 @@ def store(phantom_cohort, tmp_path):
     return tmp_path / "store"
 
 
-def claim(root, folder, writer=PredictionWriter, **options):
+def claim(root, folder, writer=PredictionWriter, predict_split="all", **options):
     """What a run does before its first batch; gives the ids of which it would ask the network."""
     quiet = {"logger": False, "enable_progress_bar": False, "enable_model_summary": False}
     given = {"views": ["sax"], "input_size": {"sax": [32, 32, 8]}, "num_workers": 0, "predict_frames": [0]}
-    data = SegmentationData(str(root), **given)
+    data = SegmentationData(str(root), predict_split=predict_split, **given)
     torch.manual_seed(0)
     task = Segmentation(data.spec, network=lambda **facts: ConvUNetR(**facts, size="tiny"))
     (folder.parent / "none.ckpt").write_bytes(b"")
@@ -61,6 +61,16 @@ def test_a_study_that_came_later_is_not_left_out_in_silence(store, tmp_path):
     note = tmp_path / "out" / "predictions.json"
     note.write_text(json.dumps({key: cell for key, cell in json.loads(note.read_text()).items() if key != "table"}))
     claim(store, tmp_path / "out", shard="2/2")
+
+
+def test_predictions_of_a_split_are_of_the_split_as_it_is(store, tmp_path):
+    rewrite(store, lambda table: table.assign(split=["test", "test", "val", "train"]))
+    for split in ("test", "all"):
+        claim(store, tmp_path / split, predict_split=split, shard="1/2")
+    rewrite(store, lambda table: table.assign(split=["test", "train", "val", "test"]))
+    claim(store, tmp_path / "all", shard="2/2")
+    with pytest.raises(CinemaError, match="holds predictions of another checkpoint, other data or other options"):
+        claim(store, tmp_path / "test", predict_split="test", shard="2/2")
 
 
 def test_cases_follow_from_the_whole_table(store):

@@ -24,6 +24,7 @@ class TaskData(Protocol):
     opened: Opened  # the cohort
     train_sampler: ViewGroupSampler | None  # order of the training batches; None where nothing trains
     test_splits: tuple[str, ...]  # that a test goes through
+    predict_split: str  # that a prediction goes through, or all
     facts: Any  # of the dataset
     spacing_known: bool  # whether the images' voxel size in mm is
 

@@ -92,7 +92,9 @@ class RowWriter(Callback):
         self.table = PartTable(self.place, self.stem, self.shard)
         self._record["precision"] = str(trainer.precision)  # parts of two precisions would differ in the last digits
         # a folder whose studies changed holds rows of those that are gone, and shards of it would miss some
-        self._record["table"] = data_of(trainer).opened.digest(self.of_table)
+        data = data_of(trainer)
+        chosen = ("subject", "split") if self.of_table and data.predict_split != "all" else ()
+        self._record["table"] = data.opened.digest((*self.of_table, *chosen))
         refusal = self._claim(self.place) if trainer.is_global_zero else None
         refusal = trainer.strategy.broadcast(refusal)
         if refusal:
@@ -100,7 +102,6 @@ class RowWriter(Callback):
         if isinstance(pl_module, Task):
             gathers = trainer.predicting and trainer.predict_loop.return_predictions
             pl_module.rows_left = pl_module.rows_beside and not gathers
-        data = data_of(trainer)
         if self.table.finished:
             rank_zero_info(f"Already there: {self.place}; --output.overwrite true does it again.")
             data.restrict_prediction(lambda _: [])
