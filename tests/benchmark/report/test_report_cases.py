@@ -42,7 +42,13 @@ def difference(root: Path, figure: str) -> pd.Series:
 @pytest.mark.parametrize(
     ("task", "table", "change", "said"),
     [
-        ("acdc_seg", "function", lambda t: t.assign(lv_ef_true=t.lv_ef_true / 100), r"lv_ef_true is another truth"),
+        (
+            "acdc_seg",
+            "function",
+            lambda t: t.assign(lv_ef_true=t.lv_ef_true / 100),
+            r"lv_ef_true .* in percent",
+        ),
+        ("acdc_seg", "function", lambda t: t.assign(lv_ef_true=t.lv_ef_true / 2), r"lv_ef_true is another truth"),
         ("acdc_seg", "function", lambda t: t.assign(lv_edv_true=np.roll(t.lv_edv_true, 1)), r"'p000' has .* and "),
         ("mnms_age", "cases", lambda t: t.assign(true=t.true * 12), r"column true .* \(24 of 24 cases differ\)"),
         ("mnms_cvd", "cases", lambda t: t.assign(true=["NOR", *t.true[1:]]), r"'p000' has 'NOR' there and '\w+' in"),
@@ -70,3 +76,20 @@ def test_frames_may_lack_where_a_study_is_one_case(beside):
     found = difference(beside("mnms_age", change=lambda t: t.drop(columns="frame")), "mae")
     assert (found["n_cases"], found["n_left_out"], found["n_subjects"]) == (24, 0, 24)
     assert np.isfinite(found["value"])
+
+
+def test_seeds_that_draw_who_is_tested_share_no_case(beside, make_results):
+    """As with data.test_fraction; each seed of another tool is compared with that seed of ours."""
+    root = beside("mnms_age")
+    make_results["cell"](root, "mnms_age", "cinema", 100, 1, 24)
+    ours = next((root / "cells/mnms_age/cinema/f100/s1").rglob("cases.csv"))
+    theirs = root / "external/mnms_age/a_tool/f100"
+    shutil.copytree(theirs / "s0", theirs / "s1")
+    for path, unit in ((ours, 1), (theirs / "s1/results/cases.csv", 12)):
+        table = pd.read_csv(path, dtype={"id": str, "subject": str})
+        names = "q" + table.id.str[1:]
+        table.assign(id=names, subject=names, true=table.true * unit).to_csv(path, index=False)
+    with pytest.raises(CinemaError, match=r"s1/results/cases.csv: column true is another truth"):
+        report(root, root / "report")
+    shutil.copy(ours, theirs / "s1/results/cases.csv")
+    report(root, root / "report")

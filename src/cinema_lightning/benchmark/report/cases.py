@@ -73,12 +73,13 @@ def cases_of(path: Path, table: pd.DataFrame, keys: np.ndarray, texts: Sequence[
     return Cases(path, keys, names.to_numpy(dtype=object), truths, alone)
 
 
-def compare(first: Cases, other: Cases) -> list[str]:
+def compare(first: Cases, other: Cases, *, drawn: bool = False) -> list[str]:
     """Compares the truths of two arms.
 
     Args:
         first: Of the arm that was read first.
         other: Of another one.
+        drawn: The cases may be others altogether, as those of another seed, which draws who is tested.
 
     Returns:
         Sentences on truths that differ in some cases.
@@ -87,7 +88,7 @@ def compare(first: Cases, other: Cases) -> list[str]:
         CinemaError: If they share no case, or their truths are of other classes, units or people.
     """
     shared, here, there = np.intersect1d(other.keys, first.keys, assume_unique=True, return_indices=True)
-    if not len(other.keys) or not len(first.keys):
+    if not len(other.keys) or not len(first.keys) or (drawn and not len(shared)):
         return []
     if not len(shared):
         raise CinemaError(

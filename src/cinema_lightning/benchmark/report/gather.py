@@ -60,7 +60,7 @@ class Group:
         arms: (arm, label fraction in percent) -> runs by seed.
         fields: Study -> what its groups are, such as its sex and vendor, from whichever table knows.
         studies: Number of each case -> number of its study.
-        first: Table -> its cases in the results that were read first, with which all others are compared.
+        first: Table -> seed -> its cases in the results of it that were read first, with which others are compared.
         notes: Sentences on truths that differ.
     """
 
@@ -70,7 +70,7 @@ class Group:
     arms: dict[tuple[str, float], dict[int, Run]] = field(default_factory=dict)
     fields: dict[str, dict[str, Any]] = field(default_factory=dict)
     studies: dict[str, pd.Series] = field(default_factory=dict)
-    first: dict[str, Cases] = field(default_factory=dict)
+    first: dict[str, dict[int, Cases]] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
 
     @property
@@ -149,7 +149,7 @@ def gather(index: Index, ours: str, baselines: Sequence[str] | None) -> list[Gro
             raise CinemaError(
                 f"{entry.folder}: cell {entry.key} has results under cells/ and under external/; keep one."
             )
-        runs[entry.key.repeat] = _run(results, group)
+        runs[entry.key.repeat] = _run(results, group, entry)
     order = arm_order(index, ours, baselines)
     for group in groups.values():
         group.arms = dict(sorted(group.arms.items(), key=lambda item: (order.index(item[0][0]), -item[0][1])))
@@ -157,7 +157,7 @@ def gather(index: Index, ours: str, baselines: Sequence[str] | None) -> list[Gro
     return [groups[name] for name in names if name in groups]
 
 
-def _run(results: Results, group: Group) -> Run:
+def _run(results: Results, group: Group, entry: Entry) -> Run:
     """Takes of the tables what the report needs."""
     tables = {"cases": KINDS[results.kind].counted(results.cases), "function": results.function}
     facts = {**group.facts, **results.facts}
@@ -166,11 +166,15 @@ def _run(results: Results, group: Group) -> Run:
         if table is None or not len(table):
             continue
         _add_fields(table, group.fields)
-        table = completed(table, group.first.get(source))
+        before = group.first.setdefault(source, {})
+        first = before.get(entry.key.repeat, next(iter(before.values()), None))
+        table = completed(table, first)
         keys, subjects = _names(table, results.folder)
         own = cases_of(results.folder / f"{source}.csv", table, keys, KINDS[results.kind].texts)
-        if (first := group.first.setdefault(source, own)) is not own:
-            group.notes += compare(first, own)
+        if first is not None:
+            others = entry.key.repeat not in before and not entry.external
+            group.notes += compare(first, own, drawn=others)
+        before.setdefault(entry.key.repeat, own)
         _add_studies(table, keys, group.studies, source)
         for headline in (headline for headline in group.headlines if headline.source == source):
             trivial = None if headline.reference is None else headline.reference.columns
