@@ -139,7 +139,7 @@ class LabelledData(CineDataModule):
 
     def judged(self, stage: str | None) -> tuple[Split, ...]:
         """Splits that a stage judges: without the validation subjects of a fold where this table gives others."""
-        asked = ("val",) if stage == "validate" else self.test_splits if stage == "test" else ()
+        asked: tuple[Split, ...] = ("val",) if stage == "validate" else self.test_splits if stage == "test" else ()
         trained = (self._followed or {}).get("split", {}).get("held_out")
         if trained is None or "val" not in asked or trained == held_out(self.opened):
             return asked
