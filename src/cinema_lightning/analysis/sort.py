@@ -14,7 +14,7 @@ import numpy as np
 
 from cinema_lightning.analysis.choose import Choice, is_derived, one_study, why_no_cine
 from cinema_lightning.analysis.headers import Header, identity_of, of_phantom, person_of, read_headers, scanner_of
-from cinema_lightning.analysis.sources import Source
+from cinema_lightning.analysis.sources import Source, files_of
 from cinema_lightning.analysis.values import AsScanned, Series, Study, View
 from cinema_lightning.datasets.dicom_study import centre_of, long_axes_of, normal_of, plane_of, short_axis_of
 from cinema_lightning.errors import CinemaError
@@ -335,23 +335,7 @@ def _short_axis(sax: Stack) -> View:
         filled=tuple(place for place, cine in enumerate(sax.slices) if cine is None),
         left_out=sax.left_out,
     )
-    return replace(_view("sax", sax.frames, sax.affine, cines, scanned, sax.warnings), files=_files(sax))
-
-
-def _files(sax: Stack) -> dict[tuple[int, int], tuple[int, int]]:
-    """Which file, and which frame in it, is at each slice and moment; none where phases were interpolated."""
-    whole = {
-        place: cine.files
-        for place, cine in enumerate(sax.slices)
-        if cine is not None and len(cine.files) == len(sax.frames)
-    }
-    return {(place, moment): _file(name) for place, names in whole.items() for moment, name in enumerate(names)}
-
-
-def _file(name: str) -> tuple[int, int]:
-    """Numbers of a file and of the frame in it: ``series 3/file 00012#7``."""
-    number, _, frame = name.rpartition("/file ")[2].partition("#")
-    return int(number), int(frame or 1)
+    return replace(_view("sax", sax.frames, sax.affine, cines, scanned, sax.warnings), files=files_of(sax))
 
 
 def _heights(cines: Sequence[Cine], affine: np.ndarray) -> np.ndarray:

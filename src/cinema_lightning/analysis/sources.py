@@ -16,6 +16,7 @@ from typing import IO
 
 from cinema_lightning.errors import CinemaError
 from cinema_lightning.files import natural_key
+from cinema_lightning.imaging.stack import Stack
 from cinema_lightning.listing import archived, list_paths
 
 NIFTI = (".nii", ".nii.gz")
@@ -167,3 +168,19 @@ def writable(folder: Path) -> None:
         ) from None
     if free < 2**20:
         raise CinemaError(f"the disk of {folder} is full: free some space, or give another --out.")
+
+
+def files_of(sax: Stack) -> dict[tuple[int, int], tuple[int, int]]:
+    """Which file, and which frame in it, is at each (slice, moment) of a stack; none where phases were interpolated."""
+    whole = {
+        place: cine.files
+        for place, cine in enumerate(sax.slices)
+        if cine is not None and len(cine.files) == len(sax.frames)
+    }
+    return {(place, moment): _numbers(name) for place, names in whole.items() for moment, name in enumerate(names)}
+
+
+def _numbers(name: str) -> tuple[int, int]:
+    """Numbers of a file and of the frame in it: ``series 3/file 00012#7``."""
+    number, _, frame = name.rpartition("/file ")[2].partition("#")
+    return int(number), int(frame or 1)
