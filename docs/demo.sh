@@ -27,13 +27,13 @@ cinema phantom --subjects 72 --size small --slice_distance 10 --workers 2 --out 
 [ -f phantom.png ] || cinema phantom --picture phantom.png
 
 echo "2/5 Pretraining: a masked autoencoder sees a quarter of each heart and draws the rest"
-cinema fit --config pretrain.yaml $small --trainer.max_epochs 180 --model.optim.lr 5e-3 --data.num_workers 1
+cinema fit --config pretrain.yaml $small --trainer.max_epochs 140 --model.optim.lr 5e-3 --data.num_workers 1
 cinema predict --config pretrain.yaml --config phantom.yaml --data.root cohort \
     --data.predict_split val --data.predict_frames ed_es --output.folder reconstructions --output.pictures true
 
 echo "3/5 Segmentation: fine-tuned from there"
 cinema fit --config seg.yaml $small --config strong.yaml --name segmentation --model.weights pretrain+phantom \
-    --data.views '[sax]' --data.batch_size 4 --model.optim.lr 8e-3 --trainer.max_epochs 15 \
+    --data.views '[sax]' --data.batch_size 4 --model.optim.lr 8e-3 --trainer.max_epochs 12 \
     --trainer.check_val_every_n_epoch 3
 
 echo "4/5 Test: subjects that it has never seen"
