@@ -215,6 +215,8 @@ COVARIATES = ("age", "sex", "bmi", "lv_ef")
 """What a Cox model is given of a person beside the image."""
 CASE = ("id", "frame", "view")
 """What makes a row of cases.csv one case, as far as there are such columns."""
+IMAGES = ("id", "views", "n_frames", "ed_frame", "es_frame")
+"""Columns of cohort.csv that say which images there are, and which of them are ED and ES."""
 PREDICTIONS = ("predicted", "risk")
 """Columns of cases.csv that hold what a network says; others are called ``prob_...`` and ``..._pred``."""
 SPREADS = ("_sd", "_agreement")

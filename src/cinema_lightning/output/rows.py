@@ -13,6 +13,7 @@ import torch
 from lightning import Callback, LightningModule, Trainer
 from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
 
+from cinema_lightning.columns import IMAGES
 from cinema_lightning.data.protocol import data_of
 from cinema_lightning.errors import CinemaError
 from cinema_lightning.files import write_text
@@ -35,7 +36,7 @@ class RowWriter(Callback):
     """
 
     what = "predictions"
-    of_table: tuple[str, ...] = ("id", "views", "n_frames", "ed_frame", "es_frame")
+    of_table: tuple[str, ...] = IMAGES
     """Columns of the cohort table that the rows follow from; empty for all."""
 
     def __init__(self, folder: str | None, shard: str | None, stem: str, nifti: bool, overwrite: bool) -> None:

@@ -116,12 +116,12 @@ def merge_parts(out: Path, shards: int, cases: Sequence[CaseRef] = ()) -> Path |
     if not all((out / f"{name}.{part}.csv").is_file() for part in parts for name in ("failures", "warnings", "cohort")):
         return None
     tables = {name: _interleaved(out, name, parts) for name in ("cohort", "landmarks", "failures", "warnings")}
-    if cases and not _are_of(cases, tables):
-        print(f"{out} holds parts of an earlier run or of other files: the table is joined when all {shards} are new.")
-        return None
     counts = Counter(row["id"] for row in tables["cohort"])
     if repeated := [name for name, count in counts.items() if count > 1]:
         raise CinemaError(f"The parts in {out} list the id '{min(repeated)}' twice: remove the parts of an older run.")
+    if cases and not _are_of(cases, tables):
+        print(f"{out} holds parts of an earlier run or of other files: the table is joined when all {shards} are new.")
+        return None
     problems = {
         name: [Problem(*(row[key] for key in COLUMNS)) for row in tables[name]] for name in ("failures", "warnings")
     }
