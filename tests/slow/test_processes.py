@@ -80,7 +80,9 @@ def test_two_processes_train_like_one_with_the_whole_batch(mixed_cohort, tmp_pat
     run("fit", mixed_cohort, tmp_path / "two", *common, "--data.batch_size=1", *DDP)
     one, two = state(tmp_path / "one"), state(tmp_path / "two")
     for key, value in one.items():
-        assert torch.allclose(value.double(), two[key].double(), atol=5e-6, rtol=1e-4), key
+        # what is added to all keys alike cancels in the softmax: its gradient is rounding, which Adam makes a step of
+        ours, theirs = (v.chunk(2)[1] if key.endswith("attn.kv.bias") else v for v in (value, two[key]))
+        assert torch.allclose(ours.double(), theirs.double(), atol=5e-6, rtol=1e-4), key
     assert sorted(p.name for p in (tmp_path / "two" / "pretrain+phantom").iterdir()) == ["0"]
 
 
