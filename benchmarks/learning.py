@@ -58,7 +58,7 @@ from learning_runs import (
 )
 
 TURNS = "none"
-"""Phantoms all lie one way, as patients do: turned or mirrored, each is read worse than as it is (details.md)."""
+"""Phantoms all lie one way: turned or mirrored, each is read worse than as it is (details.md)."""
 STRONG = ["--config", "strong.yaml", *FAST_STEPS]
 DYNUNET = ["--config", "upright.yaml", "--model.network.class_path", "DynUNet", *LONG_STEPS]
 NETWORKS = {"ours": STRONG, "dynunet": DYNUNET}
